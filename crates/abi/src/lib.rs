@@ -1,0 +1,436 @@
+//! What user space and the kernel programs agree on, byte for byte.
+//!
+//! Every type here crosses the boundary as raw memory, so each is `repr(C)`, has no padding and no
+//! invalid bit patterns; the layout tests below hold the sizes still. A change of any layout or
+//! meaning raises [`ABI_VERSION`]: pins of another version are never reused.
+//!
+//! Addresses and ports are in network byte order, as the kernel's socket contexts carry them.
+#![no_std]
+
+pub mod address;
+pub mod histogram;
+
+/// Raised whenever a map's layout or the meaning of a field changes.
+pub const ABI_VERSION: u32 = 1;
+
+/// Declared capacities of the maps: nearing one warns, reaching it refuses.
+pub mod capacity {
+    /// Member cgroups (instances, `exec` sessions, adopted units).
+    pub const INSTANCES: u32 = 16_384;
+    /// Service addresses of one family: service × port × protocol.
+    pub const SERVICES: u32 = 65_536;
+    /// Backends, one a listening port of an endpoint.
+    pub const BACKENDS: u32 = 131_072;
+    /// Entries of all slot regions together, the old and the new ones of a change included.
+    pub const SLOTS: u32 = 524_288;
+    /// Open sockets whose record has a place of its own; a power of two. Others use the overflow.
+    pub const SOCKETS: u32 = 65_536;
+    /// Open sockets whose place was taken already.
+    pub const SOCKET_OVERFLOW: u32 = 262_144;
+    /// Caller-to-service pairs with statistics.
+    pub const EDGES: u32 = 16_384;
+    /// Source-affinity records; the least recently used one makes room.
+    pub const AFFINITY: u32 = 131_072;
+    /// Name servers of the host whose queries are taken over.
+    pub const NAME_SERVERS: u32 = 64;
+    /// Remembered peers of unconnected UDP sockets; the least recently used one makes room.
+    pub const DATAGRAM_PEERS: u32 = 65_536;
+    /// Bytes of the event ring; a power of two.
+    pub const EVENT_BYTES: u32 = 1 << 20;
+    /// Ports an instance may declare.
+    pub const DECLARED_PORTS: usize = 16;
+}
+
+/// IP protocol numbers of [`ServiceKey4::protocol`] and [`ServiceKey6::protocol`].
+pub mod protocol {
+    /// TCP, MPTCP included.
+    pub const TCP: u16 = 6;
+    /// UDP.
+    pub const UDP: u16 = 17;
+}
+
+/// An index that stands for "none".
+pub const NONE: u32 = u32::MAX;
+
+macro_rules! plain {
+    ($($(#[$meta:meta])* $name:ident = $size:literal { $($(#[$fmeta:meta])* $field:ident : $ty:ty),* $(,)? })*) => {
+        $(
+            $(#[$meta])*
+            #[repr(C)]
+            #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+            pub struct $name { $($(#[$fmeta])* pub $field: $ty),* }
+
+            impl $name {
+                /// All fields zero, which is a valid value of every type of this crate.
+                pub const ZERO: Self = Self { $($field: <$ty as Zero>::ZERO),* };
+            }
+            // The sum of the fields equals the size: no padding, so no uninitialised byte crosses.
+            const _: () = assert!(size_of::<$name>() == $size && 0 $(+ size_of::<$ty>())* == $size);
+            // SAFETY: repr(C), integers and arrays of them only, no padding (asserted above).
+            #[cfg(feature = "user")]
+            unsafe impl aya::Pod for $name {}
+        )*
+        #[cfg(test)]
+        const SIZES: &[(&str, usize, usize)] = &[$((stringify!($name), size_of::<$name>(), $size)),*];
+    };
+}
+
+/// Integers and arrays of them have an all-zero value.
+pub trait Zero {
+    /// That value.
+    const ZERO: Self;
+}
+macro_rules! zero { ($($ty:ty),*) => { $(impl Zero for $ty { const ZERO: Self = 0; })* } }
+zero!(u8, u16, u32, u64);
+impl<const N: usize, T: Zero + Copy> Zero for [T; N] {
+    const ZERO: Self = [T::ZERO; N];
+}
+
+plain! {
+    /// Key of a service's IPv4 address in `SERVICES4`.
+    ServiceKey4 = 8 { addr: u32, port: u16, protocol: u16 }
+    /// Key of a service's IPv6 address in `SERVICES6`.
+    ServiceKey6 = 20 { addr: [u32; 4], port: u16, protocol: u16 }
+    /// A service port: one value, so membership changes at once.
+    Service = 40 {
+        /// Number of the service, as in [`EdgeKey`].
+        service: u32,
+        /// Index of its [`ServiceHot`] and [`Outlier`] values.
+        index: u32,
+        /// First slot of the region.
+        base: u32,
+        /// Slots in the region; 0: no backend.
+        len: u32,
+        /// Stride of the walk; coprime to `len`, so that `len` steps visit every slot once.
+        step: u32,
+        /// One of [`balance`].
+        balance: u32,
+        /// How long a source keeps its backend; 0: no affinity.
+        affinity_ns: u64,
+        /// Changes with every new region: a record of an older set is recognised.
+        generation: u32,
+        /// Reserved, 0.
+        reserved: u32,
+    }
+    /// Settings of the outlier ejection of one service port.
+    Outlier = 32 {
+        /// Failures in a row that eject; 0: never.
+        consecutive_failures: u32,
+        /// At most this share of the slots may be ejected.
+        max_ejected_percent: u32,
+        /// First ejection; doubles each time.
+        base_ns: u64,
+        /// No ejection lasts longer.
+        max_ns: u64,
+        /// How long a probe holds its lease.
+        probe_ns: u64,
+    }
+    /// Counters of a service port that every caller writes.
+    ServiceHot = 64 {
+        /// Next turn of the round robin.
+        turn: u64,
+        /// Connects refused because no backend could be taken.
+        no_backend: u64,
+        /// Connects that went to a backend although it was held sick, for want of a better one.
+        panic: u64,
+        /// Fills the cache line.
+        reserved: [u64; 5],
+    }
+    /// What does not change while a backend is in a set.
+    Backend = 40 {
+        /// IPv4 address; 0: none.
+        addr4: u32,
+        /// Port in network byte order.
+        port: u16,
+        /// Of [`backend_flags`].
+        flags: u16,
+        /// IPv6 address; zeros: none.
+        addr6: [u32; 4],
+        /// Relative capacity, 1 to 65535; 256 is usual.
+        weight: u32,
+        /// Number of the zone; 0: none.
+        zone: u32,
+        /// Handle check: a record that bears another generation is stale.
+        generation: u32,
+        /// Index of the service port, for [`Outlier`].
+        index: u32,
+    }
+    /// What every connection writes: two cache lines, the choice reads only the first.
+    BackendHot = 128 {
+        /// Open sockets connected to it.
+        active: u32,
+        /// Same as [`Backend::generation`], checked before `active` is lowered.
+        generation: u32,
+        /// Monotonic time until which it is ejected; 0: not.
+        ejected_until_ns: u64,
+        /// When its accept queue was last seen empty.
+        queue_empty_ns: u64,
+        /// Smoothed connect time, microseconds.
+        connect_ewma_us: u32,
+        /// Failures since the last success.
+        failures: u32,
+        /// Ejections since it was last well.
+        ejections: u32,
+        /// Choices that passed it over as hung.
+        hung: u32,
+        /// Connections given to it.
+        connections: u64,
+        /// When the last probe was let through; 0: none under way.
+        probe_ns: u64,
+        /// Fills the first line.
+        reserved: u64,
+        /// Connects that were refused.
+        refused: u64,
+        /// Connections that were reset by the peer.
+        reset: u64,
+        /// Connects without an answer.
+        timed_out: u64,
+        /// Bytes sent to it and acknowledged.
+        sent_bytes: u64,
+        /// Bytes received from it.
+        received_bytes: u64,
+        /// Times it was ejected.
+        ejected: u64,
+        /// Fills the second line.
+        reserved2: [u64; 2],
+    }
+    /// A member cgroup, by cgroup id in `INSTANCES`.
+    Instance = 72 {
+        /// Its own address.
+        addr4: u32,
+        /// Number of its service; 0: none (an `exec` session).
+        service: u32,
+        /// Its own IPv6 address; zeros: none.
+        addr6: [u32; 4],
+        /// Of [`instance_flags`].
+        flags: u32,
+        /// How many of `ports` are used.
+        ports_len: u32,
+        /// Declared ports in network byte order: a loopback bind to one is reachable by others.
+        ports: [u16; capacity::DECLARED_PORTS],
+        /// The user-space number of the instance, echoed in events.
+        id: u64,
+    }
+    /// Which backend a listener of this address is.
+    ListenKey = 24 { addr: [u32; 4], port: u16, family: u16, protocol: u32 }
+    /// A connected socket's record.
+    Socket = 64 {
+        /// Cookie of the socket; 0: free.
+        cookie: u64,
+        /// Monotonic time of connect().
+        start_ns: u64,
+        /// Backend taken.
+        backend: u32,
+        /// Its generation.
+        generation: u32,
+        /// Number of the caller's service.
+        source: u32,
+        /// Number of the service called.
+        destination: u32,
+        /// Port asked for, network byte order, in the low half; [`protocol`] in the high half.
+        port_protocol: u32,
+        /// Of [`socket_flags`].
+        flags: u32,
+        /// Address asked for; an IPv4 one in the last word, behind `::ffff:`.
+        addr: [u32; 4],
+        /// Index of the service port.
+        index: u32,
+        /// Reserved, 0.
+        reserved: u32,
+    }
+    /// A pair of services.
+    EdgeKey = 8 { source: u32, destination: u32 }
+    /// What an edge counted on one CPU.
+    Edge = 2120 {
+        connects: u64,
+        refused: u64,
+        reset: u64,
+        timed_out: u64,
+        /// Given up by the caller before an answer.
+        cancelled: u64,
+        no_backend: u64,
+        sent_bytes: u64,
+        received_bytes: u64,
+        /// Closed connections: the number of entries in both histograms.
+        closed: u64,
+        /// Connect times, microseconds: see [`histogram`].
+        connect_us: [u64; histogram::BUCKETS],
+        /// Lives of connections, microseconds.
+        duration_us: [u64; histogram::BUCKETS],
+    }
+    /// Which backend a source had.
+    AffinityKey = 24 { source: [u32; 4], index: u32, reserved: u32 }
+    /// See [`AffinityKey`].
+    Affinity = 16 { until_ns: u64, backend: u32, generation: u32 }
+    /// A peer that an unconnected UDP socket sent to: key of `DATAGRAM_SOURCES`.
+    DatagramKey = 32 { cookie: u64, addr: [u32; 4], port: u32, reserved: u32 }
+    /// The other name of a [`DatagramKey`]'s address.
+    DatagramPeer = 40 {
+        addr: [u32; 4],
+        port: u32,
+        backend: u32,
+        generation: u32,
+        reserved: u32,
+        used_ns: u64,
+    }
+    /// What an address was before a bind or a redirection, per socket.
+    Asked = 24 { addr: [u32; 4], port: u32, family: u32 }
+    /// Settings that the programs read; one entry of `CONFIG`.
+    Config = 64 {
+        /// Last sign of life of the resolver, monotonic.
+        heartbeat_ns: u64,
+        /// A heartbeat older than this bypasses the resolver.
+        heartbeat_max_age_ns: u64,
+        /// A backend whose accept queue was not seen empty for so long is passed over.
+        hung_after_ns: u64,
+        /// Address of the resolver; 0: none.
+        resolver4: u32,
+        /// Its port in network byte order.
+        resolver_port: u32,
+        /// Its IPv6 address.
+        resolver6: [u32; 4],
+        /// One of so many connections is reported as a flow; 0: none.
+        flow_sample: u32,
+        /// [`ABI_VERSION`] of the writer.
+        abi_version: u32,
+        /// First 48 bits of the IPv6 network, in the order of memory.
+        prefix6: [u32; 2],
+    }
+    /// What the programs counted about themselves, per CPU.
+    Counters = 64 {
+        /// Flow samples that found the ring full.
+        flows_lost: u64,
+        /// Listen and bind events that found the ring full: user space must scan.
+        notices_lost: u64,
+        /// Sockets that found neither place nor overflow: not counted.
+        sockets_lost: u64,
+        /// Edges that found no room.
+        edges_lost: u64,
+        /// Queries sent to the resolver.
+        queries: u64,
+        /// Queries that bypassed it because its heartbeat was stale.
+        queries_bypassed: u64,
+        /// Binds to an address of somebody else.
+        binds_denied: u64,
+        /// Datagrams or connects whose own source could not be set.
+        sources_unset: u64,
+    }
+    /// An event of the ring, whatever its kind.
+    Event = 88 {
+        /// One of [`event`].
+        kind: u32,
+        /// One of [`verdict`].
+        verdict: u32,
+        /// Monotonic time.
+        at_ns: u64,
+        /// [`Instance::id`] of the one who acted.
+        instance: u64,
+        /// Number of its service.
+        source: u32,
+        /// Number of the service called.
+        destination: u32,
+        /// Backend taken, or [`NONE`].
+        backend: u32,
+        /// Its generation.
+        generation: u32,
+        /// The address: listened or bound on, or asked for.
+        addr: [u32; 4],
+        /// Port in network byte order.
+        port: u16,
+        /// [`protocol`].
+        protocol: u16,
+        /// Connect time, microseconds.
+        connect_us: u32,
+        /// Life of the connection, microseconds.
+        duration_us: u64,
+        /// Bytes sent and acknowledged.
+        sent_bytes: u64,
+        /// Bytes received.
+        received_bytes: u64,
+    }
+}
+
+/// Values of [`Service::balance`].
+pub mod balance {
+    /// Fewest open connections for its weight, of two distinct ones drawn.
+    pub const LEAST_LOAD: u32 = 0;
+    /// One after another.
+    pub const ROUND_ROBIN: u32 = 1;
+    /// Any.
+    pub const RANDOM: u32 = 2;
+}
+
+/// Bits of [`Backend::flags`].
+pub mod backend_flags {
+    /// Listens on this host: its listener is looked at before it is taken.
+    pub const LOCAL: u16 = 1;
+    /// Reachable over IPv4 (and by IPv4-mapped addresses).
+    pub const V4: u16 = 2;
+    /// Reachable over IPv6.
+    pub const V6: u16 = 4;
+}
+
+/// Bits of [`Instance::flags`].
+pub mod instance_flags {
+    /// Binds are rewritten to the instance's own address. Off for an adopted cgroup.
+    pub const OWN_ADDRESS: u32 = 1;
+}
+
+/// Bits of [`Socket::flags`].
+pub mod socket_flags {
+    /// Counted in [`BackendHot::active`](super::BackendHot::active).
+    pub const COUNTED: u32 = 1;
+    /// The resolver took the place of a name server: only the name is to be restored.
+    pub const RESOLVER: u32 = 2;
+    /// Holds the probe of an ejected backend.
+    pub const PROBE: u32 = 4;
+    /// The record lies in the overflow map.
+    pub const OVERFLOW: u32 = 8;
+}
+
+/// Values of [`Event::kind`].
+pub mod event {
+    /// A member called listen().
+    pub const LISTEN: u32 = 1;
+    /// A member bound a declared port: listen() may follow.
+    pub const BIND: u32 = 2;
+    /// A sampled or failed connection.
+    pub const FLOW: u32 = 3;
+}
+
+/// Why a connection went as it went. Counters, `explain` and the flow log share these.
+pub mod verdict {
+    /// Closed after it was established.
+    pub const CLOSED: u32 = 0;
+    /// The backend refused it.
+    pub const REFUSED: u32 = 1;
+    /// The backend reset it.
+    pub const RESET: u32 = 2;
+    /// No answer.
+    pub const TIMED_OUT: u32 = 3;
+    /// The caller gave up first.
+    pub const CANCELLED: u32 = 4;
+    /// The service has no backend.
+    pub const NO_BACKEND: u32 = 5;
+    /// A service address without such a port.
+    pub const NO_SUCH_PORT: u32 = 6;
+    /// A bind to an address of somebody else.
+    pub const BIND_DENIED: u32 = 7;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn layouts_hold_still() {
+        for (name, is, declared) in SIZES {
+            assert_eq!(is, declared, "size of {name}");
+        }
+        assert_eq!(core::mem::offset_of!(BackendHot, refused), 64, "the choice reads one line");
+        assert_eq!(core::mem::offset_of!(Event, addr), 40);
+        assert_eq!(core::mem::offset_of!(Socket, addr), 40);
+        assert_eq!(core::mem::offset_of!(Service, affinity_ns), 24);
+        assert!(capacity::SOCKETS.is_power_of_two() && capacity::EVENT_BYTES.is_power_of_two());
+    }
+}

@@ -1,0 +1,29 @@
+//! The agent's API: HTTP/JSON over a unix socket. The CLI and every other client use these types.
+//!
+//! | call | body | answer |
+//! |---|---|---|
+//! | `GET /v1/agent` | | [`Agent`] |
+//! | `GET /v1/projects` | | `[`[`ProjectStatus`]`]` |
+//! | `GET /v1/projects/{name}` | | [`Project`](sinew_model::Project) |
+//! | `PUT /v1/projects/{name}?dry_run=` | [`Project`](sinew_model::Project) | [`Plan`](sinew_model::Plan) |
+//! | `DELETE /v1/projects/{name}` | | [`Accepted`] |
+//! | `GET /v1/services` | | `[`[`ServiceStatus`]`]` |
+//! | `GET /v1/services/{name}` | | [`ServiceStatus`] |
+//! | `PATCH /v1/services/{name}` | [`Scale`] | [`ServiceStatus`] |
+//! | `POST /v1/services/{name}/restart` | | [`Accepted`] |
+//! | `GET /v1/workloads` | | `[`[`WorkloadStatus`]`]` |
+//! | `POST /v1/workloads/{service}/{replica}/drain` | | [`Accepted`] |
+//! | `POST /v1/attachments` | [`Attach`] | [`Attached`] |
+//! | `GET /v1/logs?service=&follow=&tail=` | | a [`LogLine`] a line |
+//! | `GET /v1/events` | | server-sent [`Event`]s |
+//! | `GET /v1/metrics` | | Prometheus text |
+//! | `POST /v1/shutdown` | [`Shutdown`] | [`Accepted`] |
+//!
+//! An error is an [`ErrorBody`] with a status of 400 to 599.
+
+mod types;
+
+pub use types::{
+    Accepted, Agent, Attach, Attached, EndpointStatus, ErrorBody, ErrorCode, Event, EventKind,
+    LogLine, ProjectStatus, Scale, ServiceStatus, Shutdown, WorkloadState, WorkloadStatus,
+};

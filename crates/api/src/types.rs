@@ -1,0 +1,275 @@
+//! Requests, answers and events.
+
+use std::{
+    collections::BTreeMap,
+    net::{Ipv4Addr, Ipv6Addr},
+    path::PathBuf,
+};
+
+use serde::{Deserialize, Serialize};
+use sinew_model::{Port, ProjectName, Protocol, ServiceName};
+
+/// The agent and what it found on its machine.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Agent {
+    /// Version of the binary.
+    pub version: String,
+    /// Version of the kernel ABI.
+    pub abi_version: u32,
+    /// Its process.
+    pub pid: u32,
+    /// When it started, milliseconds since 1970.
+    pub started_at_ms: u64,
+    /// The cgroup that holds all members.
+    pub cgroup: PathBuf,
+    /// Where programs and maps are pinned.
+    pub pins: PathBuf,
+    /// What an operator should know.
+    pub warnings: Vec<String>,
+}
+
+/// A project that is up.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProjectStatus {
+    /// Its name.
+    pub name: ProjectName,
+    /// Raised with every applied change.
+    pub generation: u64,
+    /// Its services.
+    pub services: Vec<ServiceName>,
+    /// Whether every wanted instance is up.
+    pub ready: bool,
+}
+
+/// A service and its endpoints.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ServiceStatus {
+    /// Its name.
+    pub name: ServiceName,
+    /// Project that owns it; `None`: `sinew run` or `sinew adopt` made it.
+    pub project: Option<ProjectName>,
+    /// Its address, for ever the same.
+    pub address4: Ipv4Addr,
+    /// Its IPv6 address.
+    pub address6: Ipv6Addr,
+    /// Its ports.
+    pub ports: Vec<Port>,
+    /// Instances wanted.
+    pub replicas: u16,
+    /// Its endpoints.
+    pub endpoints: Vec<EndpointStatus>,
+}
+
+/// A port of an instance, as callers find it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct EndpointStatus {
+    /// Instance, as `orders/2`.
+    pub workload: String,
+    /// Address of the instance.
+    pub address: Ipv4Addr,
+    /// Port.
+    pub port: u16,
+    /// Protocol.
+    pub protocol: Protocol,
+    /// Starting, up, draining or down.
+    pub state: WorkloadState,
+    /// Open connections.
+    pub active: u32,
+    /// Connections since the backend was made.
+    pub connections: u64,
+    /// Connects refused, reset or not answered.
+    pub failures: u64,
+    /// Whether the kernel holds it ejected.
+    pub ejected: bool,
+    /// Smoothed connect time.
+    pub connect_us: u32,
+    /// Bytes sent to it.
+    pub sent_bytes: u64,
+    /// Bytes received from it.
+    pub received_bytes: u64,
+}
+
+/// Where a workload stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum WorkloadState {
+    /// Waits for the services it depends on.
+    Waiting,
+    /// Runs, but does not listen or is not healthy yet.
+    Starting,
+    /// Takes connections.
+    Up,
+    /// Listens, but its health check fails.
+    Unhealthy,
+    /// Takes no new connections; those it has may end.
+    Draining,
+    /// Exited; will be started again when the back-off ends.
+    BackingOff,
+    /// Exited and stays down.
+    Exited,
+    /// Stopped by the user.
+    Stopped,
+}
+
+/// A workload.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct WorkloadStatus {
+    /// Service; `None` for `sinew exec`.
+    pub service: Option<ServiceName>,
+    /// Number in its service, from 0.
+    pub replica: u32,
+    /// Where it stands.
+    pub state: WorkloadState,
+    /// Main process, while there is one.
+    pub pid: Option<u32>,
+    /// Its address.
+    pub address: Ipv4Addr,
+    /// When its process started, milliseconds since 1970.
+    pub started_at_ms: Option<u64>,
+    /// Times it was started again.
+    pub restarts: u32,
+    /// Why it stands there, in words: the last exit, the failing check.
+    pub reason: Option<String>,
+    /// What it runs, in a line.
+    pub command: String,
+}
+
+/// How many instances are wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Scale {
+    /// 0 to 1024.
+    pub replicas: u16,
+}
+
+/// Makes the calling process a member: with a service (`sinew run`) an instance of it, else
+/// (`sinew exec`) a caller only. The peer credentials of the socket name the process.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Attach {
+    /// Service to be an instance of.
+    pub service: Option<ServiceName>,
+    /// Ports it will listen on.
+    #[serde(default)]
+    pub ports: Vec<Port>,
+    /// What will run, for `sinew ps`.
+    pub command: String,
+}
+
+/// See [`Attach`]. The process is in its cgroup when this answer arrives.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attached {
+    /// Number in its service.
+    pub replica: u32,
+    /// Address of the instance.
+    pub address: Ipv4Addr,
+    /// Variables to add before exec.
+    pub env: BTreeMap<String, String>,
+}
+
+/// A line that a workload wrote.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogLine {
+    /// Service.
+    pub service: ServiceName,
+    /// Number in it.
+    pub replica: u32,
+    /// The line, without its end; what is not UTF-8 is replaced.
+    pub text: String,
+}
+
+/// Ends the agent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Shutdown {
+    /// Stop every workload too; else they go on.
+    pub stop_workloads: bool,
+    /// Remove programs, pins, routes, cgroups and state as well. Implies `stop_workloads`.
+    pub purge: bool,
+}
+
+/// The request was taken; events tell how it goes on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Accepted {}
+
+/// A change on this host.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Event {
+    /// When, milliseconds since 1970.
+    pub at_ms: u64,
+    /// Raised with every event of this agent's life.
+    pub sequence: u64,
+    /// Project concerned.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub project: Option<ProjectName>,
+    /// What changed.
+    #[serde(flatten)]
+    pub kind: EventKind,
+}
+
+/// What changed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "kind")]
+pub enum EventKind {
+    /// A workload moved to another state.
+    Workload {
+        /// Service.
+        service: ServiceName,
+        /// Number in it.
+        replica: u32,
+        /// Where it stands now.
+        state: WorkloadState,
+        /// Why.
+        reason: Option<String>,
+    },
+    /// A project was applied, every instance is up, or it is gone.
+    Project {
+        /// `applied`, `ready` or `removed`.
+        change: String,
+    },
+    /// Something an operator should know.
+    Warning {
+        /// In words.
+        message: String,
+    },
+}
+
+/// What kind of error it is; fixed words for machines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ErrorCode {
+    /// The request is wrong: change it.
+    Invalid,
+    /// The caller may not do that.
+    Forbidden,
+    /// There is no such thing.
+    NotFound,
+    /// It collides with what is there.
+    Conflict,
+    /// A declared capacity is reached.
+    Exhausted,
+    /// The machine cannot do that.
+    Unsupported,
+    /// Not now: try again.
+    Unavailable,
+    /// The agent's own fault.
+    Internal,
+}
+
+/// An error, as the API answers it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[error("{message}")]
+pub struct ErrorBody {
+    /// Its kind.
+    pub code: ErrorCode,
+    /// What happened, with the field and the value, in one line.
+    pub message: String,
+    /// What to do about it.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub remedy: Option<String>,
+    /// Path of the field at fault, as `services.api.replicas`.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub field: Option<String>,
+    /// Whether the same request may succeed later.
+    pub retryable: bool,
+}

@@ -1,0 +1,1 @@
+//! Loads, pins and reconciles the kernel programs and maps.

@@ -1,0 +1,73 @@
+//! Names that become DNS labels, directories and cgroups: one rule for all of them.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// Why a text is not a name.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{what} {value:?} is not a DNS label: use 1 to 63 of a-z, 0-9 and '-', with a letter or digit at both ends"
+)]
+pub struct NameError {
+    /// What the text should have named.
+    pub what: &'static str,
+    /// The text.
+    pub value: String,
+}
+
+fn is_label(text: &str) -> bool {
+    let edge = |b: Option<&u8>| b.is_some_and(u8::is_ascii_alphanumeric);
+    (1..=63).contains(&text.len())
+        && edge(text.as_bytes().first())
+        && edge(text.as_bytes().last())
+        && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+}
+
+macro_rules! names {
+    ($($(#[$meta:meta])* $name:ident: $what:literal)*) => { $(
+        $(#[$meta])*
+        #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(try_from = "String", into = "String")]
+        pub struct $name(String);
+
+        impl $name {
+            /// Takes a DNS label.
+            ///
+            /// # Errors
+            /// When `text` is not one.
+            pub fn new(text: impl Into<String>) -> Result<Self, NameError> {
+                let text = text.into();
+                if is_label(&text) { Ok(Self(text)) } else { Err(NameError { what: $what, value: text }) }
+            }
+
+            /// The label.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+        impl TryFrom<String> for $name {
+            type Error = NameError;
+            fn try_from(text: String) -> Result<Self, NameError> { Self::new(text) }
+        }
+        impl std::str::FromStr for $name {
+            type Err = NameError;
+            fn from_str(text: &str) -> Result<Self, NameError> { Self::new(text) }
+        }
+        impl From<$name> for String {
+            fn from(name: $name) -> String { name.0 }
+        }
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result { f.pad(&self.0) }
+        }
+    )* };
+}
+
+names! {
+    /// Name of a service, unique on the network: `orders` is reached as `orders.sinew.internal`.
+    ServiceName: "service name"
+    /// Name of a project: the set of services that one file describes.
+    ProjectName: "project name"
+    /// Name of a port, unique in its service.
+    PortName: "port name"
+}

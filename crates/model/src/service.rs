@@ -1,0 +1,260 @@
+//! Projects and services as they are wanted. Every value here has been validated.
+
+use std::{collections::BTreeMap, net::IpAddr, path::PathBuf, time::Duration};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{PortName, ProjectName, ServiceName};
+
+/// The services of one file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Project {
+    /// Its name: `name:` in the file, else the directory's.
+    pub name: ProjectName,
+    /// Its services.
+    pub services: BTreeMap<ServiceName, Service>,
+}
+
+/// One service.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Service {
+    /// What to run.
+    pub command: Command,
+    /// Ports it listens on; the first one is what the bare name's SRV record and health use.
+    #[serde(default)]
+    pub ports: Vec<Port>,
+    /// How many instances, 0 to 1024.
+    pub replicas: u16,
+    /// Environment, `env_file` included.
+    #[serde(default)]
+    pub env: BTreeMap<String, String>,
+    /// Absolute.
+    pub working_dir: PathBuf,
+    /// User to run as; `None`: the caller's own.
+    #[serde(default)]
+    pub user: Option<String>,
+    /// Group to run as; `None`: the user's own.
+    #[serde(default)]
+    pub group: Option<String>,
+    /// What it may use.
+    #[serde(default)]
+    pub limits: Limits,
+    /// How it is found healthy.
+    pub health: Health,
+    /// What follows its exit.
+    pub restart: Restart,
+    /// How it is stopped.
+    pub stop: Stop,
+    /// Services that must be healthy before it starts.
+    #[serde(default)]
+    pub depends_on: Vec<ServiceName>,
+    /// How callers choose among its instances.
+    pub balance: Balance,
+    /// When an instance is ejected.
+    pub outlier: Outlier,
+    /// Zone of its instances.
+    #[serde(default)]
+    pub zone: Option<String>,
+    /// Free words about it.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+    /// Ports of the host that lead to it.
+    #[serde(default)]
+    pub publish: Vec<Publish>,
+    /// What it may do.
+    #[serde(default)]
+    pub privileges: Privileges,
+}
+
+/// What a workload runs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Command {
+    /// A line for `/bin/sh -c`, replaced by the program (`exec`) when it is a simple command.
+    Shell(String),
+    /// Program and arguments.
+    Argv(Vec<String>),
+}
+
+/// A port that instances listen on.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Port {
+    /// Its name; `http`, `tcp-5432` and the like when the file gives none.
+    pub name: PortName,
+    /// Its number, 1 to 65535.
+    pub number: u16,
+    /// Its protocol.
+    pub protocol: Protocol,
+}
+
+/// Transport protocol of a port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Protocol {
+    /// TCP; MPTCP too.
+    Tcp,
+    /// UDP.
+    Udp,
+}
+
+/// What a workload may use; `None`: no limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    /// Memory, bytes.
+    pub memory_bytes: Option<u64>,
+    /// Processor time, thousandths of one processor.
+    pub cpu_millis: Option<u32>,
+    /// Processes and threads.
+    pub pids: Option<u32>,
+}
+
+/// How a workload is found healthy.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Health {
+    /// What is asked.
+    pub check: Check,
+    /// Time from one check to the next.
+    #[serde(with = "millis", rename = "interval_ms")]
+    pub interval: Duration,
+    /// A check that takes longer has failed.
+    #[serde(with = "millis", rename = "timeout_ms")]
+    pub timeout: Duration,
+    /// Successes in a row that make it healthy.
+    pub healthy_threshold: u32,
+    /// Failures in a row that make it unhealthy.
+    pub unhealthy_threshold: u32,
+    /// Failures this soon after the start do not count.
+    #[serde(with = "millis", rename = "start_period_ms")]
+    pub start_period: Duration,
+}
+
+/// A health check.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase", tag = "kind", deny_unknown_fields)]
+pub enum Check {
+    /// Listening is enough: the kernel says when it does.
+    None,
+    /// A connection is accepted.
+    Tcp {
+        /// Port to connect to.
+        port: u16,
+    },
+    /// A GET is answered with 200 to 399.
+    Http {
+        /// Port to ask.
+        port: u16,
+        /// Path to ask for.
+        path: String,
+    },
+    /// A command, run as the workload in its cgroup, exits with 0.
+    Exec {
+        /// The command.
+        command: Command,
+    },
+}
+
+/// What follows a workload's exit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Restart {
+    /// It is started again.
+    Always,
+    /// It is started again unless it exited with 0.
+    OnFailure,
+    /// It stays down.
+    Never,
+}
+
+/// How a workload is stopped.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Stop {
+    /// Signal that asks it to end, as `SIGTERM`.
+    pub signal: String,
+    /// What is left after so long is killed.
+    #[serde(with = "millis", rename = "grace_ms")]
+    pub grace: Duration,
+}
+
+/// How callers choose among instances.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "policy", deny_unknown_fields)]
+pub enum Balance {
+    /// Fewest open connections, of two distinct instances drawn.
+    LeastLoad,
+    /// One after another.
+    RoundRobin,
+    /// Any.
+    Random,
+    /// A source keeps its instance; the first one is chosen by least load.
+    Source {
+        /// A source that made no connection for so long is forgotten.
+        #[serde(with = "millis", rename = "timeout_ms")]
+        timeout: Duration,
+    },
+}
+
+/// When an instance is ejected from its service's choice, in the kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Outlier {
+    /// Failures in a row that eject; 0: never.
+    pub consecutive_failures: u32,
+    /// The first ejection; each further one takes twice as long.
+    #[serde(with = "millis", rename = "base_ms")]
+    pub base: Duration,
+    /// The longest ejection.
+    #[serde(with = "millis", rename = "max_ms")]
+    pub max: Duration,
+    /// At most this share of a service is ejected at once, 0 to 100.
+    pub max_ejected_percent: u8,
+}
+
+/// A port of the host that leads to a service.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Publish {
+    /// Address of the host; unspecified: all of them.
+    pub host_ip: IpAddr,
+    /// Port of the host.
+    pub host_port: u16,
+    /// Port of the service.
+    pub port: PortName,
+}
+
+/// What a workload may do beyond an ordinary process.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Privileges {
+    /// Capabilities that a workload of root keeps though they are taken by default, as `CAP_NET_ADMIN`.
+    pub keep_capabilities: Vec<String>,
+    /// Whether set-user-id programs give it nothing.
+    pub no_new_privileges: bool,
+}
+
+impl Default for Privileges {
+    fn default() -> Self {
+        Self { keep_capabilities: Vec::new(), no_new_privileges: true }
+    }
+}
+
+/// Durations as whole milliseconds.
+mod millis {
+    use std::time::Duration;
+
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+    pub(super) fn serialize<S: Serializer>(value: &Duration, s: S) -> Result<S::Ok, S::Error> {
+        u64::try_from(value.as_millis()).unwrap_or(u64::MAX).serialize(s)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Duration, D::Error> {
+        u64::deserialize(d).map(Duration::from_millis)
+    }
+}

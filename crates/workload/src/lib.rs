@@ -1,0 +1,1 @@
+//! Runs a workload: cgroup, rights, output, restarts; survives the agent.
