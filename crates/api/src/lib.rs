@@ -14,15 +14,18 @@
 //! | `GET /v1/workloads` | | `[`[`WorkloadStatus`]`]` |
 //! | `POST /v1/workloads/{service}/{replica}/drain` | | [`Accepted`] |
 //! | `POST /v1/attachments` | [`Attach`] | [`Attached`] |
-//! | `GET /v1/logs?service=&follow=&tail=` | | a [`LogLine`] a line |
+//! | `GET /v1/logs?service=&follow=&tail=&from=` ([`LogQuery`]) | | a [`LogLine`] a line |
+//! | `GET /v1/logs/positions` | | `[`[`LogPosition`]`]`: the present end of every log |
 //! | `GET /v1/events` | | server-sent [`Event`]s |
 //! | `GET /v1/metrics` | | Prometheus text |
 //! | `POST /v1/shutdown` | [`Shutdown`] | [`Accepted`] |
 //!
 //! An error is an [`ErrorBody`] with a status of 400 to 599.
 
+mod logs;
 mod types;
 
+pub use logs::{LogPosition, LogQuery};
 pub use types::{
     Accepted, Agent, Attach, Attached, EndpointStatus, ErrorBody, ErrorCode, Event, EventKind,
     LogLine, ProjectStatus, Scale, ServiceStatus, Shutdown, WorkloadState, WorkloadStatus,

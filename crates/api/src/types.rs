@@ -176,6 +176,10 @@ pub struct LogLine {
     pub replica: u32,
     /// The line, without its end; what is not UTF-8 is replaced.
     pub text: String,
+    /// Where the next line of this replica starts: bytes, grows as long as the log is kept. A
+    /// follower goes on behind this line with `from=SERVICE/REPLICA@OFFSET`.
+    #[serde(default)]
+    pub offset: u64,
 }
 
 /// Ends the agent.
