@@ -22,10 +22,17 @@
 //!
 //! An error is an [`ErrorBody`] with a status of 400 to 599.
 
+mod client;
+mod decode;
+mod error;
 mod logs;
+mod stream;
 mod types;
 
+pub use client::Client;
+pub use error::{ClientError, ProtocolFault};
 pub use logs::{LogPosition, LogQuery};
+pub use stream::{Events, Items, LogLines};
 pub use types::{
     Accepted, Agent, Attach, Attached, EndpointStatus, ErrorBody, ErrorCode, Event, EventKind,
     LogLine, ProjectStatus, Scale, ServiceStatus, Shutdown, WorkloadState, WorkloadStatus,

@@ -106,7 +106,12 @@ impl LogQuery {
                     "" | "true" | "1" => true,
                     "false" | "0" => false,
                     _ => {
-                        return Err(invalid(key, value, "is not true or false", "give one of them"));
+                        return Err(invalid(
+                            key,
+                            value,
+                            "is not true or false",
+                            "give one of them",
+                        ));
                     }
                 }
             }
