@@ -2,6 +2,8 @@
 
 mod ebpf;
 mod process;
+mod setup;
+mod test;
 mod workspace;
 
 use std::process::ExitCode;
@@ -20,6 +22,10 @@ struct Cli {
 enum Task {
     /// Build the kernel programs and put the object where the `sinew` binary embeds it
     Ebpf(ebpf::Args),
+    /// Install what other tasks need, without running them
+    Setup(setup::Args),
+    /// Check formatting, lints, the kernel object and every test
+    Test(test::Args),
 }
 
 fn main() -> ExitCode {
@@ -28,6 +34,8 @@ fn main() -> ExitCode {
     }
     let outcome = match Cli::parse().task {
         Task::Ebpf(args) => ebpf::run(&args),
+        Task::Setup(args) => setup::run(&args),
+        Task::Test(args) => test::run(&args),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
