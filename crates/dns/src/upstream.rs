@@ -18,9 +18,13 @@ use std::{
 
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use hickory_proto::op::ResponseCode;
-use rustix::rand::{GetRandomFlags, getrandom};
+use rustix::{
+    buffer::spare_capacity,
+    net::{RecvFlags, recv},
+    rand::{GetRandomFlags, getrandom},
+};
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncReadExt, AsyncWriteExt, Interest},
     net::{TcpStream, UdpSocket},
     sync::watch,
     time::{Instant, sleep, timeout},
@@ -223,16 +227,23 @@ async fn by_udp(server: SocketAddr, query: &[u8]) -> io::Result<Vec<u8>> {
     socket.connect(server).await?;
     socket.send(query).await?;
     loop {
-        // No memory is set aside while a query waits.
-        socket.readable().await?;
-        let mut reply = Vec::with_capacity(usize::from(u16::MAX));
-        match socket.try_recv_buf(&mut reply) {
-            Ok(_) if wire::is_reply(query, &reply) => return Ok(reply),
-            Ok(_) => debug!(%server, "passed over a datagram that answers something else"),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(error) => return Err(error),
+        let reply = receive(&socket).await?;
+        if wire::is_reply(query, &reply) {
+            return Ok(reply);
         }
+        debug!(%server, "passed over a datagram that answers something else");
     }
+}
+
+/// The next datagram, or the error that the kernel heard of: "nobody listens there" arrives without
+/// making the socket readable. No memory is set aside while a query waits.
+async fn receive(socket: &UdpSocket) -> io::Result<Vec<u8>> {
+    let take = || {
+        let mut datagram = Vec::with_capacity(usize::from(u16::MAX));
+        recv(socket, spare_capacity(&mut datagram), RecvFlags::empty())?;
+        Ok(datagram)
+    };
+    socket.async_io(Interest::READABLE | Interest::ERROR, take).await
 }
 
 async fn by_tcp(server: SocketAddr, query: &[u8]) -> io::Result<Vec<u8>> {
@@ -284,5 +295,18 @@ mod tests {
         let firsts: Vec<_> = (0..4).map(|_| upstream.order(&servers, &[])[0]).collect();
         let all = addresses();
         assert_eq!(firsts, [all[0], all[1], all[2], all[0]]);
+    }
+
+    #[test]
+    fn the_host_changes_its_servers() {
+        let config = |text| Arc::new(crate::host_name_servers(text));
+        let (sender, receiver) = watch::channel(config("nameserver 10.0.0.1"));
+        let upstream = Upstream::host(receiver);
+        assert_eq!(upstream.servers().addresses, addresses()[..1]);
+        sender.send_replace(config("nameserver 10.0.0.2\noptions timeout:7 attempts:3 rotate"));
+        let servers = upstream.servers();
+        assert_eq!(servers.addresses, addresses()[1..2]);
+        assert_eq!(servers.timeout, Duration::from_secs(7));
+        assert_eq!((servers.attempts, servers.rotate), (3, true));
     }
 }

@@ -1,0 +1,178 @@
+//! Answers to real clients over UDP and TCP, on both kinds of address.
+
+mod common;
+
+use std::{net::SocketAddr, sync::Arc};
+
+use common::{
+    ask, client, query, receive, receive_tcp, send_tcp, servers, silent, sinew, start, zone,
+};
+use hickory_proto::{op::ResponseCode, rr::RecordType};
+use sinew_dns::{Resolver, Upstream};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    process::Command,
+    sync::{oneshot, watch},
+};
+
+async fn dig(server: SocketAddr, arguments: &[&str]) -> Vec<String> {
+    let output = Command::new("dig")
+        .arg(format!("@{}", server.ip()))
+        .args(["-p", &server.port().to_string(), "+norecurse", "+short", "+time=5"])
+        .args(arguments)
+        .output()
+        .await
+        .expect("dig, of the package dnsutils");
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout).unwrap().lines().map(str::to_owned).collect()
+}
+
+#[tokio::test]
+async fn dig_finds_services() {
+    let resolver = sinew(Vec::new()).await;
+    for server in [resolver.v4, resolver.v6] {
+        for transport in ["+notcp", "+tcp"] {
+            let dig = async |name, asked| dig(server, &[transport, name, asked]).await;
+            assert_eq!(dig("orders.sinew.internal", "A").await, ["127.64.0.1"]);
+            assert_eq!(dig("orders", "AAAA").await, ["fd12::1"]);
+            let srv = dig("_http._tcp.orders.sinew.internal", "SRV").await;
+            assert_eq!(srv, ["0 0 80 orders.sinew.internal."]);
+            let pointer = dig("1.0.64.127.in-addr.arpa", "PTR").await;
+            assert_eq!(pointer, ["orders.sinew.internal."]);
+            assert!(dig("nosuch.sinew.internal", "A").await.is_empty());
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_changed_zone_is_seen_at_once() {
+    let resolver = sinew(Vec::new()).await;
+    let asked = query(1, "fresh.sinew.internal.", RecordType::A);
+    assert_eq!(ask(resolver.v4, &asked).await.metadata.response_code, ResponseCode::NXDomain);
+    resolver.zone.send_replace(Arc::new(zone("sinew.internal", &[("fresh", 2)])));
+    assert_eq!(ask(resolver.v4, &asked).await.answers.len(), 1);
+}
+
+#[tokio::test]
+async fn garbage_is_survived() {
+    let resolver = sinew(Vec::new()).await;
+    let socket = client(resolver.v4).await;
+    // xorshift: the same bytes in each run.
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut random = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state
+    };
+    for _ in 0..10_000 {
+        let length = usize::try_from(random() % 200).unwrap();
+        let bytes: Vec<u8> = (0..length).map(|_| random().to_le_bytes()[0]).collect();
+        socket.send(&bytes).await.unwrap();
+    }
+    let mut stream = TcpStream::connect(resolver.v4).await.unwrap();
+    let bytes: Vec<u8> = (0..20_000).map(|_| random().to_le_bytes()[0]).collect();
+    stream.write_all(&bytes).await.unwrap();
+    let reply = ask(resolver.v4, &query(7, "orders.", RecordType::A)).await;
+    assert_eq!(reply.answers.len(), 1);
+}
+
+#[tokio::test]
+async fn pipelined_queries_are_answered_as_they_are_done() {
+    let upstream = silent().await;
+    let resolver = sinew(vec![upstream.address]).await;
+    let mut stream = TcpStream::connect(resolver.v4).await.unwrap();
+    let listener = tokio::net::TcpListener::bind(upstream.address).await.unwrap();
+    send_tcp(&mut stream, &query(1, "slow.example.", RecordType::A)).await;
+    let (mut asked, _) = listener.accept().await.unwrap();
+    let slow = receive_tcp(&mut asked).await;
+    for id in 2..=60 {
+        send_tcp(&mut stream, &query(id, "orders.", RecordType::A)).await;
+    }
+    for id in 2..=60 {
+        let reply = receive_tcp(&mut stream).await;
+        assert_eq!((reply.metadata.id, reply.answers.len()), (id, 1));
+    }
+    send_tcp(&mut asked, &common::reply(&slow, 3)).await;
+    let reply = receive_tcp(&mut stream).await;
+    assert_eq!((reply.metadata.id, reply.answers.len()), (1, 3));
+}
+
+#[tokio::test]
+async fn a_client_may_close_its_half_and_still_read() {
+    let resolver = sinew(Vec::new()).await;
+    let mut stream = TcpStream::connect(resolver.v6).await.unwrap();
+    send_tcp(&mut stream, &query(1, "orders.", RecordType::A)).await;
+    stream.shutdown().await.unwrap();
+    assert_eq!(receive_tcp(&mut stream).await.answers.len(), 1);
+    assert_eq!(stream.read(&mut [0]).await.unwrap(), 0, "then it is closed");
+}
+
+#[tokio::test(start_paused = true)]
+async fn idle_connections_are_closed() {
+    let resolver = sinew(Vec::new()).await;
+    let mut stream = TcpStream::connect(resolver.v4).await.unwrap();
+    stream.write_all(b"\0").await.unwrap();
+    assert_eq!(stream.read(&mut [0]).await.unwrap(), 0, "half a length is no query");
+}
+
+#[tokio::test]
+async fn waiting_forwards_are_bounded_and_hold_up_nobody() {
+    let upstream = silent().await;
+    let resolver = sinew(vec![upstream.address]).await;
+    let socket = client(resolver.v4).await;
+    let forwarded = query(1, "slow.example.", RecordType::A).to_vec().unwrap();
+    for _ in 0..40 {
+        for _ in 0..50 {
+            socket.send(&forwarded).await.unwrap();
+        }
+        // An answer means that the datagrams before it were taken.
+        socket.send(&query(2, "orders.", RecordType::A).to_vec().unwrap()).await.unwrap();
+        receive(&socket).await;
+    }
+    let seen = upstream.seen();
+    assert!((1..=512).contains(&seen), "{seen} queries were forwarded of 2000");
+}
+
+#[tokio::test]
+async fn shutdown_frees_the_port() {
+    let (_sender, zone) = watch::channel(Arc::new(zone("sinew.internal", &[])));
+    let bind = |port| {
+        let address = format!("127.0.0.1:{port}").parse().unwrap();
+        Resolver::bind(address, None, Upstream::fixed(servers(Vec::new())), zone.clone())
+    };
+    let first = bind(0).await.unwrap();
+    let port = first.local_addr().port();
+    let (stop, stopped) = oneshot::channel::<()>();
+    let task = tokio::spawn(first.serve(async move {
+        let _ = stopped.await;
+    }));
+    let taken = bind(port).await.unwrap_err().to_string();
+    assert!(taken.contains(&format!("127.0.0.1:{port} (udp)")), "{taken}");
+    stop.send(()).unwrap();
+    task.await.unwrap();
+    bind(port).await.unwrap();
+}
+
+#[tokio::test]
+async fn nobody_forwards_to_himself() {
+    // The port is known only after the bind, so a first resolver finds it.
+    let first = start(zone("sinew.internal", &[]), servers(Vec::new())).await;
+    let address = first.v4;
+    drop(first);
+    let (_sender, zone) = watch::channel(Arc::new(zone("sinew.internal", &[])));
+    let SocketAddr::V4(v4) = address else { panic!() };
+    let resolver = loop {
+        // The first one's sockets close with its task.
+        let upstream = Upstream::fixed(servers(vec![address]));
+        match Resolver::bind(v4, None, upstream, zone.clone()).await {
+            Ok(resolver) => break resolver,
+            Err(_) => tokio::task::yield_now().await,
+        }
+    };
+    let task = tokio::spawn(resolver.serve(std::future::pending()));
+    let reply = ask(address, &query(1, "example.com.", RecordType::A)).await;
+    assert_eq!(reply.metadata.response_code, ResponseCode::ServFail);
+    task.abort();
+}
