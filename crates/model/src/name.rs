@@ -71,3 +71,65 @@ names! {
     /// Name of a port, unique in its service.
     PortName: "port name"
 }
+
+impl PortName {
+    /// A text that is a label by construction.
+    pub(crate) fn trusted(text: String) -> Self {
+        debug_assert!(is_label(&text), "{text:?}");
+        Self(text)
+    }
+}
+
+impl ProjectName {
+    /// The label nearest to a directory's name: `My Shop` gives `my-shop`.
+    ///
+    /// # Errors
+    /// When nothing of the name can stand in a label.
+    pub fn from_directory(name: &str) -> Result<Self, NameError> {
+        let allowed =
+            |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' };
+        let label: String = name.chars().map(allowed).skip_while(|c| *c == '-').take(63).collect();
+        Self::new(label.trim_end_matches('-'))
+            .map_err(|error| NameError { value: name.to_owned(), ..error })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_are_names() {
+        for text in ["a", "0", "orders", "orders-2", "2-orders", &"a".repeat(63)] {
+            assert_eq!(ServiceName::new(text).unwrap().as_str(), text);
+        }
+    }
+
+    #[test]
+    fn everything_else_is_not() {
+        for text in ["", "-a", "a-", "A", "a_b", "a.b", "a b", "\u{e9}", &"a".repeat(64)] {
+            assert_eq!(
+                ServiceName::new(text).unwrap_err().to_string(),
+                format!(
+                    "service name {text:?} is not a DNS label: use 1 to 63 of a-z, 0-9 and '-', \
+                     with a letter or digit at both ends"
+                )
+            );
+        }
+    }
+
+    #[test]
+    fn a_directory_gives_its_nearest_label() {
+        for (directory, name) in [
+            ("shop", "shop"),
+            ("My Shop", "my-shop"),
+            ("_shop_", "shop"),
+            ("shop.git", "shop-git"),
+            (&"x".repeat(80), &"x".repeat(63)),
+        ] {
+            assert_eq!(ProjectName::from_directory(directory).unwrap().as_str(), name);
+        }
+        assert_eq!(ProjectName::from_directory("__").unwrap_err().value, "__");
+        assert!(ProjectName::from_directory("").is_err());
+    }
+}

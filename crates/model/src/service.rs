@@ -1,6 +1,12 @@
 //! Projects and services as they are wanted. Every value here has been validated.
 
-use std::{collections::BTreeMap, net::IpAddr, path::PathBuf, time::Duration};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    time::Duration,
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -26,6 +32,7 @@ pub struct Service {
     #[serde(default)]
     pub ports: Vec<Port>,
     /// How many instances, 0 to 1024.
+    #[serde(default = "one")]
     pub replicas: u16,
     /// Environment, `env_file` included.
     #[serde(default)]
@@ -42,17 +49,22 @@ pub struct Service {
     #[serde(default)]
     pub limits: Limits,
     /// How it is found healthy.
+    #[serde(default)]
     pub health: Health,
     /// What follows its exit.
+    #[serde(default)]
     pub restart: Restart,
     /// How it is stopped.
+    #[serde(default)]
     pub stop: Stop,
     /// Services that must be healthy before it starts.
     #[serde(default)]
     pub depends_on: Vec<ServiceName>,
     /// How callers choose among its instances.
+    #[serde(default)]
     pub balance: Balance,
     /// When an instance is ejected.
+    #[serde(default)]
     pub outlier: Outlier,
     /// Zone of its instances.
     #[serde(default)]
@@ -66,6 +78,43 @@ pub struct Service {
     /// What it may do.
     #[serde(default)]
     pub privileges: Privileges,
+}
+
+fn one() -> u16 {
+    1
+}
+
+impl Service {
+    /// The port of a name.
+    #[must_use]
+    pub fn port(&self, name: &PortName) -> Option<&Port> {
+        self.ports.iter().find(|port| port.name == *name)
+    }
+
+    /// A service with nothing but a command: one instance, everything else as by default.
+    #[must_use]
+    pub fn new(command: Command, working_dir: PathBuf) -> Self {
+        Self {
+            command,
+            ports: Vec::new(),
+            replicas: 1,
+            env: BTreeMap::new(),
+            working_dir,
+            user: None,
+            group: None,
+            limits: Limits::default(),
+            health: Health::default(),
+            restart: Restart::default(),
+            stop: Stop::default(),
+            depends_on: Vec::new(),
+            balance: Balance::default(),
+            outlier: Outlier::default(),
+            zone: None,
+            labels: BTreeMap::new(),
+            publish: Vec::new(),
+            privileges: Privileges::default(),
+        }
+    }
 }
 
 /// What a workload runs.
@@ -133,6 +182,21 @@ pub struct Health {
     pub start_period: Duration,
 }
 
+/// Listening is enough. A check that is asked for runs every second, so that a failure is seen
+/// within three; 30 s cover the start of all but the slowest programs.
+impl Default for Health {
+    fn default() -> Self {
+        Self {
+            check: Check::None,
+            interval: Duration::from_secs(1),
+            timeout: Duration::from_secs(1),
+            healthy_threshold: 1,
+            unhealthy_threshold: 3,
+            start_period: Duration::from_secs(30),
+        }
+    }
+}
+
 /// A health check.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase", tag = "kind", deny_unknown_fields)]
@@ -159,10 +223,11 @@ pub enum Check {
 }
 
 /// What follows a workload's exit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Restart {
     /// It is started again.
+    #[default]
     Always,
     /// It is started again unless it exited with 0.
     OnFailure,
@@ -181,11 +246,18 @@ pub struct Stop {
     pub grace: Duration,
 }
 
+impl Default for Stop {
+    fn default() -> Self {
+        Self { signal: "SIGTERM".to_owned(), grace: Duration::from_secs(10) }
+    }
+}
+
 /// How callers choose among instances.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "policy", deny_unknown_fields)]
 pub enum Balance {
     /// Fewest open connections, of two distinct instances drawn.
+    #[default]
     LeastLoad,
     /// One after another.
     RoundRobin,
@@ -215,6 +287,24 @@ pub struct Outlier {
     pub max_ejected_percent: u8,
 }
 
+impl Balance {
+    /// How long [`Balance::Source`] remembers a source unless the file says otherwise.
+    pub const SOURCE_TIMEOUT: Duration = Duration::from_secs(600);
+}
+
+/// Three in a row: each of them failed a caller, while an ejection by mistake costs one instance
+/// for a second and never more than half of a service.
+impl Default for Outlier {
+    fn default() -> Self {
+        Self {
+            consecutive_failures: 3,
+            base: Duration::from_secs(1),
+            max: Duration::from_secs(60),
+            max_ejected_percent: 50,
+        }
+    }
+}
+
 /// A port of the host that leads to a service.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -225,6 +315,21 @@ pub struct Publish {
     pub host_port: u16,
     /// Port of the service.
     pub port: PortName,
+}
+
+impl Publish {
+    /// Address and port of the host, as `127.0.0.1:8080`.
+    #[must_use]
+    pub fn host(&self) -> SocketAddr {
+        SocketAddr::new(self.host_ip, self.host_port)
+    }
+}
+
+/// As in the file: `127.0.0.1:8080:http`.
+impl fmt::Display for Publish {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.host(), self.port)
+    }
 }
 
 /// What a workload may do beyond an ordinary process.
@@ -249,7 +354,6 @@ mod millis {
 
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
     pub(super) fn serialize<S: Serializer>(value: &Duration, s: S) -> Result<S::Ok, S::Error> {
         u64::try_from(value.as_millis()).unwrap_or(u64::MAX).serialize(s)
     }
