@@ -1,0 +1,357 @@
+//! The heart of the agent: what is wanted and what was seen go in, what is to be done comes out.
+//! No clock, no IO and no task in here, so every interleaving of events can be tested.
+//!
+//! An instance moves `Waiting → Preparing → Registering → Launching → Running → Draining →
+//! Stopping → Cleaning`, and from there back to `Waiting` or away. Each step waits for the report of
+//! the one before it; a step that fails is repeated later, with growing pauses. Nothing is launched
+//! before the kernel holds its cgroup, so that not even its first bind goes unseen, and everything
+//! leaves the choice before it is stopped.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use sinew_api::EventKind;
+use sinew_model::{Health, Port, ProjectName, Protocol, ServiceName};
+
+use crate::{alloc, intent::Intent, key::Key, launch::Launch};
+
+mod converge;
+mod inputs;
+mod instance;
+mod projects;
+mod wanted;
+
+#[cfg(test)]
+mod tests;
+
+pub use instance::{Attached, Instance, Kind, Phase, Process};
+pub use wanted::{backend_key, backend_keys};
+
+/// What the core is told.
+#[derive(Debug)]
+pub enum Input {
+    /// The intent changed.
+    Intent(Arc<Intent>),
+    /// A process asks to be an instance.
+    Attach {
+        /// Which one.
+        key: Key,
+        /// What it is.
+        attached: Attached,
+    },
+    /// An instance that was found at the start of the agent.
+    Found {
+        /// Which one.
+        key: Key,
+        /// Its number.
+        number: u32,
+        /// What it is.
+        kind: Kind,
+        /// Its process, when one runs.
+        process: Option<Process>,
+        /// How the last one ended, when none runs.
+        ended: Option<Ended>,
+    },
+    /// Leftovers that are no instance: they are cleaned before that instance is launched again.
+    Rubble {
+        /// Which one.
+        key: Key,
+    },
+    /// The cgroup is there.
+    Prepared(Key, Result<(), String>),
+    /// The data path holds what revision `0` of the wanted state says, or why not.
+    Synced(u64, Result<(), String>),
+    /// The supervisor runs (or the attached process is in its cgroup).
+    Launched(Key, Result<(), String>),
+    /// A process of it started.
+    Started(Key, Process),
+    /// Its process is gone.
+    Exited(Key, Ended),
+    /// Nothing of it runs any more, and nothing starts it again.
+    Stopped(Key),
+    /// Its cgroup and its directory are gone.
+    Cleaned(Key, Result<(), String>),
+    /// The kernel saw a listen().
+    Listening {
+        /// Number of the instance.
+        instance: u64,
+        /// On which address.
+        address: IpAddr,
+        /// On which port.
+        port: u16,
+    },
+    /// The kernel saw a bind() of a declared port.
+    Bound {
+        /// Number of the instance.
+        instance: u64,
+        /// To which address.
+        address: IpAddr,
+        /// Which port.
+        port: u16,
+        /// Of which protocol.
+        protocol: Protocol,
+    },
+    /// Notices were lost: look at what listens.
+    NoticesLost,
+    /// All that listens in the network namespace.
+    Listeners(Vec<(IpAddr, u16, Protocol)>),
+    /// A check ended.
+    Checked {
+        /// Of which instance.
+        key: Key,
+        /// The run of the checks, as [`Output::Probe`] gave it.
+        run: u64,
+        /// Well, or why not.
+        result: Result<(), String>,
+    },
+    /// Open connections by backend.
+    Active(HashMap<u64, u32>),
+    /// Stop everything without forgetting it.
+    Halt,
+    /// Time went on.
+    Tick,
+}
+
+/// How a process ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ended {
+    /// In words, as `exited with 1`.
+    pub reason: String,
+    /// It exited with 0.
+    pub success: bool,
+    /// It is started again after a pause.
+    pub returns: bool,
+}
+
+/// What the core wants done, in this order.
+#[derive(Debug)]
+pub enum Output {
+    /// Make the cgroup, then tell [`Input::Prepared`].
+    Prepare(Key),
+    /// Bring the data path to [`Core::wanted`], then tell [`Input::Synced`] with this revision.
+    Sync(u64),
+    /// Look at what listens, then tell [`Input::Listeners`].
+    Scan,
+    /// Start the supervisor, or let the attached process in, then tell [`Input::Launched`].
+    Launch(Key),
+    /// Tell its supervisor what changed of what it was launched with.
+    Adjust(Key),
+    /// Stop it; [`Input::Stopped`] follows.
+    Stop(Key),
+    /// Close what connections are left to these.
+    Close(Vec<SocketAddr>),
+    /// Remove cgroup and directory, then tell [`Input::Cleaned`].
+    Clean(Key),
+    /// Begin to check its health, each result as [`Input::Checked`] with this run.
+    Probe {
+        /// Which instance.
+        key: Key,
+        /// Of which run the results are.
+        run: u64,
+        /// What to ask, and how often.
+        health: Health,
+    },
+    /// End the checks.
+    EndProbe(Key),
+    /// Tell whoever listens.
+    Publish(Option<ProjectName>, EventKind),
+}
+
+/// How long the first repetition of a failed action waits; doubled each time.
+const RETRY: Duration = Duration::from_millis(500);
+const RETRY_MAX: Duration = Duration::from_secs(30);
+
+/// The state of a host.
+#[derive(Debug)]
+pub struct Core {
+    now: Instant,
+    intent: Arc<Intent>,
+    /// What an instance of each service is launched with.
+    launches: BTreeMap<ServiceName, Arc<Launch>>,
+    /// Services that wait for the one named.
+    dependents: BTreeMap<ServiceName, BTreeSet<ServiceName>>,
+    instances: BTreeMap<Key, Instance>,
+    by_number: BTreeMap<u32, Key>,
+    /// Services (`None`: the sessions) to look at again.
+    touched: BTreeSet<Option<ServiceName>>,
+    timers: BTreeSet<(Instant, Key)>,
+    revision: u64,
+    synced: u64,
+    dirty: bool,
+    sync_failures: u32,
+    sync_retry: Option<Instant>,
+    /// Look at the listeners once this revision is synced.
+    scan_at: Option<u64>,
+    halting: bool,
+    ready: BTreeMap<ProjectName, bool>,
+    touched_projects: BTreeSet<ProjectName>,
+    runs: u64,
+    outputs: Vec<Output>,
+}
+
+impl Core {
+    /// Wants nothing and has seen nothing.
+    pub fn new(now: Instant, intent: Arc<Intent>) -> Self {
+        Self {
+            now,
+            intent: Arc::new(Intent::new(intent.network6)),
+            launches: BTreeMap::new(),
+            dependents: BTreeMap::new(),
+            instances: BTreeMap::new(),
+            by_number: BTreeMap::new(),
+            touched: BTreeSet::new(),
+            timers: BTreeSet::new(),
+            revision: 0,
+            synced: 0,
+            dirty: false,
+            sync_failures: 0,
+            sync_retry: None,
+            scan_at: None,
+            halting: false,
+            ready: BTreeMap::new(),
+            touched_projects: BTreeSet::new(),
+            runs: 0,
+            outputs: Vec::new(),
+        }
+    }
+
+    /// Takes `input` at `now` and says what is to be done about it.
+    pub fn handle(&mut self, now: Instant, input: Input) -> Vec<Output> {
+        self.now = now;
+        self.take(input);
+        self.fire_timers();
+        self.settle();
+        std::mem::take(&mut self.outputs)
+    }
+
+    /// When [`Input::Tick`] is wanted.
+    pub fn next_tick(&self) -> Option<Instant> {
+        let timer = self.timers.first().map(|(at, _)| *at);
+        [timer, self.sync_retry].into_iter().flatten().min()
+    }
+
+    /// Whether [`Input::Active`] is wanted, now and then.
+    pub fn drains(&self) -> bool {
+        self.instances.values().any(|i| matches!(i.phase, Phase::Draining { .. }))
+    }
+
+    /// Whether everything stopped, after [`Input::Halt`].
+    pub fn halted(&self) -> bool {
+        self.halting && self.instances.is_empty()
+    }
+
+    /// Every instance.
+    pub fn instances(&self) -> impl Iterator<Item = &Instance> {
+        self.instances.values()
+    }
+
+    /// One instance.
+    pub fn instance(&self, key: &Key) -> Option<&Instance> {
+        self.instances.get(key)
+    }
+
+    /// What is wanted.
+    pub fn intent(&self) -> &Arc<Intent> {
+        &self.intent
+    }
+
+    /// Names held by attached processes, with their ports.
+    pub fn attached_names(&self) -> BTreeMap<ServiceName, Vec<Port>> {
+        self.instances
+            .values()
+            .filter_map(|instance| match (&instance.kind, &instance.key.service) {
+                (Kind::Attached(attached), Some(name)) => {
+                    Some((name.clone(), attached.ports.clone()))
+                }
+                _ => None,
+            })
+            .collect()
+    }
+
+    /// The smallest number that no instance of `service` (`None`: no session) has.
+    pub fn free_replica(&self, service: Option<&ServiceName>) -> u32 {
+        let used: BTreeSet<u32> = self.of(service).map(|i| i.key.replica).collect();
+        (0..).find(|n| !used.contains(n)).unwrap_or(0)
+    }
+
+    fn of(&self, service: Option<&ServiceName>) -> impl Iterator<Item = &Instance> {
+        let range = Key { service: service.cloned(), replica: 0 }..=Key {
+            service: service.cloned(),
+            replica: u32::MAX,
+        };
+        self.instances.range(range).map(|(_, instance)| instance)
+    }
+
+    fn keys_of(&self, service: Option<&ServiceName>) -> Vec<Key> {
+        self.of(service).map(|i| i.key.clone()).collect()
+    }
+
+    fn touch(&mut self, key: &Key) {
+        self.touched.insert(key.service.clone());
+    }
+
+    /// Those who wait for `service`, and those it waits for, look again.
+    fn touch_neighbours(&mut self, service: &ServiceName) {
+        let dependents = self.dependents.get(service).into_iter().flatten();
+        self.touched.extend(dependents.cloned().map(Some));
+        let needed: Vec<_> =
+            self.of(Some(service)).flat_map(|i| i.depends_on().iter().cloned()).collect();
+        self.touched.extend(needed.into_iter().map(Some));
+    }
+
+    fn touch_all(&mut self) {
+        let services = self.launches.keys().cloned().map(Some);
+        let present = self.instances.keys().map(|k| k.service.clone());
+        let all: BTreeSet<_> = services.chain(present).collect();
+        self.touched.extend(all);
+    }
+
+    fn fire_timers(&mut self) {
+        while let Some((at, key)) = self.timers.first().cloned()
+            && at <= self.now
+        {
+            self.timers.remove(&(at, key.clone()));
+            self.touch(&key);
+        }
+        if self.sync_retry.is_some_and(|at| at <= self.now) {
+            self.sync_retry = None;
+            self.dirty = true;
+        }
+    }
+
+    /// Brings every touched service as far as it goes now.
+    fn settle(&mut self) {
+        while let Some(service) = self.touched.pop_first() {
+            self.converge(service.as_ref());
+        }
+        self.settle_projects();
+        if self.dirty {
+            self.dirty = false;
+            self.revision += 1;
+            // What is cleaned leaves the data path first.
+            let at = self
+                .outputs
+                .iter()
+                .position(|o| matches!(o, Output::Clean(_)))
+                .unwrap_or(self.outputs.len());
+            self.outputs.insert(at, Output::Sync(self.revision));
+        }
+        if self.scan_at.is_some_and(|at| at <= self.synced) {
+            self.scan_at = None;
+            self.outputs.push(Output::Scan);
+        }
+    }
+
+    fn scan_after_sync(&mut self) {
+        let next = self.revision + u64::from(self.dirty);
+        self.scan_at = Some(next);
+    }
+
+    fn number_for(&self, key: &Key) -> Option<u32> {
+        alloc::instance_number(&key.to_string(), |n| self.by_number.contains_key(&n))
+    }
+}

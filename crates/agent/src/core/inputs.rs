@@ -1,0 +1,379 @@
+//! What each input changes, before anything follows from it.
+
+use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
+
+use sinew_api::EventKind;
+use sinew_model::{Protocol, ServiceName};
+
+use super::{
+    Attached, Core, Ended, Input, Instance, Key, Kind, Output, Phase, Process, RETRY, RETRY_MAX,
+    backend_keys,
+};
+use crate::{health::Tracker, intent::Intent};
+
+impl Core {
+    pub(super) fn take(&mut self, input: Input) {
+        match input {
+            Input::Intent(intent) => self.take_intent(intent),
+            Input::Attach { key, attached } => self.take_attach(key, attached),
+            Input::Found { key, number, kind, process, ended } => {
+                self.take_found(key, number, kind, process, ended);
+            }
+            Input::Rubble { key } => self.take_rubble(key),
+            Input::Prepared(key, result) => self.take_prepared(&key, result),
+            Input::Synced(revision, result) => self.take_synced(revision, result),
+            Input::Launched(key, result) => self.take_launched(&key, result),
+            Input::Started(key, process) => self.take_started(&key, process),
+            Input::Exited(key, ended) => self.take_exited(&key, ended),
+            Input::Stopped(key) => self.take_stopped(&key),
+            Input::Cleaned(key, result) => self.take_cleaned(&key, result),
+            Input::Listening { instance, address, port } => {
+                self.take_listening(instance, address, port);
+            }
+            Input::Bound { instance, address, port, protocol } => {
+                self.take_bound(instance, address, port, protocol);
+            }
+            Input::NoticesLost => self.scan_after_sync(),
+            Input::Listeners(all) => self.take_listeners(&all),
+            Input::Checked { key, run, result } => self.take_checked(&key, run, result),
+            Input::Active(active) => self.take_active(&active),
+            Input::Halt => {
+                self.halting = true;
+                self.touch_all();
+            }
+            Input::Tick => {}
+        }
+    }
+
+    fn take_intent(&mut self, intent: Arc<Intent>) {
+        let launches: std::collections::BTreeMap<_, _> = intent
+            .services()
+            .filter_map(|(_, _, name, _)| {
+                let launch = intent.launch(name)?;
+                // Unchanged ones keep their allocation: comparing them is then comparing pointers.
+                let launch = match self.launches.get(name) {
+                    Some(old) if **old == launch => old.clone(),
+                    _ => Arc::new(launch),
+                };
+                Some((name.clone(), launch))
+            })
+            .collect();
+        self.dependents.clear();
+        for (name, launch) in &launches {
+            for needed in &launch.service.depends_on {
+                self.dependents.entry(needed.clone()).or_default().insert(name.clone());
+            }
+        }
+        for (name, owned) in &intent.projects {
+            let changed = self
+                .intent
+                .projects
+                .get(name)
+                .is_none_or(|before| before.generation != owned.generation);
+            if changed {
+                self.ready.insert(name.clone(), false);
+                self.publish_project(name, "applied");
+            }
+        }
+        self.touch_all();
+        self.launches = launches;
+        self.intent = intent;
+        self.touch_all();
+        self.dirty = true;
+    }
+
+    fn take_attach(&mut self, key: Key, attached: Attached) {
+        let Some(number) = self.number_for(&key) else { return };
+        let process = Process { pid: attached.pid, at_ms: attached.at_ms, restarts: 0 };
+        let mut instance = self.fresh(key.clone(), number, Kind::Attached(attached));
+        instance.process = Some(process);
+        self.insert(instance);
+        self.touch(&key);
+    }
+
+    fn take_found(
+        &mut self,
+        key: Key,
+        number: u32,
+        kind: Kind,
+        process: Option<Process>,
+        ended: Option<Ended>,
+    ) {
+        if self.instances.contains_key(&key) || self.by_number.contains_key(&number) {
+            return;
+        }
+        let mut instance = self.fresh(key.clone(), number, kind);
+        instance.phase = Phase::Running;
+        instance.restarts = process.map_or(0, |p| p.restarts);
+        instance.process = process;
+        instance.ended = ended;
+        self.insert(instance);
+        self.touch(&key);
+        self.dirty = true;
+        self.scan_after_sync();
+    }
+
+    fn take_rubble(&mut self, key: Key) {
+        let Some(number) = self.number_for(&key) else { return };
+        if self.instances.contains_key(&key) {
+            return;
+        }
+        let mut instance = self.fresh(key.clone(), number, Kind::Rubble);
+        instance.phase = Phase::Cleaning;
+        self.insert(instance);
+        self.outputs.push(Output::Clean(key));
+    }
+
+    fn fresh(&self, key: Key, number: u32, kind: Kind) -> Instance {
+        Instance::new(key, number, self.intent.network6, kind, self.now)
+    }
+
+    pub(super) fn insert(&mut self, instance: Instance) {
+        self.by_number.insert(instance.number, instance.key.clone());
+        self.instances.insert(instance.key.clone(), instance);
+    }
+
+    fn take_prepared(&mut self, key: &Key, result: Result<(), String>) {
+        let revision = self.revision + 1;
+        let Some(instance) = self.in_phase(key, Phase::Preparing) else { return };
+        match result {
+            Ok(()) => {
+                instance.phase = Phase::Registering(revision);
+                self.dirty = true;
+            }
+            Err(error) => self.fail(key, error),
+        }
+        self.touch(key);
+    }
+
+    fn take_synced(&mut self, revision: u64, result: Result<(), String>) {
+        match result {
+            Ok(()) => {
+                self.synced = self.synced.max(revision);
+                if revision == self.revision {
+                    self.sync_failures = 0;
+                    self.sync_retry = None;
+                }
+                let waiting: BTreeSet<_> = self
+                    .instances
+                    .values()
+                    .filter(|i| matches!(i.phase, Phase::Registering(r) if r <= revision))
+                    .map(|i| i.key.service.clone())
+                    .collect();
+                self.touched.extend(waiting);
+            }
+            Err(error) => {
+                let pause = RETRY.saturating_mul(1 << self.sync_failures.min(10)).min(RETRY_MAX);
+                self.sync_failures += 1;
+                self.sync_retry = Some(self.now + pause);
+                self.warn(format!("the data path cannot be brought up to date: {error}"));
+            }
+        }
+    }
+
+    fn take_launched(&mut self, key: &Key, result: Result<(), String>) {
+        let Some(instance) = self.in_phase(key, Phase::Launching) else { return };
+        match result {
+            Ok(()) => {
+                instance.phase = Phase::Running;
+                instance.retry = super::instance::Retry::default();
+            }
+            Err(error) => self.fail(key, error),
+        }
+        self.touch(key);
+    }
+
+    /// The step failed: what there is of the instance is cleared away; it is tried again later.
+    fn fail(&mut self, key: &Key, error: String) {
+        let Some(instance) = self.instances.get_mut(key) else { return };
+        let retry = &mut instance.retry;
+        let pause = RETRY.saturating_mul(1 << retry.failures.min(10)).min(RETRY_MAX);
+        retry.failures += 1;
+        retry.at = Some(self.now + pause);
+        retry.error = Some(error.clone());
+        instance.silence();
+        instance.phase = Phase::Cleaning;
+        self.timers.insert((self.now + pause, key.clone()));
+        self.outputs.push(Output::Clean(key.clone()));
+        self.warn(format!("{key} cannot be started: {error}"));
+    }
+
+    fn take_started(&mut self, key: &Key, process: Process) {
+        let now = self.now;
+        let Some(instance) = self.instances.get_mut(key) else { return };
+        if !instance.phase.is_registered() {
+            return;
+        }
+        // Its listen() may have been told before the end of its predecessor was.
+        let look = instance.ended.is_some() || instance.process.is_some();
+        instance.process = Some(process);
+        instance.restarts = process.restarts;
+        instance.ended = None;
+        instance.health = Tracker::new(now);
+        if look {
+            self.scan_after_sync();
+        }
+        self.touch(key);
+    }
+
+    fn take_exited(&mut self, key: &Key, ended: Ended) {
+        let Some(instance) = self.instances.get_mut(key) else { return };
+        if !instance.phase.is_registered() {
+            return;
+        }
+        instance.silence();
+        instance.ended = Some(ended);
+        self.touch(key);
+    }
+
+    fn take_stopped(&mut self, key: &Key) {
+        let Some(instance) = self.instances.get_mut(key) else { return };
+        if !instance.phase.is_registered() {
+            return;
+        }
+        instance.silence();
+        let left_open = instance.phase == Phase::Stopping && !instance.idle;
+        instance.phase = Phase::Cleaning;
+        if left_open {
+            self.outputs.push(Output::Close(super::wanted::sockets(instance)));
+        }
+        self.outputs.push(Output::Clean(key.clone()));
+        self.touch(key);
+    }
+
+    fn take_cleaned(&mut self, key: &Key, result: Result<(), String>) {
+        let now = self.now;
+        let Some(instance) = self.in_phase(key, Phase::Cleaning) else { return };
+        let comes_back = instance.launch().is_some();
+        match result {
+            Ok(()) if !comes_back => self.forget(key),
+            Ok(()) => {
+                instance.phase = Phase::Waiting;
+                instance.ended = None;
+                instance.restarts = 0;
+                instance.health = Tracker::new(now);
+            }
+            Err(error) => {
+                self.warn(format!("what is left of {key} cannot be removed: {error}"));
+                if let Some(instance) = self.instances.get_mut(key) {
+                    instance.clean_at = Some(now + RETRY);
+                }
+                self.timers.insert((now + RETRY, key.clone()));
+            }
+        }
+        self.touch(key);
+        if let Some(service) = &key.service {
+            self.touch_neighbours(service);
+        }
+    }
+
+    /// The instance is no more.
+    pub(super) fn forget(&mut self, key: &Key) {
+        if let Some(service) = &key.service {
+            self.touch_neighbours(&service.clone());
+        }
+        if let Some(instance) = self.instances.remove(key) {
+            self.by_number.remove(&instance.number);
+            self.touched_projects.extend(instance.launch().map(|l| l.project.clone()));
+            self.dirty = true;
+        }
+    }
+
+    fn take_listening(&mut self, number: u64, address: IpAddr, port: u16) {
+        let Some(key) = self.key_of(number) else { return };
+        self.hear(&key, address, port, Protocol::Tcp);
+    }
+
+    fn take_bound(&mut self, number: u64, address: IpAddr, port: u16, protocol: Protocol) {
+        let Some(key) = self.key_of(number) else { return };
+        if protocol == Protocol::Udp {
+            self.hear(&key, address, port, protocol);
+            return;
+        }
+        let Some(instance) = self.instances.get_mut(&key) else { return };
+        let Some(family) = instance.family_of(address) else { return };
+        let watched = instance.watches();
+        if instance.declares(protocol, port) && instance.process.is_some() {
+            instance.awaited.insert((port, family));
+        }
+        // A listen() may come before the kernel is told to watch again.
+        if !watched && instance.watches() {
+            self.dirty = true;
+            self.scan_after_sync();
+        }
+        self.touch(&key);
+    }
+
+    fn take_listeners(&mut self, all: &[(IpAddr, u16, Protocol)]) {
+        let by_address: std::collections::HashMap<IpAddr, Key> = self
+            .instances
+            .values()
+            .flat_map(|i| {
+                [IpAddr::V4(i.address4), IpAddr::V6(i.address6)].map(|a| (a, i.key.clone()))
+            })
+            .collect();
+        for (address, port, protocol) in all {
+            if let Some(key) = by_address.get(&address.to_canonical()) {
+                self.hear(key, *address, *port, *protocol);
+            }
+        }
+    }
+
+    fn hear(&mut self, key: &Key, address: IpAddr, port: u16, protocol: Protocol) {
+        let Some(instance) = self.instances.get_mut(key) else { return };
+        let Some(family) = instance.family_of(address) else { return };
+        if !instance.declares(protocol, port) || !instance.phase.is_registered() {
+            return;
+        }
+        instance.listening.insert((protocol, port, family));
+        if protocol == Protocol::Tcp {
+            instance.awaited.remove(&(port, family));
+        }
+        self.touch(key);
+    }
+
+    fn take_checked(&mut self, key: &Key, run: u64, result: Result<(), String>) {
+        let now = self.now;
+        let Some(instance) = self.instances.get_mut(key) else { return };
+        let Some((current, health)) = &instance.probe else { return };
+        if *current != run {
+            return;
+        }
+        let well = result.is_ok();
+        instance.unwell = result.err();
+        instance.health.record(now, well, health);
+        self.touch(key);
+    }
+
+    fn take_active(&mut self, active: &std::collections::HashMap<u64, u32>) {
+        let synced = self.synced;
+        let mut idle = Vec::new();
+        for instance in self.instances.values_mut() {
+            let Phase::Draining { revision, .. } = instance.phase else { continue };
+            let open = backend_keys(instance).any(|key| active.get(&key).is_some_and(|n| *n > 0));
+            if synced >= revision && !open {
+                instance.idle = true;
+                idle.push(instance.key.clone());
+            }
+        }
+        for key in idle {
+            self.touch(&key);
+        }
+    }
+
+    fn in_phase(&mut self, key: &Key, phase: Phase) -> Option<&mut Instance> {
+        self.instances.get_mut(key).filter(|i| i.phase == phase)
+    }
+
+    fn key_of(&self, number: u64) -> Option<Key> {
+        self.by_number.get(&u32::try_from(number).ok()?).cloned()
+    }
+
+    pub(super) fn warn(&mut self, message: String) {
+        self.outputs.push(Output::Publish(None, EventKind::Warning { message }));
+    }
+
+    pub(super) fn project_of(&self, service: &ServiceName) -> Option<sinew_model::ProjectName> {
+        self.of(Some(service)).find_map(|i| i.launch().map(|l| l.project.clone()))
+    }
+}

@@ -1,0 +1,349 @@
+//! One instance: where it stands, and what others may see of it.
+
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    sync::Arc,
+    time::Instant,
+};
+
+use sinew_api::WorkloadState;
+use sinew_model::{Check, Health, Port, Protocol, ServiceName};
+
+use super::Ended;
+use crate::{
+    alloc::{self, Network6},
+    health::Tracker,
+    key::Key,
+    launch::{Launch, Owner},
+};
+
+/// The process of an instance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Process {
+    /// Its id.
+    pub pid: u32,
+    /// When it started, milliseconds since 1970.
+    pub at_ms: u64,
+    /// How often the instance was started before.
+    pub restarts: u32,
+}
+
+/// A process that joined by itself.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Attached {
+    /// The process.
+    pub pid: u32,
+    /// Who runs it.
+    pub owner: Owner,
+    /// Ports it will listen on.
+    pub ports: Vec<Port>,
+    /// What it runs, in a line.
+    pub command: String,
+    /// When it joined, milliseconds since 1970.
+    pub at_ms: u64,
+}
+
+/// How an instance came to be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// The agent launched it.
+    Launched(Arc<Launch>),
+    /// It joined by itself.
+    Attached(Attached),
+    /// What a former agent left half made or half removed.
+    Rubble,
+}
+
+/// Where an instance stands between nothing and running.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// For the services it depends on, or for the end of a pause after a failure.
+    Waiting,
+    /// Its cgroup is being made.
+    Preparing,
+    /// Waits until the data path holds this revision.
+    Registering(u64),
+    /// Its supervisor is being started.
+    Launching,
+    /// Its supervisor runs; its process may.
+    Running,
+    /// Out of the choice from this revision on; open connections may end until then.
+    Draining {
+        /// First revision without it.
+        revision: u64,
+        /// When it is stopped all the same.
+        until: Instant,
+    },
+    /// Being stopped.
+    Stopping,
+    /// Its cgroup and directory are being removed.
+    Cleaning,
+    /// Drained by hand: it stays down.
+    Held,
+}
+
+impl Phase {
+    /// Whether the data path holds the cgroup.
+    pub fn is_registered(self) -> bool {
+        matches!(
+            self,
+            Self::Registering(_)
+                | Self::Launching
+                | Self::Running
+                | Self::Draining { .. }
+                | Self::Stopping
+        )
+    }
+}
+
+/// Which family a listener can be reached by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Family {
+    /// IPv4, and IPv4-mapped addresses.
+    V4,
+    /// IPv6.
+    V6,
+}
+
+/// What of an instance the data path is told; compared to see whether it has to be told again.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Face {
+    registered: bool,
+    watch: bool,
+    choice: Vec<(Protocol, u16, Family)>,
+}
+
+/// Pauses between the attempts at an action that fails.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Retry {
+    pub(super) failures: u32,
+    pub(super) at: Option<Instant>,
+    pub(super) error: Option<String>,
+}
+
+/// An instance of a service, or a session.
+#[derive(Debug)]
+pub struct Instance {
+    /// Its name.
+    pub key: Key,
+    /// Number that its addresses and the kernel's notices bear.
+    pub number: u32,
+    /// Its address.
+    pub address4: Ipv4Addr,
+    /// Its IPv6 address.
+    pub address6: Ipv6Addr,
+    /// How it came to be.
+    pub kind: Kind,
+    /// Where it stands.
+    pub phase: Phase,
+    /// Its process, while one runs.
+    pub process: Option<Process>,
+    /// How often it was started again.
+    pub restarts: u32,
+    /// How its last process ended, until the next one starts.
+    pub ended: Option<Ended>,
+    /// Why its health check failed last.
+    pub unwell: Option<String>,
+    /// What it waits for.
+    pub(super) waits_for: Option<ServiceName>,
+    pub(super) listening: BTreeSet<(Protocol, u16, Family)>,
+    /// Bound, and perhaps soon listening.
+    pub(super) awaited: BTreeSet<(u16, Family)>,
+    pub(super) health: Tracker,
+    /// The checks under way.
+    pub(super) probe: Option<(u64, Health)>,
+    /// No connection was open at the last look.
+    pub(super) idle: bool,
+    pub(super) retry: Retry,
+    /// When the removal of what is left is tried again.
+    pub(super) clean_at: Option<Instant>,
+    pub(super) face: Face,
+    /// The state and reason last published.
+    pub(super) shown: Option<(WorkloadState, Option<String>)>,
+}
+
+impl Instance {
+    pub(super) fn new(key: Key, number: u32, network: Network6, kind: Kind, now: Instant) -> Self {
+        Self {
+            key,
+            number,
+            address4: alloc::instance4(number),
+            address6: alloc::instance6(network, number),
+            kind,
+            phase: Phase::Waiting,
+            process: None,
+            restarts: 0,
+            ended: None,
+            unwell: None,
+            waits_for: None,
+            listening: BTreeSet::new(),
+            awaited: BTreeSet::new(),
+            health: Tracker::new(now),
+            probe: None,
+            idle: false,
+            retry: Retry::default(),
+            clean_at: None,
+            face: Face::default(),
+            shown: None,
+        }
+    }
+
+    /// What it was launched with, unless it joined by itself.
+    pub fn launch(&self) -> Option<&Arc<Launch>> {
+        match &self.kind {
+            Kind::Launched(launch) => Some(launch),
+            Kind::Attached(_) | Kind::Rubble => None,
+        }
+    }
+
+    /// Ports it declares.
+    pub fn ports(&self) -> &[Port] {
+        match &self.kind {
+            Kind::Launched(launch) => &launch.service.ports,
+            Kind::Attached(attached) => &attached.ports,
+            Kind::Rubble => &[],
+        }
+    }
+
+    /// Services that must be up before it is launched.
+    pub fn depends_on(&self) -> &[ServiceName] {
+        self.launch().map_or(&[], |launch| &launch.service.depends_on)
+    }
+
+    /// Where it stands, in the API's words.
+    pub fn state(&self) -> WorkloadState {
+        match self.phase {
+            Phase::Waiting if self.retry.at.is_some() => WorkloadState::BackingOff,
+            Phase::Waiting => WorkloadState::Waiting,
+            Phase::Preparing | Phase::Registering(_) | Phase::Launching => WorkloadState::Starting,
+            Phase::Running => self.running_state(),
+            Phase::Draining { .. } | Phase::Stopping | Phase::Cleaning => WorkloadState::Draining,
+            Phase::Held => WorkloadState::Stopped,
+        }
+    }
+
+    fn running_state(&self) -> WorkloadState {
+        match (&self.process, &self.ended) {
+            (None, Some(ended)) if ended.returns => WorkloadState::BackingOff,
+            (None, Some(_)) => WorkloadState::Exited,
+            (None, None) => WorkloadState::Starting,
+            (Some(_), _) if self.silent_port().is_some() => WorkloadState::Starting,
+            (Some(_), _) if self.is_healthy() => WorkloadState::Up,
+            (Some(_), _) if self.health.failed() => WorkloadState::Unhealthy,
+            (Some(_), _) => WorkloadState::Starting,
+        }
+    }
+
+    /// Why it stands there, in words.
+    pub fn reason(&self) -> Option<String> {
+        if let Some(error) = &self.retry.error {
+            return Some(error.clone());
+        }
+        match self.state() {
+            WorkloadState::Waiting => {
+                self.waits_for.as_ref().map(|service| format!("waits for {service} to be up"))
+            }
+            WorkloadState::Starting if self.process.is_some() => match self.silent_port() {
+                Some(port) => Some(format!("does not listen on port {} yet", port.number)),
+                None => self.unwell.clone(),
+            },
+            WorkloadState::Unhealthy => self.unwell.clone(),
+            WorkloadState::BackingOff | WorkloadState::Exited => {
+                self.ended.as_ref().map(|ended| ended.reason.clone())
+            }
+            WorkloadState::Stopped => Some("drained by hand; `sinew restart` starts it".to_owned()),
+            _ => None,
+        }
+    }
+
+    /// Whether it did all that it was launched for.
+    pub fn is_done(&self) -> bool {
+        self.state() == WorkloadState::Exited && self.ended.as_ref().is_some_and(|e| e.success)
+    }
+
+    /// The first declared port that nothing listens on.
+    fn silent_port(&self) -> Option<&Port> {
+        self.ports().iter().find(|port| !self.hears(port.protocol, port.number))
+    }
+
+    fn hears(&self, protocol: Protocol, number: u16) -> bool {
+        [Family::V4, Family::V6].iter().any(|f| self.listening.contains(&(protocol, number, *f)))
+    }
+
+    /// Whether the kernel shall tell of its next listen().
+    pub(super) fn watches(&self) -> bool {
+        let silent = |p: &Port| p.protocol == Protocol::Tcp && !self.hears(p.protocol, p.number);
+        !self.awaited.is_empty() || self.ports().iter().any(silent)
+    }
+
+    fn check(&self) -> Option<&Health> {
+        self.launch().map(|launch| &launch.service.health).filter(|h| h.check != Check::None)
+    }
+
+    fn is_healthy(&self) -> bool {
+        self.check().is_none() || self.health.is_healthy()
+    }
+
+    /// The checks that it should be under: those of its service, once it listens.
+    pub(super) fn wanted_probe(&self) -> Option<&Health> {
+        let probed = matches!(self.phase, Phase::Running)
+            && self.process.is_some()
+            && self.silent_port().is_none();
+        self.check().filter(|_| probed)
+    }
+
+    /// Whether callers may be sent to `port`.
+    pub fn in_choice(&self, protocol: Protocol, port: u16) -> bool {
+        self.phase == Phase::Running
+            && self.process.is_some()
+            && self.is_healthy()
+            && self.hears(protocol, port)
+    }
+
+    /// The families that callers reach `port` by.
+    pub(super) fn families(&self, protocol: Protocol, port: u16) -> (bool, bool) {
+        if !self.hears(protocol, port) {
+            return (true, true);
+        }
+        let by = |family| self.listening.contains(&(protocol, port, family));
+        (by(Family::V4), by(Family::V6))
+    }
+
+    pub(super) fn present_face(&self) -> Face {
+        let choice = self
+            .ports()
+            .iter()
+            .filter(|p| self.in_choice(p.protocol, p.number))
+            .flat_map(|p| {
+                let (v4, v6) = self.families(p.protocol, p.number);
+                let number = p.number;
+                [(v4, Family::V4), (v6, Family::V6)]
+                    .into_iter()
+                    .filter(|(by, _)| *by)
+                    .map(move |(_, family)| (p.protocol, number, family))
+            })
+            .collect();
+        Face { registered: self.phase.is_registered(), watch: self.watches(), choice }
+    }
+
+    /// Which of its families `address` is of; `None` when others cannot reach it there.
+    pub(super) fn family_of(&self, address: IpAddr) -> Option<Family> {
+        match address.to_canonical() {
+            IpAddr::V4(v4) => (v4 == self.address4).then_some(Family::V4),
+            IpAddr::V6(v6) => (v6 == self.address6).then_some(Family::V6),
+        }
+    }
+
+    pub(super) fn declares(&self, protocol: Protocol, number: u16) -> bool {
+        self.ports().iter().any(|p| p.protocol == protocol && p.number == number)
+    }
+
+    /// Forgets what the last process did.
+    pub(super) fn silence(&mut self) {
+        self.process = None;
+        self.listening.clear();
+        self.awaited.clear();
+        self.unwell = None;
+    }
+}

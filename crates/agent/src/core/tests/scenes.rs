@@ -1,0 +1,192 @@
+//! Single scenes whose order matters.
+
+use super::{host::name, *};
+
+fn calm(replicas: [u16; 3]) -> Host {
+    let mut host = Host::new();
+    host.take(Step::Apply { replicas, variant: 0 });
+    host.calm_down();
+    host.check_convergence();
+    host
+}
+
+fn state(host: &Host, service: u8, replica: u32) -> Option<WorkloadState> {
+    host.core.instance(&Key::of(&name(service), replica)).map(Instance::state)
+}
+
+fn changes(host: &Host) -> Vec<&str> {
+    host.published
+        .iter()
+        .filter_map(|(_, kind)| match kind {
+            EventKind::Project { change } => Some(change.as_str()),
+            _ => None,
+        })
+        .collect()
+}
+
+fn states(host: &Host) -> Vec<(String, WorkloadState)> {
+    host.published
+        .iter()
+        .filter_map(|(_, kind)| match kind {
+            EventKind::Workload { service, replica, state, .. } => {
+                Some((format!("{service}/{replica}"), *state))
+            }
+            _ => None,
+        })
+        .collect()
+}
+
+fn position(host: &Host, who: &str, state: WorkloadState) -> usize {
+    let all = states(host);
+    all.iter().position(|s| *s == (who.to_owned(), state)).unwrap_or_else(|| {
+        panic!("{who} never was {state:?}: {all:?}");
+    })
+}
+
+#[test]
+fn a_project_starts_in_the_order_of_its_dependencies_and_stops_in_reverse() {
+    let mut host = calm([1, 1, 1]);
+    let up = WorkloadState::Up;
+    assert!(position(&host, "base/0", up) < position(&host, "api/0", WorkloadState::Starting));
+    assert!(position(&host, "api/0", up) < position(&host, "web/0", WorkloadState::Starting));
+    assert_eq!(changes(&host), ["applied", "ready"]);
+    host.published.clear();
+    host.take(Step::Remove);
+    host.calm_down();
+    let draining = WorkloadState::Draining;
+    assert!(position(&host, "web/0", draining) < position(&host, "api/0", draining));
+    assert!(position(&host, "api/0", draining) < position(&host, "base/0", draining));
+    assert_eq!(changes(&host), ["removed"]);
+    assert!(host.kernel.instances.is_empty() && host.kernel.services.is_empty());
+}
+
+#[test]
+fn a_drained_instance_is_stopped_only_when_its_connections_have_ended() {
+    let mut host = calm([2, 0, 0]);
+    host.take(Step::Connections { open: 1 });
+    host.take(Step::Scale { service: 0, replicas: 1 });
+    for _ in 0..20 {
+        host.take(Step::Finish { nth: 0, well: true });
+        host.take(Step::Connections { open: 1 });
+    }
+    assert_eq!(state(&host, 0, 1), Some(WorkloadState::Draining));
+    assert!(host.workloads.contains_key(&Key::of(&name(0), 1)), "stopped under its callers");
+    host.take(Step::Connections { open: 0 });
+    host.calm_down();
+    assert_eq!(state(&host, 0, 1), None);
+}
+
+#[test]
+fn a_drain_ends_at_its_deadline() {
+    let mut host = calm([2, 0, 0]);
+    host.take(Step::Connections { open: 1 });
+    host.take(Step::Scale { service: 0, replicas: 1 });
+    host.take(Step::Finish { nth: 0, well: true });
+    host.take(Step::Wait { ms: 3_600_000 });
+    let instance = host.core.instance(&Key::of(&name(0), 1)).unwrap();
+    assert_eq!(instance.phase, Phase::Stopping);
+}
+
+#[test]
+fn scaling_back_up_in_time_takes_a_draining_instance_back() {
+    let mut host = calm([2, 0, 0]);
+    host.take(Step::Connections { open: 1 });
+    host.take(Step::Scale { service: 0, replicas: 1 });
+    host.take(Step::Scale { service: 0, replicas: 2 });
+    assert_eq!(state(&host, 0, 1), Some(WorkloadState::Up));
+    host.calm_down();
+    assert_eq!(host.workloads.len(), 2);
+    assert!(host.workloads.values().all(|w| w.starts == 1), "nothing was launched again");
+}
+
+#[test]
+fn an_exit_leaves_the_choice_with_the_next_revision() {
+    let mut host = calm([1, 0, 0]);
+    host.take(Step::Process { nth: 0, act: super::host::Act::Exit });
+    host.take(Step::Deliver { kernel: false });
+    assert_eq!(state(&host, 0, 0), Some(WorkloadState::BackingOff));
+    host.take(Step::Finish { nth: 0, well: true });
+    let port = &host.kernel.services.iter().find(|s| !s.ports[0].backends.is_empty()).unwrap();
+    assert!(!port.ports[0].backends[0].in_choice);
+    assert!(host.kernel.instances[0].watch_listen, "the next listen() must be seen");
+}
+
+#[test]
+fn a_restart_takes_one_instance_at_a_time_and_waits_until_it_is_up() {
+    let mut host = calm([3, 0, 0]);
+    host.published.clear();
+    host.take(Step::Restart { service: 0 });
+    host.calm_down();
+    host.check_convergence();
+    let mut away = BTreeSet::new();
+    for (who, state) in states(&host) {
+        if state == WorkloadState::Up {
+            away.remove(&who);
+        } else {
+            away.insert(who);
+        }
+        assert!(away.len() <= 1, "{away:?} were away at once");
+    }
+    let drained = states(&host).iter().filter(|s| s.1 == WorkloadState::Draining).count();
+    assert_eq!(drained, 3);
+}
+
+#[test]
+fn a_restart_that_goes_wrong_stops_at_the_first_instance() {
+    let mut host = calm([3, 0, 0]);
+    host.take(Step::Restart { service: 0 });
+    // The new process starts, but never listens.
+    for _ in 0..200 {
+        host.take(Step::Finish { nth: 0, well: true });
+        host.take(Step::Deliver { kernel: false });
+        host.take(Step::Connections { open: 0 });
+        host.take(Step::Wait { ms: 1_000 });
+    }
+    let up = (0..3).filter(|r| state(&host, 0, *r) == Some(WorkloadState::Up)).count();
+    assert_eq!(up, 2, "the rest still serves");
+}
+
+#[test]
+fn a_failing_launch_is_repeated_with_growing_pauses() {
+    let mut host = Host::new();
+    host.take(Step::Apply { replicas: [1, 0, 0], variant: 0 });
+    let mut pauses = Vec::new();
+    while pauses.len() < 4 {
+        host.take(Step::Finish { nth: 0, well: false });
+        for _ in 0..10 {
+            host.take(Step::Finish { nth: 0, well: true });
+            host.take(Step::Deliver { kernel: false });
+        }
+        assert_eq!(state(&host, 0, 0), Some(WorkloadState::BackingOff));
+        let at = host.core.next_tick().unwrap();
+        pauses.push(at - host.now);
+        host.take(Step::Wait { ms: (at - host.now).as_millis() as u64 });
+    }
+    assert!(pauses.is_sorted() && pauses[3] >= pauses[0] * 8, "{pauses:?}");
+}
+
+#[test]
+fn a_replica_keeps_its_address() {
+    let mut host = calm([3, 0, 0]);
+    let address = |host: &Host| host.core.instance(&Key::of(&name(0), 2)).unwrap().address4;
+    let before = address(&host);
+    host.take(Step::Scale { service: 0, replicas: 1 });
+    host.calm_down();
+    host.take(Step::Scale { service: 0, replicas: 3 });
+    host.calm_down();
+    assert_eq!(address(&host), before);
+}
+
+#[test]
+fn a_drained_replica_stays_down_until_its_service_is_restarted() {
+    let mut host = calm([2, 0, 0]);
+    host.take(Step::Drain { service: 0, replica: 1 });
+    host.calm_down();
+    assert_eq!(state(&host, 0, 1), Some(WorkloadState::Stopped));
+    host.take(Step::RestartAgent);
+    host.calm_down();
+    assert_eq!(state(&host, 0, 1), Some(WorkloadState::Stopped), "a pause is durable");
+    host.take(Step::Restart { service: 0 });
+    host.calm_down();
+    assert_eq!(state(&host, 0, 1), Some(WorkloadState::Up));
+}

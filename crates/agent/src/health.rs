@@ -1,0 +1,5 @@
+//! Whether instances are well: the verdict (pure) and the checks (not).
+
+mod tracker;
+
+pub use tracker::Tracker;

@@ -1,0 +1,108 @@
+//! From single checks to a verdict: some successes in a row make it healthy, some failures in a row
+//! unhealthy, and failures soon after the start count for nothing.
+
+use std::time::Instant;
+
+use sinew_model::Health;
+
+/// The verdict about one process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tracker {
+    since: Instant,
+    verdict: Option<bool>,
+    successes: u32,
+    failures: u32,
+}
+
+impl Tracker {
+    /// Knows nothing of a process that started at `now`.
+    pub fn new(now: Instant) -> Self {
+        Self { since: now, verdict: None, successes: 0, failures: 0 }
+    }
+
+    /// Takes the result of a check that ended at `now`.
+    pub fn record(&mut self, now: Instant, well: bool, health: &Health) {
+        if well {
+            self.failures = 0;
+            self.successes = self.successes.saturating_add(1);
+            if self.successes >= health.healthy_threshold {
+                self.verdict = Some(true);
+            }
+            return;
+        }
+        self.successes = 0;
+        if self.verdict.is_none() && now < self.since + health.start_period {
+            return;
+        }
+        self.failures = self.failures.saturating_add(1);
+        if self.failures >= health.unhealthy_threshold {
+            self.verdict = Some(false);
+        }
+    }
+
+    /// Enough successes came in a row, and not enough failures since.
+    pub fn is_healthy(&self) -> bool {
+        self.verdict == Some(true)
+    }
+
+    /// Enough failures came in a row, and not enough successes since.
+    pub fn failed(&self) -> bool {
+        self.verdict == Some(false)
+    }
+
+    /// Whether there is a verdict at all.
+    pub fn is_settled(&self) -> bool {
+        self.verdict.is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use sinew_model::Check;
+
+    use super::*;
+
+    fn health() -> Health {
+        Health {
+            check: Check::Tcp { port: 80 },
+            interval: Duration::from_secs(1),
+            timeout: Duration::from_secs(1),
+            healthy_threshold: 2,
+            unhealthy_threshold: 3,
+            start_period: Duration::from_secs(10),
+        }
+    }
+
+    fn after(results: &[(u64, bool)]) -> Option<bool> {
+        let start = Instant::now();
+        let mut tracker = Tracker::new(start);
+        for (second, well) in results {
+            tracker.record(start + Duration::from_secs(*second), *well, &health());
+        }
+        tracker.verdict
+    }
+
+    #[test]
+    fn thresholds_count_in_a_row() {
+        assert_eq!(after(&[(1, true)]), None);
+        assert_eq!(after(&[(1, true), (2, true)]), Some(true));
+        assert_eq!(after(&[(1, true), (2, false), (3, true)]), None);
+        let well = [(1, true), (2, true)];
+        assert_eq!(after(&[&well[..], &[(3, false), (4, false)]].concat()), Some(true));
+        assert_eq!(
+            after(&[&well[..], &[(3, false), (4, false), (5, false)]].concat()),
+            Some(false)
+        );
+    }
+
+    #[test]
+    fn failures_during_the_start_count_for_nothing() {
+        let early: Vec<_> = (0..10).map(|s| (s, false)).collect();
+        assert_eq!(after(&early), None);
+        let late: Vec<_> = (0..=12).map(|s| (s, false)).collect();
+        assert_eq!(after(&late), Some(false));
+        assert_eq!(after(&[&late[..], &[(13, true), (14, true)]].concat()), Some(true));
+    }
+}

@@ -1,0 +1,320 @@
+//! What this host was told to run. The only durable state: everything else is found again by
+//! looking. A request is a pure function from one intent to the next; the next one is on disk before
+//! anything is done about it, so a request that cannot be stored changes nothing.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use serde::{Deserialize, Serialize};
+use sinew_model::{Project, ProjectName, Protocol, Service, ServiceName};
+
+use crate::{
+    alloc::{self, Network6},
+    key::Key,
+    launch::{Launch, Owner},
+    refusal::Refusal,
+};
+
+/// Replicas that one service may have.
+pub const MAX_REPLICAS: u16 = 1024;
+
+/// Names that mean something else where a service's name could stand.
+const RESERVED: [&str; 2] = ["agent", "exec"];
+
+/// A project and who applied it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Owned {
+    /// What was applied.
+    pub project: Project,
+    /// By whom.
+    pub owner: Owner,
+    /// Raised with every applied change.
+    pub generation: u64,
+}
+
+/// What this host was told to run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Intent {
+    /// The host's IPv6 network, generated once.
+    pub network6: Network6,
+    /// Raised with every change.
+    pub generation: u64,
+    /// Projects that are up.
+    pub projects: BTreeMap<ProjectName, Arc<Owned>>,
+    /// The number of every name ever used: a name keeps its addresses for ever, because programs
+    /// (Java above all) remember what a name resolved to.
+    pub numbers: BTreeMap<ServiceName, u32>,
+    /// How often each service was told to restart.
+    pub rollouts: BTreeMap<ServiceName, u64>,
+    /// Instances that were drained by hand and stay down until their service is restarted.
+    pub drained: BTreeSet<Key>,
+}
+
+impl Intent {
+    /// Nothing wanted.
+    pub fn new(network6: Network6) -> Self {
+        Self {
+            network6,
+            generation: 0,
+            projects: BTreeMap::new(),
+            numbers: BTreeMap::new(),
+            rollouts: BTreeMap::new(),
+            drained: BTreeSet::new(),
+        }
+    }
+
+    /// The service called `name` and the project that owns it.
+    pub fn service(&self, name: &ServiceName) -> Option<(&ProjectName, &Arc<Owned>, &Service)> {
+        self.projects.iter().find_map(|(project, owned)| {
+            owned.project.services.get(name).map(|service| (project, owned, service))
+        })
+    }
+
+    /// Every service with its project.
+    pub fn services(
+        &self,
+    ) -> impl Iterator<Item = (&ProjectName, &Arc<Owned>, &ServiceName, &Service)> {
+        self.projects.iter().flat_map(|(project, owned)| {
+            owned
+                .project
+                .services
+                .iter()
+                .map(move |(name, service)| (project, owned, name, service))
+        })
+    }
+
+    /// What an instance of `name` is launched with now.
+    pub fn launch(&self, name: &ServiceName) -> Option<Launch> {
+        let (project, owned, service) = self.service(name)?;
+        Some(Launch {
+            project: project.clone(),
+            owner: owned.owner,
+            service: service.clone(),
+            rollout: self.rollouts.get(name).copied().unwrap_or(0),
+        })
+    }
+
+    /// With `project` in the place of what its name stood for. `attached` are the names that
+    /// attached processes hold.
+    ///
+    /// # Errors
+    /// When a name is taken, a service cannot be had on this host, or a capacity is reached.
+    pub fn apply(
+        &self,
+        project: Project,
+        owner: Owner,
+        attached: &BTreeSet<ServiceName>,
+    ) -> Result<Self, Refusal> {
+        let mut next = self.clone();
+        for (name, service) in &project.services {
+            check_service(name, service)?;
+            if let Some((other, ..)) = self.service(name)
+                && *other != project.name
+            {
+                return Err(Refusal::NameTaken { service: name.clone(), project: other.clone() });
+            }
+            if attached.contains(name) {
+                return Err(Refusal::NameAttached { service: name.clone() });
+            }
+        }
+        next.assign(project.services.keys())?;
+        let before = self.projects.get(&project.name);
+        if before.is_some_and(|b| b.project == project && b.owner == owner) {
+            return Ok(next);
+        }
+        let kept = |name: &ServiceName, replica: u32| {
+            project.services.get(name).is_some_and(|s| replica < u32::from(s.replicas))
+        };
+        let forgotten = |key: &Key| match &key.service {
+            Some(name) => {
+                before.is_some_and(|b| b.project.services.contains_key(name))
+                    && !kept(name, key.replica)
+            }
+            None => true,
+        };
+        next.drained.retain(|key| !forgotten(key));
+        next.rollouts.retain(|name, _| {
+            before.is_none_or(|b| !b.project.services.contains_key(name))
+                || project.services.contains_key(name)
+        });
+        next.generation += 1;
+        let generation = before.map_or(1, |b| b.generation + 1);
+        next.projects.insert(project.name.clone(), Arc::new(Owned { project, owner, generation }));
+        next.usage().refuse_when_full()?;
+        Ok(next)
+    }
+
+    /// Without the project called `name`.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn remove(&self, name: &ProjectName) -> Result<Self, Refusal> {
+        let mut next = self.clone();
+        let owned = next
+            .projects
+            .remove(name)
+            .ok_or_else(|| Refusal::NoProject { project: name.clone() })?;
+        for service in owned.project.services.keys() {
+            next.rollouts.remove(service);
+            next.drained.retain(|key| key.service.as_ref() != Some(service));
+        }
+        next.generation += 1;
+        Ok(next)
+    }
+
+    /// With `replicas` instances of `service`.
+    ///
+    /// # Errors
+    /// When no project has such a service, or a capacity is reached.
+    pub fn scale(&self, service: &ServiceName, replicas: u16) -> Result<Self, Refusal> {
+        if replicas > MAX_REPLICAS {
+            return Err(Refusal::TooManyReplicas { service: service.clone(), replicas });
+        }
+        let mut next = self.clone();
+        let (_, owned) = next.owned_mut(service)?;
+        if let Some(found) = owned.project.services.get_mut(service) {
+            if found.replicas == replicas {
+                return Ok(self.clone());
+            }
+            found.replicas = replicas;
+        }
+        owned.generation += 1;
+        next.drained.retain(|key| {
+            key.service.as_ref() != Some(service) || key.replica < u32::from(replicas)
+        });
+        next.generation += 1;
+        next.usage().refuse_when_full()?;
+        Ok(next)
+    }
+
+    /// With every instance of `service` to be launched anew, drained ones included.
+    ///
+    /// # Errors
+    /// When no project has such a service.
+    pub fn restart(&self, service: &ServiceName) -> Result<Self, Refusal> {
+        let mut next = self.clone();
+        next.owned_mut(service)?;
+        *next.rollouts.entry(service.clone()).or_default() += 1;
+        next.drained.retain(|key| key.service.as_ref() != Some(service));
+        next.generation += 1;
+        Ok(next)
+    }
+
+    /// With replica `replica` of `service` taken out until its service is restarted.
+    ///
+    /// # Errors
+    /// When no project has such a service or the service no such replica.
+    pub fn drain(&self, service: &ServiceName, replica: u32) -> Result<Self, Refusal> {
+        let key = Key::of(service, replica);
+        let (_, _, found) =
+            self.service(service).ok_or_else(|| Refusal::NoService { service: service.clone() })?;
+        if replica >= u32::from(found.replicas) {
+            return Err(Refusal::NoReplica { key, replicas: found.replicas });
+        }
+        let mut next = self.clone();
+        next.drained.insert(key);
+        next.generation += 1;
+        Ok(next)
+    }
+
+    /// With a number for `service`, which an attached process will hold.
+    ///
+    /// # Errors
+    /// When a project owns the name or no number is left.
+    pub fn attach(&self, service: &ServiceName) -> Result<Self, Refusal> {
+        if let Some((project, ..)) = self.service(service) {
+            let project = project.clone();
+            return Err(Refusal::NameTaken { service: service.clone(), project });
+        }
+        check_name(service)?;
+        let mut next = self.clone();
+        next.assign([service])?;
+        Ok(next)
+    }
+
+    /// How much of each declared capacity this intent takes.
+    pub fn usage(&self) -> crate::capacity::Usage {
+        let mut usage = crate::capacity::Usage::default();
+        for (_, _, _, service) in self.services() {
+            usage.add(service.ports.len(), usize::from(service.replicas));
+        }
+        usage
+    }
+
+    fn assign<'a>(
+        &mut self,
+        names: impl IntoIterator<Item = &'a ServiceName>,
+    ) -> Result<(), Refusal> {
+        let mut taken: BTreeSet<u32> = self.numbers.values().copied().collect();
+        for name in names {
+            if self.numbers.contains_key(name) {
+                continue;
+            }
+            let number = alloc::service_number(name.as_str(), |n| taken.contains(&n))
+                .ok_or(Refusal::NoAddressLeft)?;
+            taken.insert(number);
+            self.numbers.insert(name.clone(), number);
+        }
+        Ok(())
+    }
+
+    fn owned_mut(&mut self, service: &ServiceName) -> Result<(ProjectName, &mut Owned), Refusal> {
+        self.projects
+            .iter_mut()
+            .find(|(_, owned)| owned.project.services.contains_key(service))
+            .map(|(name, owned)| (name.clone(), Arc::make_mut(owned)))
+            .ok_or_else(|| Refusal::NoService { service: service.clone() })
+    }
+}
+
+fn check_name(name: &ServiceName) -> Result<(), Refusal> {
+    if RESERVED.contains(&name.as_str()) {
+        return Err(Refusal::NameReserved { service: name.clone() });
+    }
+    Ok(())
+}
+
+/// What the model cannot know: what this agent and its maps can hold.
+fn check_service(name: &ServiceName, service: &Service) -> Result<(), Refusal> {
+    check_name(name)?;
+    if service.replicas > MAX_REPLICAS {
+        return Err(Refusal::TooManyReplicas { service: name.clone(), replicas: service.replicas });
+    }
+    check_ports(name, service.ports.iter().map(|p| (p.protocol, p.number)))?;
+    if !service.publish.is_empty() {
+        return Err(Refusal::Unsupported {
+            field: format!("services.{name}.publish"),
+            what: "ports of the host are not published by this version",
+            remedy: "remove `publish`; members reach the service by its name",
+        });
+    }
+    Ok(())
+}
+
+/// Whether an instance can hold `ports`.
+///
+/// # Errors
+/// When there are too many, one is 0, or one comes twice.
+pub fn check_ports(
+    service: &ServiceName,
+    ports: impl Iterator<Item = (Protocol, u16)>,
+) -> Result<(), Refusal> {
+    let mut seen = BTreeSet::new();
+    for (protocol, number) in ports {
+        if number == 0 {
+            return Err(Refusal::PortZero { service: service.clone() });
+        }
+        if !seen.insert((protocol, number)) {
+            return Err(Refusal::PortTwice { service: service.clone(), number });
+        }
+    }
+    if seen.len() > sinew_abi::capacity::DECLARED_PORTS {
+        return Err(Refusal::TooManyPorts { service: service.clone(), ports: seen.len() });
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

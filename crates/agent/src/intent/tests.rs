@@ -1,0 +1,115 @@
+use std::collections::BTreeMap;
+
+use super::*;
+
+fn service(replicas: u16, ports: &[u16]) -> Service {
+    let ports: Vec<_> = ports
+        .iter()
+        .map(|n| serde_json::json!({"name": format!("p{n}"), "number": n, "protocol": "tcp"}))
+        .collect();
+    Service {
+        command: sinew_model::Command::Shell("true".into()),
+        ports: serde_json::from_value(ports.into()).unwrap(),
+        replicas,
+        env: BTreeMap::new(),
+        working_dir: "/".into(),
+        user: None,
+        group: None,
+        limits: Default::default(),
+        health: Default::default(),
+        restart: Default::default(),
+        stop: Default::default(),
+        depends_on: Vec::new(),
+        balance: Default::default(),
+        outlier: Default::default(),
+        zone: None,
+        labels: BTreeMap::new(),
+        publish: Vec::new(),
+        privileges: Default::default(),
+    }
+}
+
+fn project(name: &str, services: &[(&str, u16)]) -> Project {
+    Project {
+        name: ProjectName::new(name).unwrap(),
+        services: services
+            .iter()
+            .map(|(name, replicas)| (ServiceName::new(*name).unwrap(), service(*replicas, &[80])))
+            .collect(),
+    }
+}
+
+const OWNER: Owner = Owner { uid: 1, gid: 1 };
+
+fn apply(intent: &Intent, project: Project) -> Result<Intent, Refusal> {
+    intent.apply(project, OWNER, &BTreeSet::new())
+}
+
+fn named(name: &str) -> ServiceName {
+    ServiceName::new(name).unwrap()
+}
+
+#[test]
+fn two_projects_cannot_have_one_name() {
+    let intent = apply(&Intent::new([1; 6]), project("a", &[("orders", 1)])).unwrap();
+    let refusal = apply(&intent, project("b", &[("orders", 1)])).unwrap_err();
+    assert!(matches!(refusal, Refusal::NameTaken { .. }));
+    assert_eq!(refusal.body().field.as_deref(), Some("services.orders"));
+    let held = BTreeSet::from([named("stock")]);
+    let refusal = intent.apply(project("c", &[("stock", 1)]), OWNER, &held).unwrap_err();
+    assert!(matches!(refusal, Refusal::NameAttached { .. }));
+    assert!(matches!(intent.attach(&named("orders")), Err(Refusal::NameTaken { .. })));
+    assert!(matches!(intent.attach(&named("exec")), Err(Refusal::NameReserved { .. })));
+}
+
+#[test]
+fn a_name_keeps_its_number_for_ever() {
+    let intent = apply(&Intent::new([1; 6]), project("a", &[("orders", 1), ("stock", 1)])).unwrap();
+    let number = intent.numbers[&named("orders")];
+    let gone = intent.remove(&ProjectName::new("a").unwrap()).unwrap();
+    let back = apply(&gone, project("b", &[("orders", 2), ("other", 1)])).unwrap();
+    assert_eq!(back.numbers[&named("orders")], number);
+    assert_eq!(back.numbers.values().collect::<BTreeSet<_>>().len(), 3, "numbers are distinct");
+}
+
+#[test]
+fn what_does_not_change_raises_nothing() {
+    let intent = apply(&Intent::new([1; 6]), project("a", &[("orders", 1)])).unwrap();
+    let again = apply(&intent, project("a", &[("orders", 1)])).unwrap();
+    assert_eq!(again, intent);
+    assert_eq!(intent.scale(&named("orders"), 1).unwrap(), intent);
+    let scaled = intent.scale(&named("orders"), 2).unwrap();
+    assert!(scaled.generation > intent.generation);
+}
+
+#[test]
+fn marks_of_what_is_gone_are_forgotten() {
+    let intent = apply(&Intent::new([1; 6]), project("a", &[("orders", 3), ("b", 1)])).unwrap();
+    let marked = intent.restart(&named("orders")).unwrap();
+    let marked = marked.drain(&named("orders"), 2).unwrap().drain(&named("b"), 0).unwrap();
+    let scaled = marked.scale(&named("orders"), 2).unwrap();
+    assert_eq!(scaled.drained, BTreeSet::from([Key::of(&named("b"), 0)]));
+    let applied = apply(&marked, project("a", &[("orders", 3)])).unwrap();
+    assert_eq!(applied.drained, BTreeSet::from([Key::of(&named("orders"), 2)]));
+    assert_eq!(applied.rollouts.len(), 1);
+    let removed = marked.remove(&ProjectName::new("a").unwrap()).unwrap();
+    assert!(removed.drained.is_empty() && removed.rollouts.is_empty());
+}
+
+#[test]
+fn nothing_goes_beyond_what_the_maps_hold() {
+    let mut big = project("a", &[]);
+    for index in 0..16 {
+        big.services.insert(named(&format!("s{index}")), service(1024, &[80]));
+    }
+    let intent = apply(&Intent::new([1; 6]), big).unwrap();
+    let refusal = apply(&intent, project("b", &[("one", 1)])).unwrap_err();
+    assert!(matches!(refusal, Refusal::Full { what: "instances", .. }), "{refusal}");
+    assert!(matches!(
+        intent.scale(&named("s1"), 1025),
+        Err(Refusal::TooManyReplicas { replicas: 1025, .. })
+    ));
+    let mut wide = project("c", &[]);
+    wide.services.insert(named("wide"), service(0, &(1..=17).collect::<Vec<_>>()));
+    assert!(matches!(apply(&intent, wide), Err(Refusal::TooManyPorts { ports: 17, .. })));
+}

@@ -1,0 +1,249 @@
+//! Why a request is refused: what is wrong, whose fault it is, what to do.
+
+use sinew_api::{ErrorBody, ErrorCode};
+use sinew_model::{ProjectName, ServiceName};
+
+use crate::{key::Key, store::StoreError};
+
+/// Why a request is refused. Nothing of it was done.
+#[derive(Debug, thiserror::Error)]
+pub enum Refusal {
+    /// No such project.
+    #[error("there is no project {project}")]
+    NoProject {
+        /// Asked for.
+        project: ProjectName,
+    },
+    /// No such service.
+    #[error("no project that is up has a service {service}")]
+    NoService {
+        /// Asked for.
+        service: ServiceName,
+    },
+    /// No such replica.
+    #[error("there is no {key}: the service has {replicas} replicas, numbered from 0")]
+    NoReplica {
+        /// Asked for.
+        key: Key,
+        /// How many there are.
+        replicas: u16,
+    },
+    /// The path names nothing.
+    #[error("there is no {path}")]
+    NoRoute {
+        /// Asked for.
+        path: String,
+    },
+    /// Another project has the name.
+    #[error("the service name {service} is taken by the project {project}")]
+    NameTaken {
+        /// The name.
+        service: ServiceName,
+        /// Who has it.
+        project: ProjectName,
+    },
+    /// Attached processes hold the name.
+    #[error("the service name {service} is held by a process that `sinew run` attached")]
+    NameAttached {
+        /// The name.
+        service: ServiceName,
+    },
+    /// Sinew itself uses the name.
+    #[error("the service name {service} is reserved")]
+    NameReserved {
+        /// The name.
+        service: ServiceName,
+    },
+    /// More instances than a service may have.
+    #[error("{replicas} replicas of {service} are more than {}", crate::intent::MAX_REPLICAS)]
+    TooManyReplicas {
+        /// Of which service.
+        service: ServiceName,
+        /// How many.
+        replicas: u16,
+    },
+    /// More ports than an instance may have.
+    #[error("{service} has {ports} ports, more than {}", sinew_abi::capacity::DECLARED_PORTS)]
+    TooManyPorts {
+        /// Of which service.
+        service: ServiceName,
+        /// How many.
+        ports: usize,
+    },
+    /// Port 0.
+    #[error("0 is not a port number that {service} can listen on")]
+    PortZero {
+        /// Of which service.
+        service: ServiceName,
+    },
+    /// The same port again.
+    #[error("{service} has the port {number} twice")]
+    PortTwice {
+        /// Of which service.
+        service: ServiceName,
+        /// The port.
+        number: u16,
+    },
+    /// Other instances of the service listen on other ports.
+    #[error("{service} has other instances, and they have other ports")]
+    PortsDiffer {
+        /// The service.
+        service: ServiceName,
+    },
+    /// A map of the kernel programs would overflow.
+    #[error("{wanted} {what} are more than the {holds} that the kernel maps hold")]
+    Full {
+        /// Of what.
+        what: &'static str,
+        /// How many there would be.
+        wanted: usize,
+        /// How many there may be.
+        holds: usize,
+    },
+    /// No address is left in the range.
+    #[error("every address of the range is taken")]
+    NoAddressLeft,
+    /// This version or this machine cannot do it.
+    #[error("{field}: {what}")]
+    Unsupported {
+        /// Which field asked for it.
+        field: String,
+        /// What cannot be done.
+        what: &'static str,
+        /// What to do instead.
+        remedy: &'static str,
+    },
+    /// A field has a value that cannot be.
+    #[error("{field}: {what}")]
+    Invalid {
+        /// Which one.
+        field: String,
+        /// What is wrong with it.
+        what: String,
+        /// What it could be.
+        remedy: String,
+    },
+    /// The body or the query is not what the call takes.
+    #[error("the request cannot be read: {what}")]
+    Unreadable {
+        /// What is wrong with it.
+        what: String,
+    },
+    /// The caller may not do that.
+    #[error("{what}")]
+    Forbidden {
+        /// Which field asked for it.
+        field: Option<String>,
+        /// What is not allowed.
+        what: String,
+        /// Who may.
+        remedy: &'static str,
+    },
+    /// The process cannot be attached.
+    #[error("the process {pid} cannot be attached: {what}")]
+    Attach {
+        /// The process.
+        pid: u32,
+        /// Why.
+        what: String,
+    },
+    /// The kernel's programs and maps could not be read or changed.
+    #[error("the data path does not answer: {what}")]
+    Datapath {
+        /// What it said.
+        what: String,
+    },
+    /// The change cannot be made durable.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The agent is on its way out.
+    #[error("the agent is stopping")]
+    Stopping,
+}
+
+impl Refusal {
+    /// A word for machines.
+    pub fn code(&self) -> ErrorCode {
+        match self {
+            Self::NoProject { .. }
+            | Self::NoService { .. }
+            | Self::NoReplica { .. }
+            | Self::NoRoute { .. } => ErrorCode::NotFound,
+            Self::NameTaken { .. } | Self::NameAttached { .. } | Self::PortsDiffer { .. } => {
+                ErrorCode::Conflict
+            }
+            Self::NameReserved { .. }
+            | Self::TooManyReplicas { .. }
+            | Self::TooManyPorts { .. }
+            | Self::PortZero { .. }
+            | Self::PortTwice { .. }
+            | Self::Invalid { .. }
+            | Self::Unreadable { .. } => ErrorCode::Invalid,
+            Self::Full { .. } | Self::NoAddressLeft => ErrorCode::Exhausted,
+            Self::Unsupported { .. } => ErrorCode::Unsupported,
+            Self::Forbidden { .. } => ErrorCode::Forbidden,
+            Self::Datapath { .. } | Self::Stopping => ErrorCode::Unavailable,
+            Self::Store(error) if error.is_full() => ErrorCode::Exhausted,
+            Self::Attach { .. } | Self::Store(_) => ErrorCode::Internal,
+        }
+    }
+
+    fn remedy(&self) -> Option<String> {
+        Some(match self {
+            Self::NoProject { .. } => "see what is up with `sinew ps`".into(),
+            Self::NoService { .. } | Self::NoReplica { .. } => {
+                "see what there is with `sinew services` and `sinew ps`".into()
+            }
+            Self::NoRoute { .. } => "GET /v1/openapi.json describes the API".into(),
+            Self::NameTaken { project, .. } => format!(
+                "choose another name, or take it down first: `sinew down` in the directory of {project}"
+            ),
+            Self::NameAttached { .. } => "choose another name, or end that process first".into(),
+            Self::NameReserved { .. } => "choose another name".into(),
+            Self::TooManyReplicas { .. } => {
+                format!("use 0 to {}", crate::intent::MAX_REPLICAS)
+            }
+            Self::TooManyPorts { .. } => "declare only ports that other services call".into(),
+            Self::PortZero { .. } => "use 1 to 65535".into(),
+            Self::PortTwice { .. } => "declare it once".into(),
+            Self::PortsDiffer { .. } => "use the same `--port`s for every instance".into(),
+            Self::Full { .. } | Self::NoAddressLeft => "run less on this host".into(),
+            Self::Unsupported { remedy, .. } | Self::Forbidden { remedy, .. } => {
+                (*remedy).to_owned()
+            }
+            Self::Invalid { remedy, .. } => remedy.clone(),
+            Self::Unreadable { .. } => "GET /v1/openapi.json describes what each call takes".into(),
+            Self::Attach { .. } => "see the agent's log".into(),
+            Self::Datapath { .. } => "`sinew doctor` looks for the cause".into(),
+            Self::Store(error) => error.remedy().into(),
+            Self::Stopping => "start it again, then repeat".into(),
+        })
+    }
+
+    fn field(&self) -> Option<String> {
+        match self {
+            Self::TooManyReplicas { service, .. } => Some(format!("services.{service}.replicas")),
+            Self::TooManyPorts { service, .. }
+            | Self::PortZero { service }
+            | Self::PortTwice { service, .. }
+            | Self::PortsDiffer { service } => Some(format!("services.{service}.ports")),
+            Self::NameTaken { service, .. }
+            | Self::NameAttached { service }
+            | Self::NameReserved { service } => Some(format!("services.{service}")),
+            Self::Unsupported { field, .. } | Self::Invalid { field, .. } => Some(field.clone()),
+            Self::Forbidden { field, .. } => field.clone(),
+            _ => None,
+        }
+    }
+
+    /// As the API answers it.
+    pub fn body(&self) -> ErrorBody {
+        ErrorBody {
+            code: self.code(),
+            message: self.to_string(),
+            remedy: self.remedy(),
+            field: self.field(),
+            retryable: matches!(self.code(), ErrorCode::Unavailable | ErrorCode::Exhausted),
+        }
+    }
+}
