@@ -90,10 +90,10 @@ fn refusal(head: &Head, edns: Option<&Edns>) -> Option<ResponseCode> {
 fn fill(reply: &mut Message, head: &Head, place: &Place<'_>, serial: u32) {
     reply.metadata.authoritative = true;
     reply.answers = answers(head.question.name(), head.question.query_type(), place, serial);
-    if let Node::Port(service, _) = place.node {
-        if !reply.answers.is_empty() {
-            reply.additionals = addresses(&service.name, service, RecordType::ANY);
-        }
+    if let Node::Port(service, _) = place.node
+        && !reply.answers.is_empty()
+    {
+        reply.additionals = addresses(&service.name, service, RecordType::ANY);
     }
     if reply.answers.is_empty() {
         reply.authorities = vec![soa(&place.apex, serial)];

@@ -1,4 +1,10 @@
 //! What is not ours goes to the host's name servers and comes back as it is.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
 
 mod common;
 
