@@ -173,7 +173,7 @@ pub enum VariableError {
         name: String,
     },
     /// The file says that it must have a value: `${NAME:?why}`.
-    #[error("variable {name} is required: {why}")]
+    #[error("variable {name} is required: {}", quoted(why))]
     Required {
         /// Its name.
         name: String,
@@ -198,7 +198,7 @@ impl VariableError {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum EnvFileError {
     /// It cannot be read.
-    #[error("{} cannot be read: {error}", path.display())]
+    #[error("{} cannot be read: {error}", plain(&path.to_string_lossy()))]
     Unreadable {
         /// The file.
         path: PathBuf,
@@ -206,7 +206,7 @@ pub enum EnvFileError {
         error: String,
     },
     /// A line of it is not `KEY=VALUE`. The line itself is not shown: it may hold a secret.
-    #[error("{}:{line} is not KEY=VALUE", path.display())]
+    #[error("{}:{line} is not KEY=VALUE", plain(&path.to_string_lossy()))]
     Line {
         /// The file.
         path: PathBuf,
@@ -238,7 +238,7 @@ pub(crate) fn quoted(text: &str) -> String {
 /// A word for a message: as it stands, or quoted when that could garble a terminal.
 pub(crate) fn plain(text: &str) -> String {
     let harmless = |c: char| !c.is_control() && !c.is_whitespace();
-    if !text.is_empty() && text.len() <= 63 && text.chars().all(harmless) {
+    if !text.is_empty() && text.len() <= 255 && text.chars().all(harmless) {
         text.to_owned()
     } else {
         quoted(text)

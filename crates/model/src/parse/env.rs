@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use super::{
-    Position,
     context::Context,
     section::{Section, unique},
     tree::{Content, Node},
@@ -53,29 +52,19 @@ fn pairs(
                     Some((key, value)) => (key, Some(value.to_owned())),
                     None => (&*item, absent(context, &item)),
                 };
-                listed(context, (at, &field), key, &mut first_lines);
-                pairs.extend(value.map(|value| (key.to_owned(), value)));
+                if key.is_empty() {
+                    let error = ValueError::new(&item, Expected::Pair);
+                    context.error::<()>(at, &field, error);
+                } else if let Some(first_line) = first_lines.insert(key.to_owned(), at.line) {
+                    context.error::<()>(at, &field, KeyError::Twice { first_line });
+                } else {
+                    pairs.extend(value.map(|value| (key.to_owned(), value)));
+                }
             }
         }
         _ => return context.wrong(node, field, Expected::Pairs),
     }
     Some(pairs)
-}
-
-/// Notes a key of a list that is empty or stands there twice.
-fn listed(
-    context: &mut Context<'_>,
-    (at, field): (Position, &Field),
-    key: &str,
-    first_lines: &mut BTreeMap<String, usize>,
-) {
-    if key.is_empty() {
-        context.error::<()>(at, field, ValueError::new("=", Expected::Pair));
-    } else if let Some(first_line) = first_lines.get(key) {
-        context.error::<()>(at, field, KeyError::Twice { first_line: *first_line });
-    } else {
-        first_lines.insert(key.to_owned(), at.line);
-    }
 }
 
 fn files(context: &mut Context<'_>, node: &Node, field: &Field) -> Option<Pairs> {

@@ -155,8 +155,8 @@ mod tests {
         for (text, expected) in [
             ("$NONE", "variable NONE is not set"),
             ("${NONE}", "variable NONE is not set"),
-            ("${NONE:?no database}", "variable NONE is required: no database"),
-            ("${EMPTY:?}", "variable EMPTY is required: the file says so"),
+            ("${NONE:?no database}", "variable NONE is required: \"no database\""),
+            ("${EMPTY:?}", "variable EMPTY is required: \"the file says so\""),
             ("a $(date)", "\"$(date)\" is not a variable"),
             ("a ${USER", "\"${USER\" is not a variable"),
             ("${}", "\"${}\" is not a variable"),

@@ -50,7 +50,8 @@ pub(super) fn project(context: &mut Context<'_>, root: &Node) -> Option<Project>
         }
         Some(_) => Some(BTreeMap::new()),
         None => {
-            let missing = KeyError::Missing { key: "services", example: "services: {api: …}" };
+            let missing =
+                KeyError::Missing { key: "services", example: "services: {api: {command: ./api}}" };
             context.error(section.at, &Field::root(), missing)
         }
     };

@@ -90,7 +90,9 @@ pub(super) struct Fault {
 impl From<ScanError> for Fault {
     fn from(error: ScanError) -> Self {
         let at = Position { line: error.marker().line().max(1), column: error.marker().col() + 1 };
-        Self { at, problem: SyntaxError::Yaml(error.info().to_owned()) }
+        let info =
+            error.info().escape_debug().to_string().replace("\\'", "'").replace("\\\"", "\"");
+        Self { at, problem: SyntaxError::Yaml(info) }
     }
 }
 
