@@ -1,5 +1,7 @@
 //! Files that are wrong: each fault is told with its place, its field, its value and the remedy.
 
+#![expect(clippy::unwrap_used, reason = "a fault of a helper fails its test")]
+
 use std::{io, path::Path};
 
 use sinew_model::{FileSource, ParseErrors, Project, parse};
