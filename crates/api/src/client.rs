@@ -12,7 +12,7 @@ use http_body_util::Full;
 use hyper::{body::Incoming, client::conn::http1};
 use hyper_util::rt::TokioIo;
 use serde::{Serialize, de::DeserializeOwned};
-use sinew_model::{Project, ProjectName, ServiceName};
+use sinew_model::{Plan, Project, ProjectName, ServiceName};
 use tokio::net::UnixStream;
 
 use crate::{
@@ -27,7 +27,6 @@ pub struct Client {
     socket: PathBuf,
 }
 
-type Plan = serde_json::Value;
 type Answer<T> = Result<T, ClientError>;
 
 impl Client {

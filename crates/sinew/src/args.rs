@@ -1,0 +1,229 @@
+//! What can be said on the command line.
+
+use std::{ffi::OsString, path::PathBuf, time::Duration};
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use sinew_model::{ProjectName, ServiceName};
+
+mod help;
+mod value;
+
+pub(crate) use value::{Endpoint, PortSpec, ScaleTo};
+
+/// Binds ordinary Linux programs into one service network.
+#[derive(Debug, Parser)]
+#[command(name = "sinew", version, long_about = help::SINEW, after_long_help = help::SINEW_AFTER)]
+#[command(subcommand_required = true, arg_required_else_help = true, max_term_width = 100)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Said to any subcommand.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Global {
+    /// The agent's socket [default: api.sock in the run directory]
+    #[arg(long, global = true, value_name = "PATH", env = "SINEW_SOCKET", hide_env_values = true)]
+    pub(crate) socket: Option<PathBuf>,
+    /// How to print
+    #[arg(long, short, global = true, value_name = "FORMAT", default_value = "text")]
+    pub(crate) output: Format,
+    /// No colour, as when NO_COLOR is set or the output is no terminal
+    #[arg(long, global = true)]
+    pub(crate) no_color: bool,
+}
+
+/// How answers are printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// For people: tables, times as "3m ago".
+    Text,
+    /// For programs: the API's own types; streams are one value a line.
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Start the services of a file and show what they write
+    #[command(long_about = help::UP, after_long_help = help::UP_EXAMPLES)]
+    Up(Up),
+    /// Show what `up` would change
+    #[command(long_about = help::PLAN, after_long_help = help::PLAN_EXAMPLES)]
+    Plan(FileArg),
+    /// Stop services
+    #[command(long_about = help::DOWN, after_long_help = help::DOWN_EXAMPLES)]
+    Down(Down),
+    /// Run one command as an instance of a service
+    #[command(long_about = help::RUN, after_long_help = help::RUN_EXAMPLES)]
+    Run(Run),
+    /// Run one command that can call the services
+    #[command(long_about = help::EXEC, after_long_help = help::EXEC_EXAMPLES)]
+    Exec(Exec),
+    /// List workloads
+    #[command(long_about = help::PS, after_long_help = help::PS_EXAMPLES)]
+    Ps,
+    /// List services, or show one with its endpoints
+    #[command(long_about = help::SERVICES, after_long_help = help::SERVICES_EXAMPLES)]
+    Services(Services),
+    /// Show what workloads write
+    #[command(long_about = help::LOGS, after_long_help = help::LOGS_EXAMPLES)]
+    Logs(Logs),
+    /// Change how many instances a service has
+    #[command(long_about = help::SCALE, after_long_help = help::SCALE_EXAMPLES)]
+    Scale(Scale),
+    /// Take an instance out of its service's choice
+    #[command(long_about = help::DRAIN, after_long_help = help::DRAIN_EXAMPLES)]
+    Drain(Drain),
+    /// Restart a service, one instance at a time
+    #[command(long_about = help::RESTART, after_long_help = help::RESTART_EXAMPLES)]
+    Restart(Restart),
+    /// Be the agent of this host
+    #[command(long_about = help::AGENT, after_long_help = help::AGENT_EXAMPLES)]
+    Agent(Agent),
+    /// Tell whether this machine can run Sinew, and what to do if not
+    #[command(long_about = help::DOCTOR, after_long_help = help::DOCTOR_EXAMPLES)]
+    Doctor,
+    /// Print completions for a shell
+    #[command(long_about = help::COMPLETIONS, after_long_help = help::COMPLETIONS_EXAMPLES)]
+    Completions(Completions),
+}
+
+/// Which file.
+#[derive(Debug, Args)]
+pub(crate) struct FileArg {
+    /// The file; `-`: standard input
+    #[arg(long, short, value_name = "FILE", default_value = "sinew.yaml")]
+    pub(crate) file: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Up {
+    #[command(flatten)]
+    pub(crate) file: FileArg,
+    /// Wait until every instance is up, then leave them to the agent
+    #[arg(long, short)]
+    pub(crate) detach: bool,
+    /// With --detach: fail when they are not up after so many seconds
+    #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = value::seconds)]
+    pub(crate) timeout: Duration,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Down {
+    /// The project; without it and without --file: all of them
+    #[arg(conflicts_with = "file")]
+    pub(crate) project: Option<ProjectName>,
+    /// The project of this file
+    #[arg(long, short, value_name = "FILE")]
+    pub(crate) file: Option<PathBuf>,
+    /// Stop everything, end the agent, remove all that Sinew made on this host
+    #[arg(long, conflicts_with_all = ["project", "file"])]
+    pub(crate) purge: bool,
+    /// Do not ask
+    #[arg(long, short)]
+    pub(crate) yes: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Run {
+    /// The service to be an instance of
+    #[arg(long, short, value_name = "NAME")]
+    pub(crate) service: ServiceName,
+    /// A port that the command listens on; may be repeated
+    #[arg(long, short, value_name = "PORT[/udp][:NAME]", required = true)]
+    pub(crate) port: Vec<PortSpec>,
+    /// How many of them to run
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    #[arg(value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub(crate) replicas: u16,
+    /// Print the instance's number in a line of its own before the command runs
+    #[arg(long, hide = true)]
+    pub(crate) announce: bool,
+    #[command(flatten)]
+    pub(crate) exec: Exec,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Exec {
+    /// As root: keep the capabilities that workloads lose
+    #[arg(long)]
+    pub(crate) keep_privileges: bool,
+    /// The command and its arguments
+    #[arg(last = true, required = true, value_name = "CMD")]
+    pub(crate) argv: Vec<OsString>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Services {
+    /// Show this one
+    pub(crate) name: Option<ServiceName>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Logs {
+    /// Only of these services
+    #[arg(value_name = "SERVICE")]
+    pub(crate) services: Vec<ServiceName>,
+    /// Go on as lines are written, through restarts of the agent too
+    #[arg(long, short)]
+    pub(crate) follow: bool,
+    /// Start with the last N lines of each replica [default: all]
+    #[arg(long, short = 'n', value_name = "N")]
+    pub(crate) tail: Option<u32>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Scale {
+    /// Service and number of instances
+    #[arg(value_name = "NAME=N", required = true)]
+    pub(crate) to: Vec<ScaleTo>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Drain {
+    /// The instance, as `sinew ps` shows it
+    #[arg(value_name = "SERVICE/REPLICA")]
+    pub(crate) endpoint: Endpoint,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Restart {
+    /// The service
+    pub(crate) name: ServiceName,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Agent {
+    /// Directory of the socket and of what does not outlive a boot
+    #[arg(long, value_name = "DIR", env = "SINEW_RUN", hide_env_values = true)]
+    pub(crate) run: Option<PathBuf>,
+    /// Directory of logs and of what outlives a boot
+    #[arg(long, value_name = "DIR", env = "SINEW_STATE", hide_env_values = true)]
+    pub(crate) state: Option<PathBuf>,
+    /// Directory of a bpf file system for programs and maps
+    #[arg(long, value_name = "DIR", env = "SINEW_PINS", hide_env_values = true)]
+    pub(crate) pins: Option<PathBuf>,
+    /// The cgroup that will hold all members
+    #[arg(long, value_name = "DIR", env = "SINEW_CGROUP", hide_env_values = true)]
+    pub(crate) cgroup: Option<PathBuf>,
+    /// What to log: error, warn, info, debug, trace, or directives as `sinew_agent=debug`
+    #[arg(
+        long,
+        value_name = "FILTER",
+        env = "SINEW_LOG",
+        hide_env_values = true,
+        default_value = "info"
+    )]
+    pub(crate) log: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Completions {
+    /// The shell
+    pub(crate) shell: clap_complete::Shell,
+}
+
+#[cfg(test)]
+mod tests;

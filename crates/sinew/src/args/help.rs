@@ -1,0 +1,182 @@
+//! The long texts of `--help`: what each subcommand does, and examples of it.
+
+pub(super) const SINEW: &str = "\
+Binds ordinary Linux programs into one service network.
+
+Each instance of a service runs as an ordinary process with an address of its own. Programs in the \
+network call a service by its name, `http://orders/`; the kernel chooses a healthy instance when \
+they connect, and nothing stands in the path after that.";
+
+pub(super) const SINEW_AFTER: &str = "\
+Examples:
+  sinew up                            start the services of ./sinew.yaml, show what they write
+  sinew exec -- curl http://orders/   call one of them
+  sinew ps                            see where each instance stands
+  sinew doctor                        see whether this machine can run Sinew
+
+Environment:
+  SINEW_RUN      directory of the agent's socket [default: /run/sinew]
+  SINEW_STATE    directory of logs and lasting state [default: /var/lib/sinew]
+  SINEW_PINS     directory for programs and maps [default: /sys/fs/bpf/sinew]
+  SINEW_CGROUP   cgroup that holds all members [default: sinew under the cgroup2 mount]
+  SINEW_SOCKET   the agent's socket, as --socket
+  SINEW_LOG      what the agent logs, as `sinew agent --log`
+  NO_COLOR       no colour when set to anything
+
+Exit status:
+  0  done
+  1  failed
+  2  wrong usage
+  sinew run and exec: that of the command; 125 when Sinew failed, 126 when the command cannot be \
+run, 127 when it is not found, 128+N when signal N ended it";
+
+pub(super) const UP: &str = "\
+Start the services of a file and show what they write.
+
+When the project is up already, only what the file changed is changed; `sinew plan` shows it \
+first. Without an agent, root starts one that stays. The first Ctrl-C drains and stops the \
+services, dependents first; the second leaves at once and says what still runs. When the agent \
+dies meanwhile the services go on: `up` waits for it (or starts it again if it had started it) and \
+continues with the first line not shown yet.";
+
+pub(super) const UP_EXAMPLES: &str = "\
+Examples:
+  sinew up                        the services of ./sinew.yaml, in the foreground
+  sinew up -f shop.yaml -d        wait until all are up, then leave them running
+  sinew up -d --timeout 300       for services that take long to start
+  sinew up --output json          events and log lines, one JSON value a line";
+
+pub(super) const PLAN: &str = "\
+Show what `up` would change: which instances it would start, restart, change in place and stop, \
+and why. Changes nothing.";
+
+pub(super) const PLAN_EXAMPLES: &str = "\
+Examples:
+  sinew plan                      for ./sinew.yaml
+  sinew plan -f shop.yaml         for another file
+  sinew plan --output json        for a program";
+
+pub(super) const DOWN: &str = "\
+Stop services: each is drained, then stopped, dependents first.
+
+With a project's name or file, that project. With neither, every project; when there is more than \
+one, `down` asks first. With --purge, everything Sinew runs on this host, then the agent, then \
+every program, pin, cgroup, route and file it made; `down` asks first. Where it would ask but has \
+no terminal to ask on, it changes nothing and fails unless --yes is given.";
+
+pub(super) const DOWN_EXAMPLES: &str = "\
+Examples:
+  sinew down                      stop what is up
+  sinew down shop                 stop the project `shop`
+  sinew down -f shop.yaml         stop the project of that file
+  sinew down --purge --yes        leave nothing of Sinew on this host";
+
+pub(super) const RUN: &str = "\
+Run one command as an instance of a service, for as long as it lives.
+
+The command replaces `sinew`: it keeps the terminal, the directory, the environment and the exit \
+status. Callers reach it by the service's name as soon as it listens on the port it declared. As \
+root, it loses the capabilities that would let it change the network around it, unless \
+--keep-privileges is given. With --replicas, that many of them run side by side, without standard \
+input; signals go to all of them, each line of output names its instance, and the exit status is \
+that of the first that failed.";
+
+pub(super) const RUN_EXAMPLES: &str = "\
+Examples:
+  sinew run --service hello --port 8000 -- python3 -m http.server 8000
+  sinew run -s dns -p 53/udp:dns -p 53:dns-tcp -- dnsmasq -k
+  sinew run -s api -p 8080:http --replicas 3 -- ./api --listen :8080";
+
+pub(super) const EXEC: &str = "\
+Run one command that can call the services by name, without being one itself. It keeps the \
+terminal, the directory, the environment and the exit status.";
+
+pub(super) const EXEC_EXAMPLES: &str = "\
+Examples:
+  sinew exec -- curl http://orders/
+  sinew exec -- psql -h db -U shop
+  sinew exec -- bash              a shell inside the network";
+
+pub(super) const PS: &str = "\
+List workloads: what runs, where it stands and why.";
+
+pub(super) const PS_EXAMPLES: &str = "\
+Examples:
+  sinew ps
+  sinew ps --output json | jq -r '.[] | select(.state != \"up\") | .reason'";
+
+pub(super) const SERVICES: &str = "\
+List services with their addresses and ports, or show one with its endpoints: what the kernel \
+counted for each, and whether it is held ejected.";
+
+pub(super) const SERVICES_EXAMPLES: &str = "\
+Examples:
+  sinew services
+  sinew services orders
+  sinew services orders --output json | jq '.endpoints[].active'";
+
+pub(super) const LOGS: &str = "\
+Show what workloads write, each line behind the name of its replica.";
+
+pub(super) const LOGS_EXAMPLES: &str = "\
+Examples:
+  sinew logs                      everything that is kept
+  sinew logs -f --tail 10 orders  the last lines of each replica of `orders`, then as they come
+  sinew logs --output json        one JSON value a line";
+
+pub(super) const SCALE: &str = "\
+Change how many instances services have. New ones take calls when they are healthy; those that go \
+are drained first. The next `sinew up` sets what the file says.";
+
+pub(super) const SCALE_EXAMPLES: &str = "\
+Examples:
+  sinew scale orders=5
+  sinew scale orders=5 web=2";
+
+pub(super) const DRAIN: &str = "\
+Take an instance out of its service's choice: it gets no new connections, those it has may end.";
+
+pub(super) const DRAIN_EXAMPLES: &str = "\
+Examples:
+  sinew drain orders/2
+  sinew services orders           see its connections end";
+
+pub(super) const RESTART: &str = "\
+Restart a service, one instance at a time: each is drained and stopped, and the next one follows \
+when the new one is healthy.";
+
+pub(super) const RESTART_EXAMPLES: &str = "\
+Examples:
+  sinew restart orders
+  sinew ps                        see how far it is";
+
+pub(super) const AGENT: &str = "\
+Be the agent of this host: launch and watch workloads, keep the kernel's maps true, answer the \
+API. Runs in the foreground and logs to standard error; a service manager starts it at boot. What \
+runs goes on when the agent ends or is replaced, and connections with it.";
+
+pub(super) const AGENT_EXAMPLES: &str = "\
+Examples:
+  sudo sinew agent
+  sudo sinew agent --log sinew_agent=debug
+  sudo sinew agent --run /run/sinew-b --state /var/lib/sinew-b --pins /sys/fs/bpf/sinew-b \\
+      --cgroup /sys/fs/cgroup/sinew-b       a second one, beside the first";
+
+pub(super) const DOCTOR: &str = "\
+Tell whether this machine can run Sinew: kernel, mounts, rights, name services that bypass it, and \
+other programs on the same hooks. Each finding says what it means and what to do. Exits with 1 when \
+something stands in the way.";
+
+pub(super) const DOCTOR_EXAMPLES: &str = "\
+Examples:
+  sudo sinew doctor
+  sinew doctor --output json | jq -r '.[] | select(.verdict == \"blocks\") | .remedy'";
+
+pub(super) const COMPLETIONS: &str = "\
+Print completions for a shell, to be put where that shell looks for them.";
+
+pub(super) const COMPLETIONS_EXAMPLES: &str = "\
+Examples:
+  sinew completions bash > /etc/bash_completion.d/sinew
+  sinew completions zsh > ~/.zfunc/_sinew
+  sinew completions fish > ~/.config/fish/completions/sinew.fish";

@@ -1,0 +1,148 @@
+//! Values with a form of their own: ports, scales, endpoints, times.
+
+use std::{fmt, str::FromStr, time::Duration};
+
+use sinew_model::{MAX_REPLICAS, Port, PortName, ServiceName};
+
+/// `8080`, `53/udp`, `8080:http`, `53/udp:dns`; the file's `http:8080` too.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct PortSpec(pub(crate) Port);
+
+impl FromStr for PortSpec {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if let Ok(port) = text.parse() {
+            return Ok(Self(port));
+        }
+        let (port, name) = match text.split_once(':') {
+            Some((port, name)) => (port, Some(name)),
+            None => (text, None),
+        };
+        let mut port: Port = port.parse().map_err(|_| {
+            format!("{port:?} is no port: give 1 to 65535, as 8080, 53/udp or 8080:http")
+        })?;
+        if let Some(name) = name {
+            port.name = PortName::new(name).map_err(|error| error.to_string())?;
+        }
+        Ok(Self(port))
+    }
+}
+
+/// Writes what [`FromStr`] reads.
+impl fmt::Display for PortSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}:{}", self.0.number, self.0.protocol, self.0.name)
+    }
+}
+
+/// `orders=3`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ScaleTo {
+    pub(crate) service: ServiceName,
+    pub(crate) replicas: u16,
+}
+
+impl FromStr for ScaleTo {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (service, replicas) =
+            text.split_once('=').ok_or("give NAME=N, as orders=3".to_owned())?;
+        let replicas = match replicas.parse() {
+            Ok(replicas) if replicas <= MAX_REPLICAS => replicas,
+            _ => {
+                return Err(format!(
+                    "{replicas:?} is no number of replicas: use 0 to {MAX_REPLICAS}"
+                ));
+            }
+        };
+        let service = ServiceName::new(service).map_err(|error| error.to_string())?;
+        Ok(Self { service, replicas })
+    }
+}
+
+/// `orders/2`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Endpoint {
+    pub(crate) service: ServiceName,
+    pub(crate) replica: u32,
+}
+
+impl FromStr for Endpoint {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (service, replica) =
+            text.split_once('/').ok_or("give SERVICE/REPLICA, as orders/2".to_owned())?;
+        let replica =
+            replica.parse().map_err(|_| format!("{replica:?} is no number of a replica"))?;
+        let service = ServiceName::new(service).map_err(|error| error.to_string())?;
+        Ok(Self { service, replica })
+    }
+}
+
+/// Seconds, with a fraction or without.
+pub(crate) fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds = text.strip_suffix('s').unwrap_or(text).parse().ok();
+    seconds
+        .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
+        .ok_or_else(|| format!("{text:?} is no time in seconds"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ports() {
+        for (text, written) in [
+            ("8080", "8080/tcp:tcp-8080"),
+            ("80", "80/tcp:http"),
+            ("53/udp", "53/udp:udp-53"),
+            ("53/tcp", "53/tcp:tcp-53"),
+            ("53/udp:dns", "53/udp:dns"),
+            ("8080:web", "8080/tcp:web"),
+            ("web:8080", "8080/tcp:web"),
+        ] {
+            let port: PortSpec = text.parse().unwrap();
+            assert_eq!(port.to_string(), written);
+            assert_eq!(written.parse(), Ok(port));
+        }
+        for (text, part) in [
+            ("0", "\"0\" is no port"),
+            ("65536", "\"65536\" is no port"),
+            ("", "\"\" is no port"),
+            ("80/sctp", "\"80/sctp\" is no port"),
+            ("80:", "port name \"\" is not a DNS label"),
+            ("80:Web", "port name \"Web\" is not a DNS label"),
+            ("80/tcp/tcp", "\"80/tcp/tcp\" is no port"),
+        ] {
+            let error = text.parse::<PortSpec>().unwrap_err();
+            assert!(error.starts_with(part), "{text:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn scales_and_endpoints() {
+        let scale: ScaleTo = "orders=3".parse().unwrap();
+        assert_eq!((scale.service.as_str(), scale.replicas), ("orders", 3));
+        for text in ["orders", "orders=", "orders=1025", "orders=-1", "Orders=1"] {
+            assert!(text.parse::<ScaleTo>().is_err(), "{text:?}");
+        }
+        let endpoint: Endpoint = "orders/2".parse().unwrap();
+        assert_eq!((endpoint.service.as_str(), endpoint.replica), ("orders", 2));
+        for text in ["orders", "orders/", "orders/x", "/1", "orders/1/2"] {
+            assert!(text.parse::<Endpoint>().is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn times() {
+        assert_eq!(seconds("60"), Ok(Duration::from_secs(60)));
+        assert_eq!(seconds("1.5s"), Ok(Duration::from_millis(1500)));
+        for text in ["", "-1", "soon", "inf", "nan"] {
+            assert!(seconds(text).is_err(), "{text:?}");
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! Looks at the machine. Judges nothing.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use sinew_api::{Client, ClientError};
+
+use crate::{command::block_on, context::Context};
+
+use super::hooks::{self, Occupied};
+
+/// What was seen.
+#[derive(Debug)]
+pub(super) struct Facts {
+    /// As `6.18.1-amd64`.
+    pub(super) kernel_release: String,
+    /// Whether the kernel describes its own types.
+    pub(super) btf: bool,
+    /// Where cgroup v2 is mounted.
+    pub(super) cgroup2: Option<PathBuf>,
+    /// Programs of others on the hooks above the members.
+    pub(super) hooks: io::Result<Vec<Occupied>>,
+    /// Where programs and maps are to be pinned.
+    pub(super) pins: PathBuf,
+    /// Whether that is in a bpf file system.
+    pub(super) pins_in_bpffs: bool,
+    /// Effective user.
+    pub(super) root: bool,
+    /// Effective capabilities, by bit.
+    pub(super) capabilities: u64,
+    /// Whether there is a group `sinew`.
+    pub(super) group: bool,
+    /// `/etc/nsswitch.conf`.
+    pub(super) nsswitch: String,
+    /// Whether the name service cache daemon answers.
+    pub(super) nscd: bool,
+    /// The agent.
+    pub(super) agent: Agent,
+}
+
+/// The agent.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Agent {
+    /// It answers.
+    Running { pid: u32, version: String, warnings: Vec<String> },
+    /// None answers there.
+    Absent { socket: PathBuf },
+    /// It cannot be asked.
+    Unknown { error: String, remedy: Option<String> },
+}
+
+pub(super) fn gather(context: &Context) -> Facts {
+    let pins =
+        std::env::var_os("SINEW_PINS").map_or_else(|| "/sys/fs/bpf/sinew".into(), PathBuf::from);
+    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let cgroup2 = cgroup2_mount(&mounts);
+    Facts {
+        kernel_release: rustix::system::uname().release().to_string_lossy().into_owned(),
+        btf: Path::new("/sys/kernel/btf/vmlinux").exists(),
+        hooks: match &cgroup2 {
+            Some(root) => hooks_above(root),
+            None => Ok(Vec::new()),
+        },
+        cgroup2,
+        pins_in_bpffs: in_bpffs(&pins),
+        pins,
+        root: rustix::process::geteuid().is_root(),
+        capabilities: effective_capabilities(
+            &fs::read_to_string("/proc/self/status").unwrap_or_default(),
+        ),
+        group: has_group(&fs::read_to_string("/etc/group").unwrap_or_default(), "sinew"),
+        nsswitch: fs::read_to_string("/etc/nsswitch.conf").unwrap_or_default(),
+        nscd: std::os::unix::net::UnixStream::connect("/run/nscd/socket").is_ok(),
+        agent: agent(context),
+    }
+}
+
+/// Programs on `root` and on every cgroup between it and that of the members.
+fn hooks_above(root: &Path) -> io::Result<Vec<Occupied>> {
+    let wanted = std::env::var_os("SINEW_CGROUP").map_or_else(|| root.join("sinew"), PathBuf::from);
+    let mut occupied = Vec::new();
+    let above = wanted.ancestors().skip(1).take_while(|directory| directory.starts_with(root));
+    for directory in above.filter(|directory| directory.exists()) {
+        occupied.extend(hooks::occupied(directory)?);
+    }
+    Ok(occupied)
+}
+
+fn agent(context: &Context) -> Agent {
+    let asked = block_on(async { Ok(Client::connect(&context.socket).await?.agent().await?) });
+    match asked {
+        Ok(agent) => {
+            Agent::Running { pid: agent.pid, version: agent.version, warnings: agent.warnings }
+        }
+        Err(crate::error::Error::Client(ClientError::Unreachable { socket, .. })) => {
+            Agent::Absent { socket }
+        }
+        Err(error) => Agent::Unknown { error: error.to_string(), remedy: error.help() },
+    }
+}
+
+/// `36 35 98:0 / /sys/fs/cgroup rw shared:9 - cgroup2 cgroup2 rw`
+fn cgroup2_mount(mountinfo: &str) -> Option<PathBuf> {
+    mountinfo.lines().find_map(|line| {
+        let (mount, file_system) = line.split_once(" - ")?;
+        let point = mount.split(' ').nth(4)?;
+        (file_system.split(' ').next() == Some("cgroup2")).then(|| PathBuf::from(point))
+    })
+}
+
+/// Whether the nearest directory above `pins` that exists is one of a bpf file system.
+fn in_bpffs(pins: &Path) -> bool {
+    const MAGIC: u32 = 0xcafe_4a11;
+    let existing = pins.ancestors().find(|directory| directory.exists());
+    let stat = existing.and_then(|directory| rustix::fs::statfs(directory).ok());
+    stat.is_some_and(|stat| u32::try_from(stat.f_type).is_ok_and(|kind| kind == MAGIC))
+}
+
+fn effective_capabilities(status: &str) -> u64 {
+    let line = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    line.and_then(|bits| u64::from_str_radix(bits.trim(), 16).ok()).unwrap_or(0)
+}
+
+fn has_group(groups: &str, name: &str) -> bool {
+    groups.lines().any(|line| line.split(':').next() == Some(name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_of_the_machine_are_read() {
+        let mounts = "31 23 0:28 / /sys/fs/cgroup rw,relatime - tmpfs tmpfs rw,mode=755\n\
+                      41 31 0:38 / /sys/fs/cgroup/unified rw,relatime shared:3 - cgroup2 cgroup2 rw\n";
+        assert_eq!(cgroup2_mount(mounts), Some("/sys/fs/cgroup/unified".into()));
+        assert_eq!(cgroup2_mount(mounts.lines().next().unwrap()), None);
+        assert_eq!(effective_capabilities("Uid:\t0\nCapEff:\t000001ffffffffff\n"), 0x1ff_ffff_ffff);
+        assert!(has_group("root:x:0:\nsinew:x:990:me\n", "sinew"));
+        assert!(!has_group("sinewy:x:990:sinew\n", "sinew"));
+    }
+}

@@ -1,0 +1,300 @@
+//! From what was seen to what it means. No IO.
+
+use super::{
+    facts::{Agent, Facts},
+    finding::Finding,
+    hooks::{Occupied, Sharing},
+};
+
+/// The oldest kernel that Sinew supports.
+const OLDEST: (u32, u32) = (6, 1);
+
+/// Capabilities that the agent needs, by number.
+const NEEDED: [(&str, u8); 7] = [
+    ("CAP_BPF", 39),
+    ("CAP_NET_ADMIN", 12),
+    ("CAP_SYS_ADMIN", 21),
+    ("CAP_SYS_PTRACE", 19),
+    ("CAP_KILL", 5),
+    ("CAP_SETUID", 7),
+    ("CAP_SETGID", 6),
+];
+
+pub(super) fn judge(facts: &Facts) -> Vec<Finding> {
+    let mut findings = vec![
+        kernel(&facts.kernel_release),
+        btf(facts.btf),
+        cgroup2(facts),
+        bpffs(facts),
+        rights(facts),
+        group(facts.group),
+        resolve(&facts.nsswitch),
+        nscd(facts.nscd),
+    ];
+    findings.extend(hooks(&facts.hooks));
+    findings.extend(agent(&facts.agent));
+    findings
+}
+
+fn kernel(release: &str) -> Finding {
+    let mut numbers = release.split(['.', '-']).map(|part| part.parse().ok());
+    let version = (numbers.next().flatten().unwrap_or(0), numbers.next().flatten().unwrap_or(0));
+    let found = format!("Linux {release}");
+    if version >= OLDEST {
+        return Finding::ok("kernel", found);
+    }
+    Finding::blocks("kernel", found, "Sinew's programs need features that this kernel lacks")
+        .remedy(format!("boot Linux {}.{} or later", OLDEST.0, OLDEST.1))
+}
+
+fn btf(there: bool) -> Finding {
+    if there {
+        return Finding::ok("btf", "/sys/kernel/btf/vmlinux is there");
+    }
+    Finding::blocks(
+        "btf",
+        "/sys/kernel/btf/vmlinux is missing",
+        "the kernel does not describe its types, which Sinew's programs are fitted to",
+    )
+    .remedy("boot a kernel built with CONFIG_DEBUG_INFO_BTF=y, as those of distributions are")
+}
+
+fn cgroup2(facts: &Facts) -> Finding {
+    match &facts.cgroup2 {
+        Some(path) => Finding::ok("cgroup2", format!("mounted on {}", path.display())),
+        None => Finding::blocks(
+            "cgroup2",
+            "cgroup v2 is not mounted",
+            "each instance is told apart by a cgroup of its own",
+        )
+        .remedy("run: mount -t cgroup2 none /sys/fs/cgroup (or /sys/fs/cgroup/unified)"),
+    }
+}
+
+fn bpffs(facts: &Facts) -> Finding {
+    let pins = facts.pins.display();
+    if facts.pins_in_bpffs {
+        return Finding::ok("bpffs", format!("{pins} is in a bpf file system"));
+    }
+    Finding::blocks(
+        "bpffs",
+        format!("{pins} is not in a bpf file system"),
+        "programs and maps are pinned there, so that connections outlive the agent",
+    )
+    .remedy("run: mount -t bpf bpf /sys/fs/bpf")
+}
+
+fn rights(facts: &Facts) -> Finding {
+    let lacks = |bit: u8| facts.capabilities >> bit & 1 == 0;
+    let missing: Vec<&str> =
+        NEEDED.iter().filter(|(_, bit)| lacks(*bit)).map(|(name, _)| *name).collect();
+    if facts.root && missing.is_empty() {
+        return Finding::ok("rights", "root, with all capabilities that the agent needs");
+    }
+    if matches!(facts.agent, Agent::Running { .. }) {
+        return Finding::ok("rights", "the agent that runs has them; you need none");
+    }
+    if !facts.root {
+        return Finding::warns(
+            "rights",
+            "you are not root",
+            "you can call an agent, but not start one; some checks here need root, too",
+        )
+        .remedy("run: sudo sinew doctor");
+    }
+    Finding::blocks(
+        "rights",
+        format!("this root lacks {}", missing.join(", ")),
+        "the agent cannot load programs, make cgroups or start workloads; a container usually \
+         takes these rights",
+    )
+    .remedy("run it on the host, or give the container these capabilities")
+}
+
+fn group(there: bool) -> Finding {
+    if there {
+        return Finding::ok("group", "sinew is there: its members may call the agent");
+    }
+    Finding::warns("group", "there is no group sinew", "only root may call the agent")
+        .remedy("run: groupadd --system sinew, and usermod -aG sinew USER")
+}
+
+/// Whether names are asked of somebody else before DNS: what does not leave by port 53, Sinew does
+/// not see.
+fn resolve(nsswitch: &str) -> Finding {
+    let hosts = nsswitch.lines().find_map(|line| line.trim().strip_prefix("hosts:"));
+    let sources: Vec<&str> = hosts.unwrap_or("files dns").split_whitespace().collect();
+    let resolve = sources.iter().position(|source| *source == "resolve");
+    let dns = sources.iter().position(|source| *source == "dns");
+    match (resolve, dns) {
+        (None, _) => Finding::ok("nsswitch", "names are asked of DNS"),
+        (Some(resolve), Some(dns)) if dns < resolve => {
+            Finding::ok("nsswitch", "names are asked of DNS before systemd-resolved")
+        }
+        (Some(_), _) => Finding::warns(
+            "nsswitch",
+            "names are asked of systemd-resolved over its own socket (nss-resolve)",
+            "programs that use the C library's resolver do not find services by name",
+        )
+        .remedy("in /etc/nsswitch.conf, put dns before resolve in the line hosts:"),
+    }
+}
+
+fn nscd(running: bool) -> Finding {
+    if !running {
+        return Finding::ok("nscd", "no name service cache runs");
+    }
+    Finding::warns(
+        "nscd",
+        "a name service cache answers on /run/nscd/socket",
+        "programs ask it for names, and it asks from outside the network: services are not found",
+    )
+    .remedy("in /etc/nscd.conf, set: enable-cache hosts no; then restart nscd")
+}
+
+fn hooks(hooks: &std::io::Result<Vec<Occupied>>) -> Vec<Finding> {
+    let occupied = match hooks {
+        Ok(occupied) if occupied.is_empty() => {
+            return vec![Finding::ok("hooks", "no programs of others above the members' cgroup")];
+        }
+        Ok(occupied) => occupied,
+        Err(error) => {
+            return vec![
+                Finding::warns(
+                    "hooks",
+                    format!("programs of others could not be listed: {error}"),
+                    "whether they keep Sinew's from being attached is not known",
+                )
+                .remedy("run: sudo sinew doctor"),
+            ];
+        }
+    };
+    let on = |sharing| {
+        let mut names = Vec::new();
+        for occupied in occupied.iter().filter(|occupied| occupied.sharing == sharing) {
+            names.push(format!("{} ({})", occupied.hook, occupied.programs));
+        }
+        (!names.is_empty()).then(|| names.join(", "))
+    };
+    let together = on(Sharing::Together).map(|names| {
+        Finding::ok("hooks", format!("programs of others run beside Sinew's: {names}"))
+    });
+    let overridden = on(Sharing::Overridden).map(|names| {
+        Finding::warns(
+            "hooks",
+            format!("programs of others that Sinew's take the place of: {names}"),
+            "they do not run for members of the network",
+        )
+        .remedy("have their owner attach them with BPF_F_ALLOW_MULTI; see: bpftool cgroup tree")
+    });
+    let exclusive = on(Sharing::Exclusive).map(|names| {
+        Finding::blocks(
+            "hooks",
+            format!("programs of others that bear none beside them: {names}"),
+            "the kernel refuses to attach Sinew's",
+        )
+        .remedy("have their owner attach them with BPF_F_ALLOW_MULTI; see: bpftool cgroup tree")
+    });
+    [together, overridden, exclusive].into_iter().flatten().collect()
+}
+
+fn agent(agent: &Agent) -> Vec<Finding> {
+    match agent {
+        Agent::Running { pid, version, warnings } => {
+            let running = Finding::ok("agent", format!("version {version} runs as process {pid}"));
+            let warning = |text: &String| {
+                Finding::warns("agent", text.clone(), "the agent says so about this host")
+            };
+            std::iter::once(running).chain(warnings.iter().map(warning)).collect()
+        }
+        Agent::Absent { socket } => {
+            vec![Finding::ok("agent", format!("none runs (no answer at {})", socket.display()))]
+        }
+        Agent::Unknown { error, remedy } => {
+            let finding = Finding::warns("agent", error.clone(), "it could not be asked");
+            vec![match remedy {
+                Some(remedy) => finding.remedy(remedy.clone()),
+                None => finding,
+            }]
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::finding::Verdict, *};
+
+    fn well() -> Facts {
+        Facts {
+            kernel_release: "6.18.44-amd64".to_owned(),
+            btf: true,
+            cgroup2: Some("/sys/fs/cgroup".into()),
+            hooks: Ok(Vec::new()),
+            pins: "/sys/fs/bpf/sinew".into(),
+            pins_in_bpffs: true,
+            root: true,
+            capabilities: u64::MAX,
+            group: true,
+            nsswitch: "passwd: files\nhosts: files dns\n".to_owned(),
+            nscd: false,
+            agent: Agent::Absent { socket: "/run/sinew/api.sock".into() },
+        }
+    }
+
+    /// What is not well with these facts.
+    fn ill(facts: &Facts) -> Vec<(&'static str, Verdict)> {
+        let findings = judge(facts);
+        for finding in findings.iter().filter(|finding| finding.verdict != Verdict::Ok) {
+            assert!(finding.means.is_some() && finding.remedy.is_some(), "{finding:?}");
+        }
+        let ill = findings.iter().filter(|finding| finding.verdict != Verdict::Ok);
+        ill.map(|finding| (finding.check, finding.verdict)).collect()
+    }
+
+    #[test]
+    fn a_machine_that_is_well_has_no_complaint() {
+        assert_eq!(ill(&well()), []);
+        assert_eq!(ill(&Facts { kernel_release: "6.1.0".to_owned(), ..well() }), []);
+        let nsswitch = "hosts: files dns resolve\n".to_owned();
+        assert_eq!(ill(&Facts { nsswitch, ..well() }), []);
+        assert_eq!(ill(&Facts { nsswitch: String::new(), ..well() }), []);
+    }
+
+    #[test]
+    fn what_is_missing_blocks() {
+        let blocks = |check, facts: Facts| assert_eq!(ill(&facts), [(check, Verdict::Blocks)]);
+        blocks("kernel", Facts { kernel_release: "5.15.0-generic".to_owned(), ..well() });
+        blocks("kernel", Facts { kernel_release: "strange".to_owned(), ..well() });
+        blocks("btf", Facts { btf: false, ..well() });
+        blocks("cgroup2", Facts { cgroup2: None, ..well() });
+        blocks("bpffs", Facts { pins_in_bpffs: false, ..well() });
+        blocks("rights", Facts { capabilities: !(1 << 39), ..well() });
+    }
+
+    #[test]
+    fn what_bypasses_sinew_warns() {
+        let warns = |check, facts: Facts| assert_eq!(ill(&facts), [(check, Verdict::Warns)]);
+        warns("group", Facts { group: false, ..well() });
+        warns("nscd", Facts { nscd: true, ..well() });
+        warns("rights", Facts { root: false, capabilities: 0, ..well() });
+        let nsswitch = "hosts:  mymachines resolve [!UNAVAIL=return] files dns\n".to_owned();
+        warns("nsswitch", Facts { nsswitch, ..well() });
+    }
+
+    #[test]
+    fn programs_of_others_are_told_by_how_they_share() {
+        let occupied = |sharing| Occupied { hook: "connect4", programs: 2, sharing };
+        let with = |sharing| Facts { hooks: Ok(vec![occupied(sharing)]), ..well() };
+        assert_eq!(ill(&with(Sharing::Together)), []);
+        assert_eq!(ill(&with(Sharing::Overridden)), [("hooks", Verdict::Warns)]);
+        assert_eq!(ill(&with(Sharing::Exclusive)), [("hooks", Verdict::Blocks)]);
+        let error = std::io::ErrorKind::PermissionDenied.into();
+        assert_eq!(ill(&Facts { hooks: Err(error), ..well() }), [("hooks", Verdict::Warns)]);
+    }
+
+    #[test]
+    fn an_agent_that_runs_needs_no_rights_of_the_caller() {
+        let agent = Agent::Running { pid: 7, version: "0.1.0".to_owned(), warnings: Vec::new() };
+        assert_eq!(ill(&Facts { root: false, capabilities: 0, agent, ..well() }), []);
+    }
+}

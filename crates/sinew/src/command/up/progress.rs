@@ -1,0 +1,220 @@
+//! Where each workload of a project stands, and what is worth a word when that changes. No IO.
+
+use std::collections::BTreeMap;
+
+use sinew_api::WorkloadState;
+use sinew_model::{Project, ServiceName};
+
+use crate::render::{
+    service::call,
+    style::{Tint, state_tint, state_word},
+};
+
+/// Where a workload stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Standing {
+    pub(crate) state: WorkloadState,
+    pub(crate) reason: Option<String>,
+}
+
+/// Words for people, and how good the news is.
+pub(crate) type News = (Tint, String);
+
+/// Where each workload of a project stands.
+#[derive(Debug)]
+pub(crate) struct Progress<'a> {
+    project: &'a Project,
+    standings: BTreeMap<(ServiceName, u32), Standing>,
+}
+
+impl<'a> Progress<'a> {
+    pub(crate) fn new(project: &'a Project) -> Self {
+        Self { project, standings: BTreeMap::new() }
+    }
+
+    /// Takes note of where a workload stands now. News are told once, and not those of other
+    /// projects.
+    pub(crate) fn note(
+        &mut self,
+        service: &ServiceName,
+        replica: u32,
+        standing: Standing,
+    ) -> Option<News> {
+        let wanted = self.project.services.get(service)?;
+        let key = (service.clone(), replica);
+        let others_wait = self.standings.iter().any(|((other, number), standing)| {
+            other == service && *number != replica && standing.state == WorkloadState::Waiting
+        });
+        let before = self.standings.insert(key, standing.clone());
+        if before.as_ref() == Some(&standing) {
+            return None;
+        }
+        let Standing { state, reason } = standing;
+        let tint = state_tint(state);
+        if state == WorkloadState::Waiting {
+            // One word for all replicas of it.
+            let is_news = !others_wait && before.is_none_or(|before| before.state != state);
+            let awaited: Vec<&str> = wanted.depends_on.iter().map(ServiceName::as_str).collect();
+            let text = match reason {
+                _ if !awaited.is_empty() => format!("{service} waits for {}", awaited.join(", ")),
+                Some(reason) => format!("{service} waits: {reason}"),
+                None => return None,
+            };
+            return is_news.then_some((tint, text));
+        }
+        let reason = reason.map(|reason| format!(": {reason}")).unwrap_or_default();
+        Some((tint, format!("{service}/{replica} {}{reason}", state_word(state))))
+    }
+
+    /// What has still a process, as far as is known.
+    pub(crate) fn running(&self) -> Vec<String> {
+        let rests = |state| {
+            matches!(
+                state,
+                WorkloadState::Waiting
+                    | WorkloadState::BackingOff
+                    | WorkloadState::Exited
+                    | WorkloadState::Stopped
+            )
+        };
+        let running = self.standings.iter().filter(|(_, standing)| !rests(standing.state));
+        running.map(|((service, replica), _)| format!("{service}/{replica}")).collect()
+    }
+
+    /// Forgets everything, to take note anew.
+    pub(crate) fn forget(&mut self) {
+        self.standings.clear();
+    }
+
+    /// A line for each wanted instance that is not up, with the reason.
+    pub(crate) fn laggards(&self) -> Vec<String> {
+        let mut laggards = Vec::new();
+        for (service, wanted) in &self.project.services {
+            for replica in 0..u32::from(wanted.replicas) {
+                match self.standings.get(&(service.clone(), replica)) {
+                    Some(Standing { state: WorkloadState::Up, .. }) => {}
+                    None => laggards.push(format!("{service}/{replica} was not started yet")),
+                    Some(Standing { state, reason }) => {
+                        let reason = reason.as_ref().map(|text| format!(": {text}"));
+                        laggards.push(format!(
+                            "{service}/{replica} {}{}",
+                            state_word(*state),
+                            reason.unwrap_or_default()
+                        ));
+                    }
+                }
+            }
+        }
+        laggards
+    }
+}
+
+/// The lines that say how to call the services of a project that is ready.
+pub(crate) fn how_to_call(project: &Project) -> Vec<String> {
+    let first_ports = project
+        .services
+        .iter()
+        .filter_map(|(name, service)| service.ports.first().map(|port| call(name.as_str(), port)));
+    let calls: Vec<String> = first_ports.collect();
+    if calls.is_empty() {
+        return vec!["ready".to_owned()];
+    }
+    let mut lines = vec![format!("ready: {}", calls.join(", "))];
+    for (name, service) in &project.services {
+        for publish in &service.publish {
+            lines.push(format!("{name} is published on {}:{}", publish.host_ip, publish.host_port));
+        }
+    }
+    if let Some(url) = calls.iter().find(|call| call.starts_with("http")) {
+        lines.push(format!("call it with `sinew exec -- curl {url}`"));
+    } else {
+        lines.push("call them by these names from `sinew exec -- COMMAND`".to_owned());
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use sinew_model::FileSource;
+
+    use super::*;
+
+    const FILE: &str = "
+name: shop
+services:
+  db:
+    command: postgres
+    port: 5432
+  api:
+    command: node api.js
+    port: 8080
+    replicas: 2
+    depends_on: [db]
+  job:
+    command: tidy
+";
+
+    fn project() -> Project {
+        let source = FileSource { path: Path::new("sinew.yaml"), directory: Path::new("/shop") };
+        let no_file = &mut |_: &Path| Err(std::io::ErrorKind::NotFound.into());
+        sinew_model::parse(FILE, &source, no_file, &|_| None).unwrap()
+    }
+
+    fn name(text: &str) -> ServiceName {
+        ServiceName::new(text).unwrap()
+    }
+
+    fn standing(state: WorkloadState, reason: Option<&str>) -> Standing {
+        Standing { state, reason: reason.map(str::to_owned) }
+    }
+
+    #[test]
+    fn news_are_told_once() {
+        let project = project();
+        let mut progress = Progress::new(&project);
+        let mut note = |service, replica, state, reason| {
+            progress.note(&name(service), replica, standing(state, reason)).map(|(_, text)| text)
+        };
+        let told = |text: &str| Some(text.to_owned());
+        assert_eq!(note("db", 0, WorkloadState::Starting, None), told("db/0 starting"));
+        assert_eq!(note("api", 0, WorkloadState::Waiting, None), told("api waits for db"));
+        assert_eq!(note("api", 1, WorkloadState::Waiting, None), None);
+        assert_eq!(note("db", 0, WorkloadState::Starting, None), None);
+        assert_eq!(note("db", 0, WorkloadState::Up, None), told("db/0 up"));
+        assert_eq!(
+            note("api", 1, WorkloadState::BackingOff, Some("exited with 1")),
+            told("api/1 backing off: exited with 1")
+        );
+        assert_eq!(note("other", 0, WorkloadState::Up, None), None);
+    }
+
+    #[test]
+    fn laggards_are_named_with_their_reason() {
+        let project = project();
+        let mut progress = Progress::new(&project);
+        progress.note(&name("db"), 0, standing(WorkloadState::Up, None));
+        progress.note(&name("api"), 1, standing(WorkloadState::Unhealthy, Some("status 500")));
+        assert_eq!(
+            progress.laggards(),
+            [
+                "api/0 was not started yet",
+                "api/1 unhealthy: status 500",
+                "job/0 was not started yet"
+            ]
+        );
+        assert_eq!(progress.running(), ["api/1", "db/0"]);
+    }
+
+    #[test]
+    fn a_ready_project_tells_how_to_call_it() {
+        assert_eq!(
+            how_to_call(&project()),
+            [
+                "ready: http://api:8080/, db:5432",
+                "call it with `sinew exec -- curl http://api:8080/`"
+            ]
+        );
+    }
+}

@@ -1,0 +1,385 @@
+//! The life of one `sinew up`: apply, follow, and stop or leave. It outlives agents: each connection
+//! to one is a round of its own, and the next round begins behind the last line shown.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use futures_util::StreamExt as _;
+use sinew_api::{Client, ClientError, Event, EventKind, LogLine, LogLines, LogPosition, LogQuery};
+use sinew_model::{Project, ServiceName};
+use tokio::{process::Child, time::Instant};
+
+use crate::{
+    command::{printer::Printer, signals::Signals},
+    context::Context,
+    error::Error,
+    render::style::Tint,
+    spawn::{self, Reached},
+};
+
+use super::progress::{Progress, Standing, how_to_call};
+
+/// How long to stay.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Mode {
+    /// Until Ctrl-C, which stops the project.
+    Foreground,
+    /// Until the project is ready.
+    Detached { deadline: Instant, timeout: Duration },
+}
+
+/// How a round ends.
+enum End {
+    /// The agent went away.
+    Away,
+    /// Nothing more to do here.
+    Done,
+    /// The user does not want to wait.
+    Left,
+}
+
+/// One `sinew up`.
+pub(super) struct Session<'a> {
+    context: &'a Context,
+    project: &'a Project,
+    mode: Mode,
+    client: Client,
+    child: Option<Child>,
+    printer: Printer<'a>,
+    progress: Progress<'a>,
+    /// Behind the last line shown, of each replica.
+    positions: BTreeMap<(ServiceName, u32), u64>,
+    applied: bool,
+    ready: bool,
+    told_how_to_call: bool,
+    stopping: bool,
+    starts: Vec<Instant>,
+}
+
+impl<'a> Session<'a> {
+    pub(super) fn new(
+        context: &'a Context,
+        project: &'a Project,
+        reached: Reached,
+        mode: Mode,
+    ) -> Self {
+        let replicas = project.services.iter().map(|(name, service)| (name, service.replicas));
+        Self {
+            context,
+            project,
+            mode,
+            client: reached.client,
+            child: reached.child,
+            printer: Printer::new(context, replicas),
+            progress: Progress::new(project),
+            positions: BTreeMap::new(),
+            applied: false,
+            ready: false,
+            told_how_to_call: false,
+            stopping: false,
+            starts: Vec::new(),
+        }
+    }
+
+    pub(super) async fn run(mut self) -> Result<(), Error> {
+        let mut signals = Signals::catch()?;
+        loop {
+            let end = match self.round(&mut signals).await {
+                // Before the first answer there is nothing to come back to.
+                Err(Error::Client(error)) if error.agent_is_away() && self.applied => End::Away,
+                end => end?,
+            };
+            match end {
+                End::Done => return Ok(()),
+                End::Left => return self.leave().await,
+                End::Away if !self.find_agent(&mut signals).await? => return self.leave().await,
+                End::Away => {}
+            }
+        }
+    }
+
+    /// One connection to an agent.
+    async fn round(&mut self, signals: &mut Signals) -> Result<End, Error> {
+        // Before anything is changed, so that no event of the change is missed.
+        let mut events = self.client.events().await?;
+        let mut logs = self.follow_logs().await?;
+        if let Some(end) = self.submit(signals).await? {
+            return Ok(end);
+        }
+        if self.look().await? {
+            return Ok(End::Done);
+        }
+        loop {
+            let end = tokio::select! {
+                event = events.next() => self.on_event(event)?,
+                line = next_line(&mut logs) => self.on_line(line, &mut logs)?,
+                _ = signals.next() => self.on_signal(signals).await?,
+                () = deadline(self.mode) => return Err(self.not_ready()),
+            };
+            if let Some(end) = end {
+                return Ok(end);
+            }
+        }
+    }
+
+    /// Lines from now on; in a later round, from behind the last one shown.
+    async fn follow_logs(&mut self) -> Result<Option<LogLines>, Error> {
+        if matches!(self.mode, Mode::Detached { .. }) {
+            return Ok(None);
+        }
+        if !self.applied {
+            let ends = self.client.log_positions().await?;
+            let end = |at: LogPosition| ((at.service, at.replica), at.offset);
+            self.positions = ends.into_iter().map(end).collect();
+        }
+        let position = |((service, replica), offset): (&(ServiceName, u32), &u64)| LogPosition {
+            service: service.clone(),
+            replica: *replica,
+            offset: *offset,
+        };
+        let ours = self.positions.iter().filter(|((service, _), _)| self.owns(service));
+        let query =
+            LogQuery { follow: true, from: ours.map(position).collect(), ..LogQuery::default() };
+        Ok(Some(self.client.logs(&query).await?))
+    }
+
+    fn owns(&self, service: &ServiceName) -> bool {
+        self.project.services.contains_key(service)
+    }
+
+    /// Tells the agent what is wanted, unless an agent before it knew.
+    async fn submit(&mut self, signals: &mut Signals) -> Result<Option<End>, Error> {
+        let projects = self.client.projects().await?;
+        let known = projects.iter().any(|project| project.name == self.project.name);
+        if self.stopping {
+            return if known { self.stop(signals).await } else { Ok(None) };
+        }
+        if known && self.applied {
+            return Ok(None);
+        }
+        let plan = self.client.apply(self.project).await?;
+        if !self.applied {
+            self.printer.plan(&plan)?;
+        }
+        self.applied = true;
+        Ok(None)
+    }
+
+    /// Takes note of where everything stands; whether that is the end.
+    async fn look(&mut self) -> Result<bool, Error> {
+        let workloads = self.client.workloads().await?;
+        self.progress.forget();
+        let mut left = false;
+        for workload in workloads {
+            let Some(service) = workload.service.filter(|service| self.owns(service)) else {
+                continue;
+            };
+            left = true;
+            let standing = Standing { state: workload.state, reason: workload.reason };
+            self.note(&service, workload.replica, standing)?;
+        }
+        let projects = self.client.projects().await?;
+        let status = projects.iter().find(|project| project.name == self.project.name);
+        match status {
+            Some(status) if status.ready => self.on_ready(),
+            None if self.stopping && !left => self.on_removed().map(|()| true),
+            _ => Ok(false),
+        }
+    }
+
+    fn note(
+        &mut self,
+        service: &ServiceName,
+        replica: u32,
+        standing: Standing,
+    ) -> Result<(), Error> {
+        match self.progress.note(service, replica, standing) {
+            Some((tint, text)) => self.printer.tell(tint, &text),
+            None => Ok(()),
+        }
+    }
+
+    fn on_event(
+        &mut self,
+        event: Option<Result<Event, ClientError>>,
+    ) -> Result<Option<End>, Error> {
+        let event = match event {
+            None => return Ok(Some(End::Away)),
+            Some(event) => event?,
+        };
+        let of_ours = event.project.as_ref().is_none_or(|project| *project == self.project.name);
+        if of_ours {
+            self.printer.event(&event)?;
+        }
+        match event.kind {
+            EventKind::Workload { service, replica, state, reason } => {
+                self.ready &= state == sinew_api::WorkloadState::Up || !self.owns(&service);
+                self.note(&service, replica, Standing { state, reason })?;
+            }
+            EventKind::Project { change } if event.project.as_ref() == Some(&self.project.name) => {
+                match change.as_str() {
+                    "ready" if self.on_ready()? => return Ok(Some(End::Done)),
+                    "removed" => {
+                        self.on_removed()?;
+                        return Ok(Some(End::Done));
+                    }
+                    _ => {}
+                }
+            }
+            EventKind::Warning { message } => {
+                self.printer.tell(Tint::Busy, &format!("warning: {message}"))?;
+            }
+            EventKind::Project { .. } => {}
+        }
+        Ok(None)
+    }
+
+    /// Tells it; whether that is the end.
+    fn on_ready(&mut self) -> Result<bool, Error> {
+        if self.stopping {
+            return Ok(false);
+        }
+        if !self.told_how_to_call {
+            for line in how_to_call(self.project) {
+                self.printer.say(Tint::Good, &line)?;
+            }
+        } else if !self.ready {
+            self.printer.say(Tint::Good, "ready")?;
+        }
+        (self.ready, self.told_how_to_call) = (true, true);
+        Ok(matches!(self.mode, Mode::Detached { .. }))
+    }
+
+    fn on_removed(&self) -> Result<(), Error> {
+        let text = if self.stopping { "all stopped" } else { "stopped by somebody else" };
+        self.printer.say(Tint::Bold, text)
+    }
+
+    fn on_line(
+        &mut self,
+        line: Option<Result<LogLine, ClientError>>,
+        logs: &mut Option<LogLines>,
+    ) -> Result<Option<End>, Error> {
+        match line {
+            // The end of the events tells why.
+            None => *logs = None,
+            Some(line) => {
+                let line = line?;
+                if self.owns(&line.service) {
+                    self.printer.log(&line)?;
+                    self.positions.insert((line.service, line.replica), line.offset);
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    async fn on_signal(&mut self, signals: &mut Signals) -> Result<Option<End>, Error> {
+        if self.stopping || matches!(self.mode, Mode::Detached { .. }) {
+            return Ok(Some(End::Left));
+        }
+        self.stopping = true;
+        self.printer.say(Tint::Bold, "stopping; Ctrl-C again leaves at once")?;
+        self.stop(signals).await
+    }
+
+    async fn stop(&mut self, signals: &mut Signals) -> Result<Option<End>, Error> {
+        tokio::select! {
+            accepted = self.client.remove(&self.project.name) => accepted.map(|_| None).map_err(Into::into),
+            _ = signals.next() => Ok(Some(End::Left)),
+        }
+    }
+
+    /// Waits for an agent, or starts it again; `false` when the user does not want to wait.
+    async fn find_agent(&mut self, signals: &mut Signals) -> Result<bool, Error> {
+        self.printer.say(Tint::Busy, "the agent is gone; the services go on without it")?;
+        tokio::select! {
+            reached = next_agent(self.context, self.child.take(), &mut self.starts) => {
+                let reached = reached?;
+                (self.client, self.child) = (reached.client, reached.child);
+                self.printer.say(Tint::Good, "the agent is back")?;
+                Ok(true)
+            }
+            _ = signals.next() => Ok(false),
+        }
+    }
+
+    /// Says what goes on. After a Ctrl-C that should have stopped it, that is a failure.
+    async fn leave(&mut self) -> Result<(), Error> {
+        if matches!(self.mode, Mode::Detached { .. }) {
+            return self.printer.say(Tint::Bold, "left; the agent goes on starting the services");
+        }
+        // What is known already is told when the agent cannot say it any more, or takes long.
+        let look = tokio::time::timeout(Duration::from_secs(1), self.client.workloads()).await;
+        let names = match look {
+            Ok(Ok(workloads)) => {
+                let of_ours = workloads.iter().filter(|workload| {
+                    workload.pid.is_some()
+                        && workload.service.as_ref().is_some_and(|service| self.owns(service))
+                });
+                of_ours.map(crate::render::workload::name).collect()
+            }
+            _ => self.progress.running(),
+        };
+        Err(Error::LeftRunning { project: self.project.name.to_string(), names })
+    }
+
+    fn not_ready(&self) -> Error {
+        let seconds = match self.mode {
+            Mode::Detached { timeout, .. } => timeout.as_secs(),
+            Mode::Foreground => 0,
+        };
+        let project = self.project.name.to_string();
+        Error::NotReady { project, seconds, laggards: self.progress.laggards() }
+    }
+}
+
+/// The next line, if lines are followed at all.
+async fn next_line(logs: &mut Option<LogLines>) -> Option<Result<LogLine, ClientError>> {
+    match logs {
+        Some(logs) => logs.next().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn deadline(mode: Mode) {
+    match mode {
+        Mode::Detached { deadline, .. } => tokio::time::sleep_until(deadline).await,
+        Mode::Foreground => std::future::pending().await,
+    }
+}
+
+/// The agent that comes next: one that somebody else starts, or, after the end of one that was
+/// started here and did not end by request, a new one of ours.
+async fn next_agent(
+    context: &Context,
+    child: Option<Child>,
+    starts: &mut Vec<Instant>,
+) -> Result<Reached, Error> {
+    let of_others = spawn::wait_for(&context.socket);
+    let Some(mut child) = child else {
+        return Ok(Reached { client: of_others.await?, child: None });
+    };
+    tokio::pin!(of_others);
+    tokio::select! {
+        status = child.wait() => {
+            if status.is_ok_and(|status| status.success()) {
+                return Ok(Reached { client: of_others.await?, child: None });
+            }
+            limit_starts(context, starts, Instant::now())?;
+            spawn::reach(context).await
+        }
+        client = &mut of_others => Ok(Reached { client: client?, child: Some(child) }),
+    }
+}
+
+/// Refuses to start an agent over and over that always ends.
+fn limit_starts(context: &Context, starts: &mut Vec<Instant>, now: Instant) -> Result<(), Error> {
+    const MOST: usize = 5;
+    const WITHIN: Duration = Duration::from_secs(60);
+    starts.retain(|start| now.duration_since(*start) < WITHIN);
+    if starts.len() >= MOST {
+        return Err(Error::AgentUnstable { times: starts.len() + 1, log: context.agent_log() });
+    }
+    starts.push(now);
+    Ok(())
+}

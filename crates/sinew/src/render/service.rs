@@ -1,0 +1,221 @@
+//! Services as a table, and one service with its endpoints.
+
+use std::fmt::Write as _;
+
+use sinew_api::{EndpointStatus, ServiceStatus, WorkloadState};
+use sinew_model::{Port, Protocol};
+
+use super::{
+    style::{Style, Tint, state_tint, state_word},
+    table::{Align, Cell, Table},
+    time,
+};
+
+/// The table of `sinew services`.
+pub(crate) fn table(services: &[ServiceStatus], style: Style, width: Option<usize>) -> String {
+    if services.is_empty() {
+        return "no services\n".to_owned();
+    }
+    let mut table = Table::new(&[
+        ("SERVICE", Align::Left),
+        ("UP", Align::Right),
+        ("ADDRESS", Align::Left),
+        ("PROJECT", Align::Left),
+        ("PORTS", Align::Left),
+    ]);
+    for service in services {
+        let up = up(service);
+        let tint = if up >= usize::from(service.replicas) { Tint::Good } else { Tint::Busy };
+        table.row([
+            Cell::new(service.name.to_string()),
+            Cell::tinted(format!("{up}/{}", service.replicas), tint),
+            Cell::new(service.address4.to_string()),
+            Cell::or_dash(service.project.as_ref().map(ToString::to_string)),
+            Cell::new(ports(&service.ports)),
+        ]);
+    }
+    table.render(style, width)
+}
+
+/// The text of `sinew services NAME`.
+pub(crate) fn detail(service: &ServiceStatus, style: Style, width: Option<usize>) -> String {
+    let mut text = String::new();
+    let project = service.project.as_ref().map_or("-", |project| project.as_str());
+    // Writing to a `String` does not fail.
+    let _ = writeln!(text, "{}", style.paint(Tint::Bold, service.name.as_str()));
+    let _ = writeln!(text, "  name       {}.sinew.internal", service.name);
+    let _ = writeln!(text, "  addresses  {}, {}", service.address4, service.address6);
+    let _ = writeln!(text, "  ports      {}", ports(&service.ports));
+    let _ = writeln!(text, "  project    {project}");
+    let _ = writeln!(text, "  instances  {} of {} up\n", up(service), service.replicas);
+    if service.endpoints.is_empty() {
+        text.push_str("no endpoints\n");
+    } else {
+        text.push_str(&endpoints(&service.endpoints).render(style, width));
+    }
+    text
+}
+
+fn endpoints(endpoints: &[EndpointStatus]) -> Table {
+    let mut table = Table::new(&[
+        ("ENDPOINT", Align::Left),
+        ("STATE", Align::Left),
+        ("ADDRESS", Align::Left),
+        ("ACTIVE", Align::Right),
+        ("CONNECTIONS", Align::Right),
+        ("FAILURES", Align::Right),
+        ("CONNECT", Align::Right),
+        ("SENT", Align::Right),
+        ("RECEIVED", Align::Right),
+    ]);
+    for endpoint in endpoints {
+        let state = match endpoint.ejected {
+            true => Cell::tinted(format!("{}, ejected", state_word(endpoint.state)), Tint::Bad),
+            false => Cell::tinted(state_word(endpoint.state), state_tint(endpoint.state)),
+        };
+        let failures = if endpoint.failures > 0 { Tint::Bad } else { Tint::Plain };
+        let suffix = if endpoint.protocol == Protocol::Udp { "/udp" } else { "" };
+        table.row([
+            Cell::new(endpoint.workload.clone()),
+            state,
+            Cell::new(format!("{}:{}{suffix}", endpoint.address, endpoint.port)),
+            Cell::new(endpoint.active.to_string()),
+            Cell::new(endpoint.connections.to_string()),
+            Cell::tinted(endpoint.failures.to_string(), failures),
+            Cell::new(time::micros(endpoint.connect_us)),
+            Cell::new(time::bytes(endpoint.sent_bytes)),
+            Cell::new(time::bytes(endpoint.received_bytes)),
+        ]);
+    }
+    table
+}
+
+/// Instances of which every endpoint is up.
+fn up(service: &ServiceStatus) -> usize {
+    let mut workloads: Vec<&str> = service.endpoints.iter().map(|e| e.workload.as_str()).collect();
+    workloads.sort_unstable();
+    workloads.dedup();
+    let is_up = |workload: &&str| {
+        let mut of_it = service.endpoints.iter().filter(|e| e.workload == *workload);
+        of_it.all(|endpoint| endpoint.state == WorkloadState::Up)
+    };
+    workloads.iter().filter(|workload| is_up(workload)).count()
+}
+
+/// `http:8080, dns:53/udp`.
+fn ports(ports: &[Port]) -> String {
+    if ports.is_empty() {
+        return "-".to_owned();
+    }
+    ports.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
+/// How a program calls the service: `http://web/`, `http://api:8080/`, `db:5432`.
+pub(crate) fn call(name: &str, port: &Port) -> String {
+    let http = port.name.as_str().starts_with("http") || [80, 8000, 8080].contains(&port.number);
+    match (http, port.protocol, port.number) {
+        (_, Protocol::Udp, number) => format!("{name}:{number}/udp"),
+        (_, Protocol::Tcp, 443) => format!("https://{name}/"),
+        (true, Protocol::Tcp, 80) => format!("http://{name}/"),
+        (true, Protocol::Tcp, number) if port.name.as_str().starts_with("https") => {
+            format!("https://{name}:{number}/")
+        }
+        (true, Protocol::Tcp, number) => format!("http://{name}:{number}/"),
+        (false, Protocol::Tcp, number) => format!("{name}:{number}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, Ipv6Addr};
+
+    use sinew_model::{PortName, ServiceName};
+
+    use super::*;
+
+    fn port(name: &str, number: u16, protocol: Protocol) -> Port {
+        Port { name: PortName::new(name).unwrap(), number, protocol }
+    }
+
+    fn endpoint(workload: &str, port: u16, state: WorkloadState) -> EndpointStatus {
+        EndpointStatus {
+            workload: workload.to_owned(),
+            address: Ipv4Addr::new(127, 80, 0, 1),
+            port,
+            protocol: Protocol::Tcp,
+            state,
+            active: 3,
+            connections: 1200,
+            failures: 0,
+            ejected: false,
+            connect_us: 42,
+            sent_bytes: 2048,
+            received_bytes: 5,
+        }
+    }
+
+    fn service() -> ServiceStatus {
+        ServiceStatus {
+            name: ServiceName::new("orders").unwrap(),
+            project: None,
+            address4: Ipv4Addr::new(127, 64, 0, 1),
+            address6: Ipv6Addr::LOCALHOST,
+            ports: vec![port("http", 80, Protocol::Tcp), port("dns", 53, Protocol::Udp)],
+            replicas: 2,
+            endpoints: vec![
+                endpoint("orders/0", 80, WorkloadState::Up),
+                endpoint("orders/0", 81, WorkloadState::Up),
+                endpoint("orders/1", 80, WorkloadState::Up),
+                endpoint("orders/1", 81, WorkloadState::Starting),
+            ],
+        }
+    }
+
+    const PLAIN: Style = Style { colour: false };
+
+    #[test]
+    fn an_instance_is_up_when_all_its_ports_are() {
+        assert_eq!(
+            table(&[service()], PLAIN, None),
+            "SERVICE   UP  ADDRESS     PROJECT  PORTS\n\
+             orders   1/2  127.64.0.1  -        http:80, dns:53/udp\n"
+        );
+        assert_eq!(table(&[], PLAIN, None), "no services\n");
+    }
+
+    #[test]
+    fn a_service_in_detail() {
+        let mut service = service();
+        service.endpoints.truncate(1);
+        service.endpoints[0].ejected = true;
+        service.endpoints[0].failures = 7;
+        assert_eq!(
+            detail(&service, PLAIN, None),
+            "\
+orders
+  name       orders.sinew.internal
+  addresses  127.64.0.1, ::1
+  ports      http:80, dns:53/udp
+  project    -
+  instances  1 of 2 up
+
+ENDPOINT  STATE        ADDRESS        ACTIVE  CONNECTIONS  FAILURES  CONNECT     SENT  RECEIVED
+orders/0  up, ejected  127.80.0.1:80       3         1200         7    42 us  2.0 KiB       5 B
+"
+        );
+    }
+
+    #[test]
+    fn how_to_call_a_port() {
+        for (name, number, protocol, text) in [
+            ("http", 80, Protocol::Tcp, "http://web/"),
+            ("http", 3000, Protocol::Tcp, "http://web:3000/"),
+            ("tcp-8080", 8080, Protocol::Tcp, "http://web:8080/"),
+            ("https", 443, Protocol::Tcp, "https://web/"),
+            ("tcp-5432", 5432, Protocol::Tcp, "web:5432"),
+            ("dns", 53, Protocol::Udp, "web:53/udp"),
+        ] {
+            assert_eq!(call("web", &port(name, number, protocol)), text);
+        }
+    }
+}
