@@ -1,6 +1,8 @@
 //! Tasks of the workspace: `cargo xtask <task>`.
 
+mod bench;
 mod ebpf;
+mod internal;
 mod process;
 mod setup;
 mod test;
@@ -20,12 +22,16 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Task {
+    /// Measure, print a table and write `target/bench/<bench>.json`
+    Bench(bench::Args),
     /// Build the kernel programs and put the object where the `sinew` binary embeds it
     Ebpf(ebpf::Args),
     /// Install what other tasks need, without running them
     Setup(setup::Args),
     /// Check formatting, lints, the kernel object and every test
     Test(test::Args),
+    #[command(subcommand, hide = true)]
+    Internal(internal::Internal),
 }
 
 fn main() -> ExitCode {
@@ -33,9 +39,11 @@ fn main() -> ExitCode {
         return code;
     }
     let outcome = match Cli::parse().task {
+        Task::Bench(args) => bench::run(&args),
         Task::Ebpf(args) => ebpf::run(&args),
         Task::Setup(args) => setup::run(&args),
         Task::Test(args) => test::run(&args),
+        Task::Internal(role) => internal::run(&role),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

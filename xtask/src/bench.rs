@@ -1,0 +1,79 @@
+//! The benches: each puts figures under one promise of Sinew, beside what others reach.
+
+mod bpf;
+mod connect;
+mod contender;
+mod cost;
+mod kill;
+pub(crate) mod load;
+mod report;
+pub(crate) mod server;
+pub(crate) mod world;
+
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Result, bail};
+
+use crate::setup::{self, Purpose};
+use crate::{process, workspace};
+
+/// Options of `cargo xtask bench`.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    bench: Bench,
+    /// Rounds; every round measures every contender once
+    #[arg(long)]
+    rounds: Option<usize>,
+    /// Few and short rounds: to see that the bench works, not for figures
+    #[arg(long)]
+    quick: bool,
+    /// In `connect`: measure only these against direct
+    #[arg(long, value_delimiter = ',')]
+    only: Vec<String>,
+}
+
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum Bench {
+    /// Short connections and established echo, against direct and against proxies
+    Connect,
+    /// Failures that clients see while replicas are killed and stopped under load
+    Kill,
+}
+
+/// Runs `cargo xtask bench`.
+pub(crate) fn run(args: &Args) -> Result<()> {
+    setup::require_root("bench")?;
+    setup::ensure(Purpose::Bench)?;
+    if cfg!(debug_assertions) {
+        return become_release();
+    }
+    match args.bench {
+        Bench::Connect => connect::run(args),
+        Bench::Kill => kill::run(args),
+    }
+}
+
+/// What an unoptimized client costs would hide what is measured: goes on as a release build.
+fn become_release() -> Result<()> {
+    let mut build = process::cargo();
+    build.args(["build", "--release", "--package", "xtask", "--package", "sinew"]);
+    process::run(build.current_dir(workspace::root()))?;
+    let profile = world::own().parent().map(Path::to_path_buf).unwrap_or_default();
+    let release = profile.with_file_name("release").join("xtask");
+    let error = Command::new(&release).args(std::env::args_os().skip(1)).exec();
+    bail!("{} could not be started: {error}", release.display())
+}
+
+impl Args {
+    fn rounds(&self, usual: usize, quick: usize) -> usize {
+        self.rounds.unwrap_or(if self.quick { quick } else { usual }).max(1)
+    }
+}
+
+/// The command of a report: what a reader types to get the figures.
+fn command() -> String {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    format!("cargo xtask {}", words.join(" "))
+}

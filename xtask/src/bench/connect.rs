@@ -1,0 +1,150 @@
+//! What a connection costs: short connections and established echo.
+//!
+//! Machines are noisy, so nothing is compared across time: every round measures every contender
+//! once, in rotating order, and a ratio is taken against direct in the same round.
+
+use std::collections::BTreeMap;
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+
+use super::contender::{Contender, Direct, Envoy, Haproxy, Nftables, Nginx, Path, Sinew};
+use super::cost;
+use super::load::{self, Quantiles, short};
+use super::report::Report;
+use super::world::World;
+use super::{Args, command};
+use crate::workspace;
+
+const SINEW_3: Sinew = Sinew { name: "sinew3", replicas: 3 };
+const SINEW_1000: Sinew = Sinew { name: "sinew1000", replicas: 1000 };
+const DIRECT: &str = "direct";
+/// Threads of the client; the machine's cores are shared with the servers.
+const THREADS: usize = 4;
+
+/// Lengths of one contender's turn.
+struct Lengths {
+    warm_up: Duration,
+    short: Duration,
+    echo: Duration,
+}
+
+/// What one turn found.
+struct Turn {
+    short: short::Found,
+    echo: Quantiles,
+}
+
+/// Runs `cargo xtask bench connect`.
+pub(crate) fn run(args: &Args) -> Result<()> {
+    let rounds = args.rounds(15, 2);
+    let lengths = lengths(args.quick);
+    let world = World::new("connect")?;
+    let mut open = Vec::new();
+    for contender in contenders(&args.only)? {
+        println!("starting {}", contender.name());
+        open.push((contender.name(), contender.start(&world)?));
+    }
+    let mut turns: BTreeMap<&str, Vec<Turn>> = BTreeMap::new();
+    for round in 0..rounds {
+        for offset in 0..open.len() {
+            let (name, path) = &open[(round + offset) % open.len()];
+            let turn = measure(name, path.as_ref(), &lengths)?;
+            println!(
+                "round {:>2}  {name:<10} {:>8.0} connections/s  p99 {:>6.0} us  echo {:>5.1} us",
+                round + 1,
+                turn.short.per_second(),
+                turn.short.total.p99_ns / 1e3,
+                turn.echo.p50_ns / 1e3
+            );
+            turns.entry(name).or_default().push(turn);
+        }
+    }
+    let mut report = Report::new("connect", command(), rounds);
+    summarize(&turns, &mut report);
+    if let Some((_, sinew)) = open.iter().find(|(name, _)| *name == SINEW_3.name) {
+        cost::measure(sinew.as_ref(), open[0].1.room(), rounds, &mut report)?;
+    }
+    report.publish(&workspace::root())
+}
+
+/// Direct comes first, and always: the others are measured against it.
+fn contenders(only: &[String]) -> Result<Vec<&'static dyn Contender>> {
+    const ALL: [&dyn Contender; 7] =
+        [&Direct, &SINEW_3, &SINEW_1000, &Nftables, &Haproxy, &Nginx, &Envoy];
+    let known = |name: &String| ALL.iter().any(|contender| contender.name() == name);
+    if let Some(stranger) = only.iter().find(|name| !known(name)) {
+        let names = ALL.map(<dyn Contender>::name).join(", ");
+        bail!("--only {stranger}: there is no such contender; there are {names}");
+    }
+    let wanted = |name: &str| only.is_empty() || name == DIRECT || only.iter().any(|n| n == name);
+    Ok(ALL.into_iter().filter(|contender| wanted(contender.name())).collect())
+}
+
+fn lengths(quick: bool) -> Lengths {
+    let unit = Duration::from_millis(if quick { 100 } else { 1000 });
+    Lengths { warm_up: unit / 5, short: unit, echo: unit * 2 / 5 }
+}
+
+fn measure(name: &str, path: &dyn Path, lengths: &Lengths) -> Result<Turn> {
+    shorts(path, lengths.warm_up)?;
+    let short = shorts(path, lengths.short)?;
+    if short.failures() > 0 || short.connections == 0 {
+        bail!(
+            "{name} failed: {} connections, before the request {:?}, after it {:?}",
+            short.connections,
+            short.before_request,
+            short.after_request
+        );
+    }
+    Ok(Turn { short, echo: echo(path, lengths.echo)? })
+}
+
+fn shorts(path: &dyn Path, length: Duration) -> Result<short::Found> {
+    shorts_to(path.client()?, &path.targets(), length)
+}
+
+/// Lets a client make short connections.
+pub(crate) fn shorts_to(
+    mut client: Command,
+    targets: &str,
+    length: Duration,
+) -> Result<short::Found> {
+    client.args(["internal", "load", "short", targets]);
+    client.args(["--threads", &THREADS.to_string()]);
+    client.args(["--milliseconds", &length.as_millis().to_string()]);
+    load::collect(&mut client)
+}
+
+fn echo(path: &dyn Path, length: Duration) -> Result<Quantiles> {
+    let targets = path.targets();
+    let mut client = path.client()?;
+    client.args(["internal", "load", "echo", targets.split(',').next().unwrap_or_default()]);
+    client.args(["--milliseconds", &length.as_millis().to_string(), "--cpu", "0"]);
+    path.room().pin(Some(other_cpu()))?;
+    let found = load::collect(&mut client);
+    path.room().pin(None)?;
+    found
+}
+
+/// Client and server talk across cores, as they would if they were many.
+fn other_cpu() -> usize {
+    let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    usize::from(cpus > 1)
+}
+
+fn summarize(turns: &BTreeMap<&str, Vec<Turn>>, report: &mut Report) {
+    let Some(direct) = turns.get(DIRECT) else { return };
+    let rates: Vec<f64> = direct.iter().map(|turn| turn.short.per_second()).collect();
+    report.median("direct_conn_per_s", &rates);
+    for (name, turns) in turns.iter().filter(|(name, _)| **name != DIRECT) {
+        let ratios = |value: fn(&Turn) -> f64| -> Vec<f64> {
+            turns.iter().zip(direct).map(|(turn, direct)| value(turn) / value(direct)).collect()
+        };
+        report.median(&format!("{name}_conn_ratio"), &ratios(|turn| turn.short.per_second()));
+        report.median(&format!("{name}_p50_ratio"), &ratios(|turn| turn.short.total.p50_ns));
+        report.median(&format!("{name}_p99_ratio"), &ratios(|turn| turn.short.total.p99_ns));
+        report.median(&format!("{name}_echo_ratio"), &ratios(|turn| turn.echo.p50_ns));
+    }
+}

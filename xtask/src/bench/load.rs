@@ -1,0 +1,81 @@
+//! The clients of every bench. They never retry: what fails is counted.
+
+pub(crate) mod echo;
+pub(crate) mod open;
+pub(crate) mod patient;
+pub(crate) mod short;
+mod tally;
+pub(crate) mod who;
+
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+pub(crate) use tally::{Quantiles, Tally};
+
+/// Bytes of a request and of its response.
+pub(crate) const MESSAGE_BYTES: usize = 64;
+
+/// Options of `xtask internal load`.
+#[derive(clap::Subcommand)]
+pub(crate) enum Load {
+    /// Connect, one request, its response, close; as fast as the threads go
+    Short(short::Args),
+    /// One connection, one request after another
+    Echo(echo::Args),
+    /// As `short`, begun at a fixed rate whatever becomes of those begun before
+    Open(open::Args),
+    /// Connections that stay open with nothing coming back
+    Patient(patient::Args),
+    /// Which processes answer
+    Who(who::Args),
+}
+
+/// Runs a client and prints what it found as one line of JSON.
+pub(crate) fn run(load: &Load) -> Result<()> {
+    match load {
+        Load::Short(args) => print(&short::run(args)?),
+        Load::Echo(args) => print(&echo::run(args)?),
+        Load::Open(args) => print(&open::run(args)?),
+        Load::Patient(args) => print(&patient::run(args)?),
+        Load::Who(args) => print(&who::run(args)?),
+    }
+}
+
+/// Runs a client that another process was told to be, and reads what it found.
+pub(crate) fn collect<T: DeserializeOwned>(client: &mut Command) -> Result<T> {
+    let child = client.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
+    finish(child, client)
+}
+
+/// Reads what a client found that was started before.
+pub(crate) fn finish<T: DeserializeOwned>(
+    child: std::process::Child,
+    client: &Command,
+) -> Result<T> {
+    let output = child.wait_with_output()?;
+    if !output.status.success() {
+        bail!("`{}` failed: {}", crate::process::line(client), output.status);
+    }
+    serde_json::from_slice(&output.stdout)
+        .with_context(|| format!("`{}` printed no result", crate::process::line(client)))
+}
+
+/// `HOST:PORT[,HOST:PORT…]`, resolved once.
+fn resolve(targets: &str) -> Result<Vec<SocketAddr>> {
+    targets.split(',').map(first_address).collect()
+}
+
+fn first_address(target: &str) -> Result<SocketAddr> {
+    let mut found =
+        target.to_socket_addrs().with_context(|| format!("{target} cannot be resolved"))?;
+    found.next().with_context(|| format!("{target} has no address"))
+}
+
+fn print(found: &impl Serialize) -> Result<()> {
+    println!("{}", serde_json::to_string(found)?);
+    Ok(())
+}
