@@ -78,7 +78,7 @@ pub enum SyntaxError {
     #[error("nested more than {0} levels deep")]
     TooDeep(usize),
     /// Its aliases expand to too much.
-    #[error("aliases expand to more than {0} values")]
+    #[error("aliases expand to more than {0} bytes")]
     TooMuch(usize),
     /// A second document follows.
     #[error("a second document begins here")]
@@ -233,6 +233,15 @@ pub(crate) fn quoted(text: &str) -> String {
         Some((end, _)) => format!("{:?}…", &text[..end]),
         None => format!("{text:?}"),
     }
+}
+
+/// Text as it stands, but for what could garble a terminal.
+pub(crate) fn escaped(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_control() { out.extend(c.escape_default()) } else { out.push(c) }
+    }
+    out
 }
 
 /// A word for a message: as it stands, or quoted when that could garble a terminal.

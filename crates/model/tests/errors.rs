@@ -118,7 +118,7 @@ fn files_that_are_not_yaml_or_no_project() {
 #[test]
 fn files_that_are_too_much() {
     let nested = format!("services: {}{}", "[".repeat(40), "]".repeat(40));
-    let long = format!("# {}", "x".repeat(1 << 20));
+    let long = format!("# {}", "x".repeat(8 << 20));
     let deep = (1..40)
         .fold("a0: &a0 [1]\n".to_owned(), |text, n| format!("{text}a{n}: &a{n} [*a{}]\n", n - 1));
     let wide = (1..20).fold("a0: &a0 [1]\n".to_owned(), |text, n| {
@@ -130,14 +130,14 @@ fn files_that_are_too_much() {
             &nested,
             "1:42: nested more than 32 levels deep; no field needs that; look for a stray bracket",
         ),
-        (&long, "1:1: the file has 1048578 bytes; keep it below 1048576 bytes"),
+        (&long, "1:1: the file has 8388610 bytes; keep it below 8388608 bytes"),
         (
             &deep,
             "31:12: nested more than 32 levels deep; no field needs that; look for a stray bracket",
         ),
         (
             &wide,
-            "9:15: aliases expand to more than 100000 values; write the values out or use fewer aliases",
+            "11:27: aliases expand to more than 4194304 bytes; write the values out or use fewer aliases",
         ),
     ]);
 }

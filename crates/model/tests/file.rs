@@ -241,6 +241,18 @@ services:
     assert_eq!(get("three"), get("four"));
 }
 
+#[test]
+fn ten_thousand_services_fit() {
+    let one = |n| {
+        format!(
+            "  s{n}:\n    command: ./serve --shard {n}\n    port: http:8080\n    replicas: 10\n    publish: {}:http\n",
+            n + 1
+        )
+    };
+    let text = format!("services:\n{}", (0..10_000).map(one).collect::<String>());
+    assert_eq!(read(&text).unwrap().services.len(), 10_000);
+}
+
 /// Whatever it is, it is read or refused; errors can be shown.
 fn survives(text: &str) {
     if let Err(errors) = read(text) {

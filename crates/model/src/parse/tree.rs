@@ -6,11 +6,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use saphyr_parser::{Event, Parser, ScalarStyle, ScanError, Span, StrInput, Tag};
 
 use super::Position;
-use crate::{Found, SyntaxError, field::Field};
+use crate::{Found, SyntaxError, field::Field, problem::escaped};
 
-const MAX_BYTES: usize = 1 << 20;
+/// Room for ten thousand services and more.
+const MAX_BYTES: usize = 8 << 20;
 const MAX_DEPTH: usize = 32;
-const MAX_NODES: usize = 100_000;
+/// What aliases may add: a few lines of them could ask for more memory than there is.
+const MAX_COPIED: usize = 4 << 20;
 
 /// A value.
 #[derive(Clone, Debug)]
@@ -60,12 +62,14 @@ impl Node {
         }
     }
 
+    /// Bytes, about, that it would take to write it out.
     fn size(&self) -> usize {
-        match &self.content {
-            Content::Null | Content::Scalar(_) => 1,
-            Content::List(items) => 1 + items.iter().map(Self::size).sum::<usize>(),
+        1 + match &self.content {
+            Content::Null => 0,
+            Content::Scalar(text) => text.len(),
+            Content::List(items) => items.iter().map(Self::size).sum(),
             Content::Mapping(entries) => {
-                1 + entries.iter().map(|entry| entry.value.size()).sum::<usize>()
+                entries.iter().map(|entry| entry.key.len() + entry.value.size()).sum()
             }
         }
     }
@@ -90,9 +94,7 @@ pub(super) struct Fault {
 impl From<ScanError> for Fault {
     fn from(error: ScanError) -> Self {
         let at = Position { line: error.marker().line().max(1), column: error.marker().col() + 1 };
-        let info =
-            error.info().escape_debug().to_string().replace("\\'", "'").replace("\\\"", "\"");
-        Self { at, problem: SyntaxError::Yaml(info) }
+        Self { at, problem: SyntaxError::Yaml(escaped(error.info())) }
     }
 }
 
@@ -125,7 +127,7 @@ struct Open {
 struct Builder {
     open: Vec<Open>,
     anchors: BTreeMap<usize, Node>,
-    nodes: usize,
+    copied: usize,
     root: Option<Node>,
 }
 
@@ -159,14 +161,13 @@ impl Builder {
                 if self.open.len() + node.depth() > MAX_DEPTH {
                     return Err(Fault { at, problem: SyntaxError::TooDeep(MAX_DEPTH) });
                 }
-                self.nodes += node.size();
+                self.copied += node.size();
+                if self.copied > MAX_COPIED {
+                    return Err(Fault { at, problem: SyntaxError::TooMuch(MAX_COPIED) });
+                }
                 self.value(node, 0)?;
             }
             _ => {}
-        }
-        self.nodes += 1;
-        if self.nodes > MAX_NODES {
-            return Err(Fault { at, problem: SyntaxError::TooMuch(MAX_NODES) });
         }
         Ok(())
     }

@@ -3,6 +3,7 @@
 use std::fmt::{self, Write};
 
 use super::{Action, Effect, FieldChange, Plan, Step};
+use crate::problem::escaped;
 
 const GREEN: &str = "\u{1b}[32m";
 const YELLOW: &str = "\u{1b}[33m";
@@ -108,11 +109,6 @@ impl fmt::Display for ShownChange<'_> {
     }
 }
 
-/// Values come from files: what could garble the terminal is escaped.
 fn one_line(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        if c.is_control() { out.extend(c.escape_default()) } else { out.push(c) }
-    }
-    if out.is_empty() { "\"\"".to_owned() } else { out }
+    if text.is_empty() { "\"\"".to_owned() } else { escaped(text) }
 }
