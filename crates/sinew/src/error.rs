@@ -35,7 +35,7 @@ pub(crate) enum Error {
     #[error("cannot run {program:?}: {source}")]
     Exec { program: String, source: io::Error },
     #[error("project {project} is not up after {seconds} s")]
-    NotReady { project: String, seconds: u64, laggards: Vec<String> },
+    NotReady { project: String, seconds: f64, laggards: Vec<String> },
     #[error("project {project} was not stopped to the end; still there: {}", names.join(", "))]
     LeftRunning { project: String, names: Vec<String> },
     #[error("this machine cannot run Sinew as it is")]

@@ -325,8 +325,8 @@ impl<'a> Session<'a> {
 
     fn not_ready(&self) -> Error {
         let seconds = match self.mode {
-            Mode::Detached { timeout, .. } => timeout.as_secs(),
-            Mode::Foreground => 0,
+            Mode::Detached { timeout, .. } => timeout.as_secs_f64(),
+            Mode::Foreground => 0.0,
         };
         let project = self.project.name.to_string();
         Error::NotReady { project, seconds, laggards: self.progress.laggards() }
