@@ -1,5 +1,7 @@
 //! The client against a small server: answers, streams, and every kind of failure.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail the test")]
+
 use std::{convert::Infallible, net::Ipv4Addr, os::unix::fs::PermissionsExt as _, path::PathBuf};
 
 use bytes::Bytes;

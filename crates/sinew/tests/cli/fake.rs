@@ -88,16 +88,15 @@ impl Fake {
         self.world
     }
 
-    /// Waits for a request that begins so, and gives what it said and its body. Forgets those before.
+    /// Waits for a request that begins so, takes it out, and gives what it said and its body.
     pub(crate) async fn asked(&mut self, begin: &str) -> (String, String) {
         loop {
             self.asked.borrow_and_update();
             {
                 let mut world = self.world.lock().unwrap();
-                while let Some((asked, body)) = world.asked.pop_front() {
-                    if asked.starts_with(begin) {
-                        return (asked, body);
-                    }
+                let found = world.asked.iter().position(|(asked, _)| asked.starts_with(begin));
+                if let Some(asked) = found.and_then(|index| world.asked.remove(index)) {
+                    return asked;
                 }
             }
             self.asked.changed().await.unwrap();

@@ -1,5 +1,7 @@
 //! The command against a fake agent: what it asks, what it prints, how it exits.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail the test")]
+
 use std::{
     path::{Path, PathBuf},
     process::{Output, Stdio},

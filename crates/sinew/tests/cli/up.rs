@@ -110,7 +110,6 @@ async fn up_goes_on_behind_the_last_line_when_the_agent_is_back() {
     up.says(&["sinew | the agent is back"]).await;
     let (asked, _) = agent.asked("GET /v1/logs?").await;
     assert_eq!(asked, "GET /v1/logs?follow=true&from=db/0@4,web/0@104");
-    agent.asked("GET /v1/workloads").await;
     agent.log("db", 0, "three", 10);
     up.says(&["db/0  | three"]).await;
     // The agent knows the project: it is not applied over what `scale` may have changed.
