@@ -4,6 +4,7 @@
 //! which sources by which tools is recorded beside it, so that a stale object cannot go unseen.
 
 mod record;
+mod strip;
 mod toolchain;
 mod wrapper;
 
@@ -39,7 +40,7 @@ fn build(root: &Path) -> Result<()> {
     let toolchain = Toolchain::find(root)?;
     println!("building the kernel programs with {toolchain}");
     let built = toolchain.build(root, Lock::Update)?;
-    let bytes = read(&built)?;
+    let bytes = strip::debug_sections(&read(&built)?)?;
     let record = Record {
         inputs_sha256: record::inputs(root)?,
         object_sha256: record::digest(&bytes),
@@ -96,7 +97,7 @@ fn rebuild_and_compare(root: &Path, record: &Record, committed: &[u8]) -> Result
         return Ok(());
     }
     println!("rebuilding with {toolchain}");
-    if read(&toolchain.build(root, Lock::Keep)?)? != committed {
+    if strip::debug_sections(&read(&toolchain.build(root, Lock::Keep)?)?)? != committed {
         bail!("{OBJECT} differs from what the same tools build from these sources: {REMEDY}");
     }
     println!("{OBJECT}: rebuilt, byte for byte the same");

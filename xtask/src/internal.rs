@@ -3,6 +3,7 @@
 use anyhow::Result;
 
 use crate::bench::{load, server, world};
+use crate::demo::shoppers;
 
 /// Not for users: their options change with the tasks that use them.
 #[derive(clap::Subcommand)]
@@ -14,6 +15,7 @@ pub(crate) enum Internal {
     Server(server::Args),
     #[command(subcommand)]
     Load(load::Load),
+    Shoppers(shoppers::Args),
 }
 
 pub(crate) fn run(role: &Internal) -> Result<()> {
@@ -24,5 +26,6 @@ pub(crate) fn run(role: &Internal) -> Result<()> {
         Internal::Probe(args) => world::probe::run(args),
         Internal::Server(args) => server::run(args),
         Internal::Load(load) => load::run(load),
+        Internal::Shoppers(args) => shoppers::run(args),
     }
 }

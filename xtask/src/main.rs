@@ -1,6 +1,7 @@
 //! Tasks of the workspace: `cargo xtask <task>`.
 
 mod bench;
+mod demo;
 mod ebpf;
 mod internal;
 mod process;
@@ -24,6 +25,8 @@ struct Cli {
 enum Task {
     /// Measure, print a table and write `target/bench/<bench>.json`
     Bench(bench::Args),
+    /// Run examples/shop, break it, and count what its users noticed
+    Demo(demo::Args),
     /// Build the kernel programs and put the object where the `sinew` binary embeds it
     Ebpf(ebpf::Args),
     /// Install what other tasks need, without running them
@@ -40,6 +43,7 @@ fn main() -> ExitCode {
     }
     let outcome = match Cli::parse().task {
         Task::Bench(args) => bench::run(&args),
+        Task::Demo(args) => demo::run(&args),
         Task::Ebpf(args) => ebpf::run(&args),
         Task::Setup(args) => setup::run(&args),
         Task::Test(args) => test::run(&args),

@@ -27,14 +27,14 @@ pub(super) fn service(host: &Host) -> Result<Value> {
     let home = host.room.files().join("databases");
     fs::create_dir(&home)?;
     fs::set_permissions(&home, fs::Permissions::from_mode(0o777))?;
-    fs::set_permissions(host.room.files(), fs::Permissions::from_mode(0o755))?;
     let script = format!(
         "d=$(mktemp -d) && {programs}/initdb --no-sync -A trust -D $d \
          && echo 'host all all 127.0.0.0/8 trust' >> $d/pg_hba.conf \
          && exec {programs}/postgres -D $d -k $d -F -c listen_addresses='*'"
     );
     Ok(json!({
-        "command": ["/bin/sh", "-c", script],
+        // In a file `$` begins a variable of the file.
+        "command": ["/bin/sh", "-c", script.replace('$', "$$")],
         "env": {"TMPDIR": home.to_string_lossy()},
         "user": "postgres",
         "working_dir": home.to_string_lossy(),
