@@ -88,9 +88,23 @@ impl<const N: usize, T: Zero + Copy> Zero for [T; N] {
 
 plain! {
     /// Key of a service's IPv4 address in `SERVICES4`.
-    ServiceKey4 = 8 { addr: u32, port: u16, protocol: u16 }
+    ServiceKey4 = 8 {
+        /// Address.
+        addr: u32,
+        /// Network byte order.
+        port: u16,
+        /// One of [`protocol`].
+        protocol: u16,
+    }
     /// Key of a service's IPv6 address in `SERVICES6`.
-    ServiceKey6 = 20 { addr: [u32; 4], port: u16, protocol: u16 }
+    ServiceKey6 = 20 {
+        /// Address.
+        addr: [u32; 4],
+        /// Network byte order.
+        port: u16,
+        /// One of [`protocol`].
+        protocol: u16,
+    }
     /// A service port: one value, so membership changes at once.
     Service = 40 {
         /// Number of the service, as in [`EdgeKey`].
@@ -111,6 +125,13 @@ plain! {
         generation: u32,
         /// Reserved, 0.
         reserved: u32,
+    }
+    /// Where the slots of a service port lie, by its index.
+    Region = 8 {
+        /// First slot.
+        base: u32,
+        /// Number of slots.
+        len: u32,
     }
     /// Settings of the outlier ejection of one service port.
     Outlier = 32 {
@@ -137,7 +158,9 @@ plain! {
         reserved: [u64; 5],
     }
     /// What does not change while a backend is in a set.
-    Backend = 40 {
+    Backend = 48 {
+        /// User space's name of the endpoint port; 0: the place is free.
+        key: u64,
         /// IPv4 address; 0: none.
         addr4: u32,
         /// Port in network byte order.
@@ -211,8 +234,26 @@ plain! {
         /// The user-space number of the instance, echoed in events.
         id: u64,
     }
-    /// Which backend a listener of this address is.
-    ListenKey = 24 { addr: [u32; 4], port: u16, family: u16, protocol: u32 }
+    /// The address of a listener; an IPv4 one in the last word, behind `::ffff:`.
+    ListenKey = 24 {
+        /// Address.
+        addr: [u32; 4],
+        /// Network byte order.
+        port: u16,
+        /// Reserved, 0.
+        reserved: u16,
+        /// One of [`protocol`].
+        protocol: u32,
+    }
+    /// Whose listener it is.
+    ListenValue = 16 {
+        /// [`Instance::id`].
+        instance: u64,
+        /// Index of the backend.
+        backend: u32,
+        /// Reserved, 0.
+        reserved: u32,
+    }
     /// A connected socket's record.
     Socket = 64 {
         /// Cookie of the socket; 0: free.
@@ -235,21 +276,34 @@ plain! {
         addr: [u32; 4],
         /// Index of the service port.
         index: u32,
-        /// Reserved, 0.
-        reserved: u32,
+        /// How many records that belong here lie in the overflow map. Stays when the place is
+        /// taken by another socket.
+        overflowed: u32,
     }
     /// A pair of services.
-    EdgeKey = 8 { source: u32, destination: u32 }
+    EdgeKey = 8 {
+        /// Number of the caller's service; 0: none.
+        source: u32,
+        /// Number of the service called; 0: no such port.
+        destination: u32,
+    }
     /// What an edge counted on one CPU.
     Edge = 2120 {
+        /// Calls of connect() that got a backend, and first datagrams.
         connects: u64,
+        /// Refused by the backend.
         refused: u64,
+        /// Reset by the backend.
         reset: u64,
+        /// Never answered.
         timed_out: u64,
         /// Given up by the caller before an answer.
         cancelled: u64,
+        /// Refused because there was no backend or no such port.
         no_backend: u64,
+        /// Sent by the caller and acknowledged.
         sent_bytes: u64,
+        /// Received by the caller.
         received_bytes: u64,
         /// Closed connections: the number of entries in both histograms.
         closed: u64,
@@ -259,22 +313,58 @@ plain! {
         duration_us: [u64; histogram::BUCKETS],
     }
     /// Which backend a source had.
-    AffinityKey = 24 { source: [u32; 4], index: u32, reserved: u32 }
+    AffinityKey = 24 {
+        /// Address of the caller's instance; zeros: no member.
+        source: [u32; 4],
+        /// Index of the service port.
+        index: u32,
+        /// Reserved, 0.
+        reserved: u32,
+    }
     /// See [`AffinityKey`].
-    Affinity = 16 { until_ns: u64, backend: u32, generation: u32 }
+    Affinity = 16 {
+        /// Forgotten after this monotonic time.
+        until_ns: u64,
+        /// The backend.
+        backend: u32,
+        /// Its generation.
+        generation: u32,
+    }
     /// A peer that an unconnected UDP socket sent to: key of `DATAGRAM_SOURCES`.
-    DatagramKey = 32 { cookie: u64, addr: [u32; 4], port: u32, reserved: u32 }
+    DatagramKey = 32 {
+        /// Cookie of the socket.
+        cookie: u64,
+        /// Address.
+        addr: [u32; 4],
+        /// Network byte order.
+        port: u32,
+        /// Reserved, 0.
+        reserved: u32,
+    }
     /// The other name of a [`DatagramKey`]'s address.
     DatagramPeer = 40 {
+        /// Address.
         addr: [u32; 4],
+        /// Network byte order.
         port: u32,
+        /// Backend, or [`NONE`].
         backend: u32,
+        /// Its generation.
         generation: u32,
+        /// Reserved, 0.
         reserved: u32,
+        /// When the socket last sent there, monotonic.
         used_ns: u64,
     }
     /// What an address was before a bind or a redirection, per socket.
-    Asked = 24 { addr: [u32; 4], port: u32, family: u32 }
+    Asked = 24 {
+        /// Address; an IPv4 one in the last word, behind `::ffff:`.
+        addr: [u32; 4],
+        /// Network byte order.
+        port: u32,
+        /// Address family of the call.
+        family: u32,
+    }
     /// Settings that the programs read; one entry of `CONFIG`.
     Config = 64 {
         /// Last sign of life of the resolver, monotonic.
@@ -350,6 +440,29 @@ plain! {
     }
 }
 
+impl Edge {
+    /// The sum of two copies: counters and histograms add up.
+    #[must_use]
+    pub fn merge(mut self, other: &Self) -> Self {
+        self.connects += other.connects;
+        self.refused += other.refused;
+        self.reset += other.reset;
+        self.timed_out += other.timed_out;
+        self.cancelled += other.cancelled;
+        self.no_backend += other.no_backend;
+        self.sent_bytes += other.sent_bytes;
+        self.received_bytes += other.received_bytes;
+        self.closed += other.closed;
+        for (sum, add) in self.connect_us.iter_mut().zip(&other.connect_us) {
+            *sum += add;
+        }
+        for (sum, add) in self.duration_us.iter_mut().zip(&other.duration_us) {
+            *sum += add;
+        }
+        self
+    }
+}
+
 /// Values of [`Service::balance`].
 pub mod balance {
     /// Fewest open connections for its weight, of two distinct ones drawn.
@@ -368,6 +481,8 @@ pub mod backend_flags {
     pub const V4: u16 = 2;
     /// Reachable over IPv6.
     pub const V6: u16 = 4;
+    /// In the choice: sources that had it keep it. A draining one is not.
+    pub const CHOSEN: u16 = 8;
 }
 
 /// Bits of [`Instance::flags`].
@@ -380,8 +495,6 @@ pub mod instance_flags {
 pub mod socket_flags {
     /// Counted in [`BackendHot::active`](super::BackendHot::active).
     pub const COUNTED: u32 = 1;
-    /// The resolver took the place of a name server: only the name is to be restored.
-    pub const RESOLVER: u32 = 2;
     /// Holds the probe of an ejected backend.
     pub const PROBE: u32 = 4;
     /// The record lies in the overflow map.

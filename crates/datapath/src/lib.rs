@@ -1,1 +1,124 @@
-//! Loads, pins and reconciles the kernel programs and maps.
+//! The data path: kernel programs that choose backends at connect(), and what keeps their maps
+//! true.
+//!
+//! The flow is one way: a [`Wanted`] state comes in, [`layout`] turns it into what the maps should
+//! hold, and [`Kernel`] writes the difference. Programs and maps are pinned, so traffic goes on
+//! when nobody runs, and every start begins by reading back what an earlier one left.
+
+mod attach;
+mod btf;
+mod error;
+mod events;
+mod fake;
+mod kernel;
+mod layout;
+mod maps;
+mod netlink;
+mod object;
+mod routes;
+mod sockets;
+mod sys;
+mod wanted;
+
+use std::{collections::HashMap, net::SocketAddr};
+
+pub use error::Error;
+pub use events::{Event, Events, Flow};
+pub use fake::{Fake, FakeState};
+pub use kernel::{Kernel, Options, Usage};
+pub use layout::backend_key;
+pub use sockets::Listener;
+pub use wanted::{Backend, Instance, Resolver, Service, ServicePort, Wanted};
+
+/// What the kernel counts about itself, summed over its CPUs.
+pub type Totals = sinew_abi::Counters;
+
+/// What a backend counted since it was made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BackendStats {
+    /// Open connections.
+    pub active: u32,
+    /// Connections given to it.
+    pub connections: u64,
+    /// Connects it refused.
+    pub refused: u64,
+    /// Connections it reset.
+    pub reset: u64,
+    /// Connects it never answered.
+    pub timed_out: u64,
+    /// Whether it is ejected now, or waits for its probe.
+    pub ejected_now: bool,
+    /// Times it was ejected.
+    pub ejections: u64,
+    /// Times it was passed over as hung.
+    pub hung: u32,
+    /// Smoothed connect time, microseconds.
+    pub connect_us: u32,
+    /// Bytes sent to it.
+    pub sent_bytes: u64,
+    /// Bytes received from it.
+    pub received_bytes: u64,
+}
+
+/// What an edge counted, summed over the CPUs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EdgeStats {
+    /// Number of the caller's service; 0: none.
+    pub source: u32,
+    /// Number of the service called.
+    pub destination: u32,
+    /// Counters and histograms.
+    pub counters: sinew_abi::Edge,
+}
+
+/// What the agent needs of a data path: the kernel's, or [`Fake`] in tests.
+pub trait Datapath: Send {
+    /// Makes the kernel hold exactly what is wanted, from whatever it holds.
+    ///
+    /// # Errors
+    /// When a capacity is reached (nothing was changed) or the kernel refuses.
+    fn apply(&mut self, wanted: &Wanted) -> Result<(), Error>;
+
+    /// Shows that the resolver is alive; call it every 200 ms, only while it is.
+    ///
+    /// # Errors
+    /// None today; a data path elsewhere may have some.
+    fn beat(&mut self) -> Result<(), Error>;
+
+    /// Counters of every backend, by key.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    fn backends(&self) -> Result<HashMap<u64, BackendStats>, Error>;
+
+    /// Counters of every edge.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    fn edges(&self) -> Result<Vec<EdgeStats>, Error>;
+
+    /// The programs' own counters.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    fn totals(&self) -> Result<Totals, Error>;
+
+    /// All TCP listeners and bound UDP sockets of the network namespace.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    fn listeners(&self) -> Result<Vec<Listener>, Error>;
+
+    /// Closes the client ends of all TCP connections to an address; their owners get
+    /// ECONNABORTED. Answers how many.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    fn close_connections(&self, to: SocketAddr) -> Result<u32, Error>;
+
+    /// Removes every program, map, pin, route and address.
+    ///
+    /// # Errors
+    /// When the kernel refuses; what could be removed is gone.
+    fn detach(&mut self) -> Result<(), Error>;
+}

@@ -1,0 +1,69 @@
+//! What goes wrong between user space and the kernel.
+
+use std::{io, path::PathBuf};
+
+/// An error of the data path.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The kernel lacks something. The machine's fault; retrying does not help.
+    #[error("this kernel lacks {what}: {remedy}")]
+    Unsupported {
+        /// What it lacks.
+        what: String,
+        /// What to do.
+        remedy: &'static str,
+    },
+    /// The kernel refused a program. Sinew's fault; retrying does not help.
+    #[error("the kernel refused program {program}: {reason}")]
+    Refused {
+        /// Program.
+        program: String,
+        /// The kernel's last words.
+        reason: String,
+    },
+    /// A declared capacity is reached. Nothing was changed.
+    #[error(
+        "{map} holds {capacity} entries and {wanted} are wanted: run fewer services or instances on this host"
+    )]
+    Full {
+        /// Map.
+        map: &'static str,
+        /// Its capacity.
+        capacity: u32,
+        /// How many are wanted.
+        wanted: u64,
+    },
+    /// A system call failed. May succeed later.
+    #[error("{what}: {source}")]
+    System {
+        /// What was tried.
+        what: String,
+        /// Why it failed.
+        source: io::Error,
+    },
+    /// A member cgroup does not exist. The caller's fault.
+    #[error("cgroup {path} cannot be opened: {source}")]
+    Cgroup {
+        /// Its path.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The wanted state contradicts itself. The caller's fault.
+    #[error("{what}")]
+    Invalid {
+        /// How.
+        what: String,
+    },
+}
+
+impl Error {
+    pub(crate) fn system(what: impl Into<String>, source: impl Into<io::Error>) -> Self {
+        Self::System { what: what.into(), source: source.into() }
+    }
+
+    /// Whether the same call may succeed later.
+    pub fn retryable(&self) -> bool {
+        matches!(self, Self::System { .. })
+    }
+}

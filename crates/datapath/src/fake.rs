@@ -1,0 +1,81 @@
+//! A data path of memory, for tests of what stands above it.
+
+use std::{
+    collections::HashMap,
+    net::SocketAddr,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use crate::{BackendStats, Datapath, EdgeStats, Error, Listener, Totals, Wanted};
+
+/// What a [`Fake`] holds and answers.
+#[derive(Debug, Default)]
+pub struct FakeState {
+    /// The last wanted state.
+    pub wanted: Wanted,
+    /// Answers of [`Datapath::backends`].
+    pub backends: HashMap<u64, BackendStats>,
+    /// Answers of [`Datapath::edges`].
+    pub edges: Vec<EdgeStats>,
+    /// Answers of [`Datapath::listeners`].
+    pub listeners: Vec<Listener>,
+    /// Addresses whose connections were closed.
+    pub closed: Vec<SocketAddr>,
+    /// Heartbeats.
+    pub beats: u64,
+    /// Whether it was detached.
+    pub detached: bool,
+}
+
+/// See [`FakeState`]; clones share it.
+#[derive(Clone, Debug, Default)]
+pub struct Fake {
+    state: Arc<Mutex<FakeState>>,
+}
+
+impl Fake {
+    /// The state, to look at or to change.
+    pub fn state(&self) -> MutexGuard<'_, FakeState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Datapath for Fake {
+    fn apply(&mut self, wanted: &Wanted) -> Result<(), Error> {
+        self.state().wanted = wanted.clone();
+        Ok(())
+    }
+
+    fn beat(&mut self) -> Result<(), Error> {
+        self.state().beats += 1;
+        Ok(())
+    }
+
+    fn backends(&self) -> Result<HashMap<u64, BackendStats>, Error> {
+        Ok(self.state().backends.clone())
+    }
+
+    fn edges(&self) -> Result<Vec<EdgeStats>, Error> {
+        Ok(self.state().edges.clone())
+    }
+
+    fn totals(&self) -> Result<Totals, Error> {
+        Ok(Totals::ZERO)
+    }
+
+    fn listeners(&self) -> Result<Vec<Listener>, Error> {
+        Ok(self.state().listeners.clone())
+    }
+
+    fn close_connections(&self, to: SocketAddr) -> Result<u32, Error> {
+        self.state().closed.push(to);
+        Ok(0)
+    }
+
+    fn detach(&mut self) -> Result<(), Error> {
+        let mut state = self.state();
+        state.wanted = Wanted::default();
+        state.detached = true;
+        Ok(())
+    }
+}

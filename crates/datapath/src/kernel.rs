@@ -1,0 +1,304 @@
+//! The data path in the kernel of this host.
+
+use std::{
+    collections::HashMap,
+    fs, io,
+    net::SocketAddr,
+    os::unix::fs::{DirBuilderExt, MetadataExt},
+    path::{Path, PathBuf},
+};
+
+use sinew_abi as abi;
+
+use crate::{
+    BackendStats, Datapath, EdgeStats, Error, Events, Listener, Resolver, Totals, Wanted,
+    attach::Links,
+    layout::{Ledger, Tables, addr4, addr6, mapped},
+    maps::{Maps, possible_cpus},
+    object::{self, Object},
+    routes::Routes,
+    sockets,
+    sys::{self, AttachType},
+};
+
+/// A heartbeat older than this bypasses the resolver: five beats.
+const HEARTBEAT_MAX_AGE_NS: u64 = 1_000_000_000;
+/// A backend whose accept queue was not seen empty for so long is passed over.
+const HUNG_AFTER_NS: u64 = 20_000_000;
+const BPF_FS_MAGIC: i64 = 0xcafe_4a11;
+const BPF_FS: &str = "/sys/fs/bpf";
+
+/// Where the data path lives.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Directory for pins, inside a bpf file system; made when missing.
+    pub pins: PathBuf,
+    /// The cgroup that holds all members; exists already.
+    pub cgroup: PathBuf,
+    /// First 48 bits of the IPv6 network.
+    pub network6: [u8; 6],
+}
+
+/// How full a map is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Usage {
+    /// What it holds.
+    pub name: &'static str,
+    /// Entries in use.
+    pub used: u32,
+    /// Entries there can be.
+    pub capacity: u32,
+}
+
+/// See the module.
+pub struct Kernel {
+    options: Options,
+    object: Object,
+    maps: Maps,
+    ledger: Ledger,
+    links: Links,
+    routes: Routes,
+    attached: bool,
+}
+
+fn maps_directory(pins: &Path) -> PathBuf {
+    pins.join(format!("v{}", abi::ABI_VERSION))
+}
+
+impl Kernel {
+    /// Loads the programs over what is pinned and reads back what the maps hold. The programs are
+    /// in force after the first [`apply`](Datapath::apply), so that maps of another version are
+    /// filled before anybody is sent to them; until then an earlier version goes on.
+    ///
+    /// # Errors
+    /// When the kernel lacks something or refuses a program; what was in force stays so.
+    pub fn open(options: &Options) -> Result<(Self, Events), Error> {
+        ensure_bpf_fs(&options.pins)?;
+        let directory = maps_directory(&options.pins);
+        make_private(&options.pins)?;
+        make_private(&directory)?;
+        let object = object::load(&directory)?;
+        let mut maps = Maps::open(&directory)?;
+        // What an earlier process took out of the maps counts as free now.
+        maps.grace_period()?;
+        let ledger = Ledger::read(&maps)?;
+        let links = Links::open(&options.pins)?;
+        let routes = Routes::install(options.network6)?;
+        configure(&mut maps, options);
+        let events = Events::open(&directory)?;
+        let options = options.clone();
+        Ok((Self { options, object, maps, ledger, links, routes, attached: false }, events))
+    }
+
+    /// How full the declared capacities are.
+    pub fn usage(&self) -> Vec<Usage> {
+        let usage = self.ledger.usage();
+        usage.into_iter().map(|(name, used, capacity)| Usage { name, used, capacity }).collect()
+    }
+
+    /// Reports one of so many connections as a flow; 0: none.
+    pub fn sample_flows(&mut self, one_of: u32) {
+        if let Some(config) = self.maps.config.place(0) {
+            // SAFETY: a place inside the mapping.
+            unsafe { (&raw mut (*config).flow_sample).write_volatile(one_of) };
+        }
+    }
+
+    fn set_resolver(&mut self, resolver: Option<&Resolver>) -> Result<(), Error> {
+        let wanted: Vec<[u32; 4]> =
+            resolver.map_or_else(Vec::new, |r| r.name_servers.iter().map(|a| mapped(*a)).collect());
+        for key in self.maps.name_servers.keys([0; 4])? {
+            if !wanted.contains(&key) {
+                self.maps.name_servers.remove(&key)?;
+            }
+        }
+        if let (Some(config), Some(resolver)) = (self.maps.config.place(0), resolver) {
+            // SAFETY: a place inside the mapping; the port is written last and makes it valid.
+            unsafe {
+                (&raw mut (*config).resolver4).write_volatile(addr4(*resolver.address4.ip()));
+                (&raw mut (*config).resolver6).write_volatile(addr6(resolver.address6));
+                (&raw mut (*config).resolver_port)
+                    .write_volatile(resolver.address4.port().to_be().into());
+            }
+        }
+        for key in &wanted {
+            self.maps.name_servers.put(key, &1)?;
+        }
+        Ok(())
+    }
+
+    /// Puts listeners that exist already into the listener maps.
+    fn scan(&self) -> Result<(), Error> {
+        let program = self.object.program("listeners")?;
+        let link = sys::link_create(program, None, AttachType::TraceIter)
+            .map_err(|e| Error::system("iterate over sockets", e))?;
+        use std::os::fd::AsFd;
+        sys::run_iterator(link.as_fd()).map_err(|e| Error::system("iterate over sockets", e))
+    }
+
+    fn attach(&mut self) -> Result<(), Error> {
+        self.links.attach(&self.object, &self.options.cgroup)?;
+        self.attached = true;
+        let current = maps_directory(&self.options.pins);
+        for stale in other_versions(&self.options.pins, &current) {
+            tracing::info!(pins = %stale.display(), "maps of another version are no longer used");
+            remove_tree(&stale)?;
+        }
+        Ok(())
+    }
+}
+
+impl Datapath for Kernel {
+    fn apply(&mut self, wanted: &Wanted) -> Result<(), Error> {
+        let mut members = Vec::with_capacity(wanted.instances.len());
+        for instance in &wanted.instances {
+            let metadata = fs::metadata(&instance.cgroup)
+                .map_err(|source| Error::Cgroup { path: instance.cgroup.clone(), source })?;
+            members.push((metadata.ino(), instance));
+        }
+        let own = wanted.instances.iter().filter(|i| i.own_address).map(|i| i.address6);
+        self.routes.set_instances(own)?;
+        self.ledger.apply_services(&mut self.maps, &wanted.services)?;
+        let scan = self.ledger.apply_instances(&mut self.maps, &members, &wanted.services)?;
+        self.set_resolver(wanted.resolver.as_ref())?;
+        let first = !self.attached;
+        if first {
+            self.attach()?;
+        }
+        let watched = members
+            .iter()
+            .filter(|(_, instance)| instance.watch_listen)
+            .map(|(id, instance)| (*id, instance.cgroup.as_path()))
+            .collect();
+        self.links.watch(&self.object, &watched)?;
+        if first || scan {
+            self.scan()?;
+        }
+        Ok(())
+    }
+
+    fn beat(&mut self) -> Result<(), Error> {
+        if let Some(config) = self.maps.config.place(0) {
+            // SAFETY: a place inside the mapping.
+            unsafe { (&raw mut (*config).heartbeat_ns).write_volatile(sys::monotonic_ns()) };
+        }
+        Ok(())
+    }
+
+    fn backends(&self) -> Result<HashMap<u64, BackendStats>, Error> {
+        let now = sys::monotonic_ns();
+        let mut found = HashMap::new();
+        for (key, index) in self.ledger.backends() {
+            let Some(hot) = self.maps.hot.get(index) else { continue };
+            found.insert(key, stats(&hot, now));
+        }
+        Ok(found)
+    }
+
+    fn edges(&self) -> Result<Vec<EdgeStats>, Error> {
+        let entries =
+            self.maps.edges.entries((abi::EdgeKey::ZERO, abi::Edge::ZERO), possible_cpus())?;
+        Ok(entries
+            .into_iter()
+            .map(|(key, copies)| EdgeStats {
+                source: key.source,
+                destination: key.destination,
+                counters: copies.iter().fold(abi::Edge::ZERO, sinew_abi::Edge::merge),
+            })
+            .collect())
+    }
+
+    fn totals(&self) -> Result<Totals, Error> {
+        self.maps.totals()
+    }
+
+    fn listeners(&self) -> Result<Vec<Listener>, Error> {
+        sockets::listeners()
+    }
+
+    fn close_connections(&self, to: SocketAddr) -> Result<u32, Error> {
+        sockets::close_connections(to)
+    }
+
+    fn detach(&mut self) -> Result<(), Error> {
+        self.links.remove()?;
+        self.routes.remove()?;
+        remove_tree(&self.options.pins)
+    }
+}
+
+fn stats(hot: &abi::BackendHot, now: u64) -> BackendStats {
+    BackendStats {
+        // A count that fell below zero wrapped: it is read as none, and reconciled later.
+        active: if hot.active > i32::MAX as u32 { 0 } else { hot.active },
+        connections: hot.connections,
+        refused: hot.refused,
+        reset: hot.reset,
+        timed_out: hot.timed_out,
+        ejected_now: hot.ejected_until_ns > now,
+        ejections: hot.ejected,
+        hung: hot.hung,
+        connect_us: hot.connect_ewma_us,
+        sent_bytes: hot.sent_bytes,
+        received_bytes: hot.received_bytes,
+    }
+}
+
+fn configure(maps: &mut Maps, options: &Options) {
+    let [a, b, c, d, e, f] = options.network6;
+    let prefix6 = [u32::from_ne_bytes([a, b, c, d]), u32::from_ne_bytes([e, f, 0, 0])];
+    let Some(config) = maps.config.place(0) else { return };
+    // SAFETY: a place inside the mapping. Field by field: the resolver's part stays in force.
+    unsafe {
+        (&raw mut (*config).heartbeat_max_age_ns).write_volatile(HEARTBEAT_MAX_AGE_NS);
+        (&raw mut (*config).hung_after_ns).write_volatile(HUNG_AFTER_NS);
+        (&raw mut (*config).abi_version).write_volatile(abi::ABI_VERSION);
+        (&raw mut (*config).prefix6).write_volatile(prefix6);
+    }
+}
+
+/// Mounts a bpf file system at its usual place when the machine has none, as systemd does.
+fn ensure_bpf_fs(pins: &Path) -> Result<(), Error> {
+    let present = |path: &Path| rustix::fs::statfs(path).is_ok_and(|s| s.f_type == BPF_FS_MAGIC);
+    let existing = pins.ancestors().find(|p| p.exists());
+    if existing.is_some_and(present) {
+        return Ok(());
+    }
+    if !pins.starts_with(BPF_FS) {
+        return Err(Error::Unsupported {
+            what: format!("a bpf file system at {}", pins.display()),
+            remedy: "put the pins below /sys/fs/bpf, or mount one there: mount -t bpf bpf DIR",
+        });
+    }
+    tracing::info!("mounting a bpf file system at {BPF_FS}");
+    rustix::mount::mount("bpf", BPF_FS, "bpf", rustix::mount::MountFlags::empty(), None)
+        .map_err(|e| Error::system(format!("mount a bpf file system at {BPF_FS}"), e))
+}
+
+fn make_private(path: &Path) -> Result<(), Error> {
+    match fs::DirBuilder::new().recursive(true).mode(0o700).create(path) {
+        Err(e) if e.kind() != io::ErrorKind::AlreadyExists => {
+            Err(Error::system(format!("make directory {}", path.display()), e))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn other_versions(pins: &Path, current: &Path) -> Vec<PathBuf> {
+    let Ok(entries) = fs::read_dir(pins) else { return Vec::new() };
+    entries.flatten().map(|e| e.path()).filter(|path| path != current && is_version(path)).collect()
+}
+
+fn is_version(path: &Path) -> bool {
+    let name = path.file_name().and_then(|n| n.to_str()).and_then(|n| n.strip_prefix('v'));
+    name.is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()))
+}
+
+fn remove_tree(path: &Path) -> Result<(), Error> {
+    match fs::remove_dir_all(path) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => {
+            Err(Error::system(format!("remove {}", path.display()), e))
+        }
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,499 @@
+//! What the maps hold, and the way from there to what is wanted.
+
+use std::collections::{HashMap, HashSet};
+
+use sinew_abi as abi;
+use sinew_model::Protocol;
+
+use super::{Tables, addr4, addr6, mapped, ports, protocol_number, regions};
+use crate::{
+    Error,
+    wanted::{Instance, Service, ServicePort},
+};
+
+/// How much may wait for a grace period before one is waited for.
+const RETIRED: usize = 4096;
+
+/// Names a service port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct PortId {
+    service: u32,
+    number: u16,
+    protocol: u16,
+}
+
+/// A service port in the maps.
+#[derive(Clone, Debug)]
+struct Placed {
+    key4: abi::ServiceKey4,
+    key6: abi::ServiceKey6,
+    value: abi::Service,
+    outlier: abi::Outlier,
+    slots: Vec<u32>,
+    /// Keys of all its backends, chosen or not.
+    backends: Vec<u64>,
+}
+
+/// The contents of the maps as user space knows them.
+#[derive(Debug, Default)]
+pub(crate) struct Ledger {
+    ports: HashMap<PortId, Placed>,
+    backends: HashMap<u64, u32>,
+    listen_keys: HashMap<[u32; 6], abi::ListenValue>,
+    instances: HashMap<u64, abi::Instance>,
+    regions: regions::Regions,
+    /// First index that was never used.
+    fresh_backend: u32,
+    free_backends: Vec<u32>,
+    retired_backends: Vec<u32>,
+    fresh_port: u32,
+    free_ports: Vec<u32>,
+    retired_ports: Vec<u32>,
+    generation: u32,
+}
+
+fn listen_words(key: &abi::ListenKey) -> [u32; 6] {
+    let [a, b, c, d] = key.addr;
+    [a, b, c, d, key.port.into(), key.protocol]
+}
+
+fn listen_key(words: &[u32; 6]) -> abi::ListenKey {
+    let [a, b, c, d, port, protocol] = *words;
+    abi::ListenKey { addr: [a, b, c, d], port: port as u16, reserved: 0, protocol }
+}
+
+impl Ledger {
+    /// Reads back what the maps hold, whoever wrote it.
+    pub(crate) fn read(tables: &impl Tables) -> Result<Self, Error> {
+        let mut ledger = Self::default();
+        for index in 0..abi::capacity::BACKENDS {
+            let entry = tables.backend(index);
+            if entry.key != 0 {
+                ledger.backends.insert(entry.key, index);
+            }
+            if entry.generation != 0 {
+                ledger.fresh_backend = index + 1;
+            }
+        }
+        let used: HashSet<u32> = ledger.backends.values().copied().collect();
+        ledger.free_backends = (0..ledger.fresh_backend).filter(|i| !used.contains(i)).collect();
+        ledger.read_ports(tables)?;
+        for (key, value) in tables.listen_keys()? {
+            ledger.listen_keys.insert(listen_words(&key), value);
+        }
+        ledger.instances = tables.instances()?.into_iter().collect();
+        Ok(ledger)
+    }
+
+    fn read_ports(&mut self, tables: &impl Tables) -> Result<(), Error> {
+        let keys6: HashMap<u32, abi::ServiceKey6> =
+            tables.services6()?.into_iter().map(|(key, value)| (value.index, key)).collect();
+        let mut regions = Vec::new();
+        for (key4, value) in tables.services4()? {
+            let id = PortId {
+                service: value.service,
+                number: u16::from_be(key4.port),
+                protocol: key4.protocol,
+            };
+            regions.push((value.base, value.len));
+            self.fresh_port = self.fresh_port.max(value.index + 1);
+            self.generation = self.generation.max(value.generation);
+            let slots: Vec<u32> = (0..value.len).map(|i| tables.slot(value.base + i)).collect();
+            let key6 = keys6.get(&value.index).copied().unwrap_or(abi::ServiceKey6::ZERO);
+            let placed = Placed {
+                key4,
+                key6,
+                value,
+                outlier: abi::Outlier::ZERO,
+                slots,
+                backends: Vec::new(),
+            };
+            self.ports.insert(id, placed);
+        }
+        let used: HashSet<u32> = self.ports.values().map(|p| p.value.index).collect();
+        self.free_ports = (0..self.fresh_port).filter(|i| !used.contains(i)).collect();
+        self.regions.adopt(regions);
+        let by_index: HashMap<u32, PortId> =
+            self.ports.iter().map(|(id, p)| (p.value.index, *id)).collect();
+        for (key, index) in &self.backends {
+            if let Some(placed) =
+                by_index.get(&tables.backend(*index).index).and_then(|id| self.ports.get_mut(id))
+            {
+                placed.backends.push(*key);
+            }
+        }
+        Ok(())
+    }
+
+    /// Index of a backend.
+    pub(crate) fn backend(&self, key: u64) -> Option<u32> {
+        self.backends.get(&key).copied()
+    }
+
+    /// All backends with their indices.
+    pub(crate) fn backends(&self) -> impl Iterator<Item = (u64, u32)> {
+        self.backends.iter().map(|(key, index)| (*key, *index))
+    }
+
+    /// How full the maps are: (name, used, capacity).
+    pub(crate) fn usage(&self) -> [(&'static str, u32, u32); 3] {
+        let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+        [
+            ("instances", count(self.instances.len()), abi::capacity::INSTANCES),
+            ("service ports", count(self.ports.len()), abi::capacity::SERVICES),
+            ("backends", count(self.backends.len()), abi::capacity::BACKENDS),
+        ]
+    }
+
+    /// Makes the tables hold these services and no others.
+    pub(crate) fn apply_services(
+        &mut self,
+        tables: &mut impl Tables,
+        services: &[Service],
+    ) -> Result<(), Error> {
+        check_capacity(services)?;
+        let mut wanted = HashSet::new();
+        for service in services {
+            for port in &service.ports {
+                wanted.insert(port_id(service, port));
+            }
+        }
+        // What leaves goes first: its address may be wanted by what comes.
+        let gone: Vec<PortId> =
+            self.ports.keys().filter(|id| !wanted.contains(*id)).copied().collect();
+        for id in gone {
+            self.remove_port(tables, id)?;
+        }
+        for service in services {
+            self.apply_service(tables, service)?;
+        }
+        self.reclaim(tables, false)
+    }
+
+    /// Makes the tables hold this service, whose ports are all listed.
+    pub(crate) fn apply_service(
+        &mut self,
+        tables: &mut impl Tables,
+        service: &Service,
+    ) -> Result<(), Error> {
+        for port in &service.ports {
+            self.apply_port(tables, service, port)?;
+        }
+        Ok(())
+    }
+
+    fn apply_port(
+        &mut self,
+        tables: &mut impl Tables,
+        service: &Service,
+        port: &ServicePort,
+    ) -> Result<(), Error> {
+        let id = port_id(service, port);
+        let index = match self.ports.get(&id) {
+            Some(placed) => placed.value.index,
+            None => self.take_port(tables)?,
+        };
+        let mut slots = Vec::with_capacity(port.backends.len());
+        for backend in &port.backends {
+            let at = self.place_backend(tables, backend, index)?;
+            if backend.in_choice {
+                slots.push(at);
+            }
+        }
+        let before = self.ports.remove(&id);
+        let placed = self.flip(tables, service, port, index, slots, before.as_ref())?;
+        // Only now, when no new choice can find them, do the ones that left go.
+        let kept: HashSet<u64> = placed.backends.iter().copied().collect();
+        self.ports.insert(id, placed);
+        for key in before.iter().flat_map(|b| &b.backends).filter(|key| !kept.contains(key)) {
+            self.remove_backend(tables, *key)?;
+        }
+        Ok(())
+    }
+
+    /// Writes the slots into a fresh region when they differ, and replaces the service's value.
+    fn flip(
+        &mut self,
+        tables: &mut impl Tables,
+        service: &Service,
+        port: &ServicePort,
+        index: u32,
+        slots: Vec<u32>,
+        before: Option<&Placed>,
+    ) -> Result<Placed, Error> {
+        let len = u32::try_from(slots.len()).unwrap_or(u32::MAX);
+        let (balance, affinity_ns) = ports::balance(port);
+        let same_slots = before.is_some_and(|b| b.slots == slots);
+        let base = match before {
+            Some(b) if same_slots => b.value.base,
+            _ => self.write_region(tables, &slots)?,
+        };
+        let mut value = abi::Service {
+            service: service.id,
+            index,
+            base,
+            len,
+            step: ports::stride(len),
+            balance,
+            affinity_ns,
+            generation: before.map_or(0, |b| b.value.generation),
+            reserved: 0,
+        };
+        let number = port.number.to_be();
+        let protocol = protocol_number(port.protocol);
+        let key4 = abi::ServiceKey4 { addr: addr4(service.address4), port: number, protocol };
+        let key6 = abi::ServiceKey6 { addr: addr6(service.address6), port: number, protocol };
+        let outlier = ports::outlier(&port.outlier);
+        let backends = port.backends.iter().map(|b| b.key).collect();
+        let moved = before.is_none_or(|b| b.key4 != key4 || b.key6 != key6);
+        if before.is_none_or(|b| b.outlier != outlier || b.value.base != base || b.value.len != len)
+        {
+            tables.set_port(index, &abi::Region { base, len }, &outlier);
+        }
+        if moved || before.is_none_or(|b| b.value != value) {
+            self.generation = self.generation.wrapping_add(1);
+            value.generation = self.generation;
+            tables.put_service4(&key4, &value)?;
+            tables.put_service6(&key6, &value)?;
+        }
+        if let Some(old) = before {
+            if old.key4 != key4 {
+                tables.remove_service4(&old.key4)?;
+            }
+            if old.key6 != key6 && old.key6 != abi::ServiceKey6::ZERO {
+                tables.remove_service6(&old.key6)?;
+            }
+            if !same_slots {
+                self.regions.retire(old.value.base, old.value.len);
+            }
+        }
+        Ok(Placed { key4, key6, value, outlier, slots, backends })
+    }
+
+    fn write_region(&mut self, tables: &mut impl Tables, slots: &[u32]) -> Result<u32, Error> {
+        if slots.is_empty() {
+            return Ok(0);
+        }
+        let len = u32::try_from(slots.len()).unwrap_or(u32::MAX);
+        let base = match self.regions.take(len) {
+            Some(base) => base,
+            None => {
+                self.reclaim(tables, true)?;
+                self.regions.take(len).ok_or_else(|| regions::full(len.into()))?
+            }
+        };
+        for (at, backend) in (base..).zip(slots) {
+            tables.set_slot(at, *backend);
+        }
+        Ok(base)
+    }
+
+    fn remove_port(&mut self, tables: &mut impl Tables, id: PortId) -> Result<(), Error> {
+        let Some(placed) = self.ports.remove(&id) else { return Ok(()) };
+        tables.remove_service4(&placed.key4)?;
+        if placed.key6 != abi::ServiceKey6::ZERO {
+            tables.remove_service6(&placed.key6)?;
+        }
+        self.regions.retire(placed.value.base, placed.value.len);
+        self.retired_ports.push(placed.value.index);
+        for key in placed.backends {
+            self.remove_backend(tables, key)?;
+        }
+        Ok(())
+    }
+
+    fn place_backend(
+        &mut self,
+        tables: &mut impl Tables,
+        backend: &crate::Backend,
+        port: u32,
+    ) -> Result<u32, Error> {
+        if let Some(index) = self.backends.get(&backend.key).copied() {
+            let was = tables.backend(index);
+            let entry = ports::entry(backend, port, was.generation);
+            if entry != was {
+                tables.set_backend(index, &entry);
+            }
+            return Ok(index);
+        }
+        let index = self.take_backend(tables)?;
+        let generation = tables.backend(index).generation.wrapping_add(1).max(1);
+        tables.reset_hot(index, generation);
+        tables.set_backend(index, &ports::entry(backend, port, generation));
+        self.backends.insert(backend.key, index);
+        Ok(index)
+    }
+
+    fn remove_backend(&mut self, tables: &mut impl Tables, key: u64) -> Result<(), Error> {
+        let Some(index) = self.backends.remove(&key) else { return Ok(()) };
+        let generation = tables.backend(index).generation;
+        tables.set_backend(index, &abi::Backend { generation, ..abi::Backend::ZERO });
+        tables.remove_listeners(index)?;
+        self.retired_backends.push(index);
+        Ok(())
+    }
+
+    fn take_backend(&mut self, tables: &mut impl Tables) -> Result<u32, Error> {
+        if self.free_backends.is_empty() && self.fresh_backend == abi::capacity::BACKENDS {
+            self.reclaim(tables, true)?;
+        }
+        if let Some(index) = self.free_backends.pop() {
+            return Ok(index);
+        }
+        if self.fresh_backend == abi::capacity::BACKENDS {
+            let capacity = abi::capacity::BACKENDS;
+            return Err(Error::Full {
+                map: "the backend table",
+                capacity,
+                wanted: u64::from(capacity) + 1,
+            });
+        }
+        self.fresh_backend += 1;
+        Ok(self.fresh_backend - 1)
+    }
+
+    fn take_port(&mut self, tables: &mut impl Tables) -> Result<u32, Error> {
+        if self.free_ports.is_empty() && self.fresh_port == abi::capacity::SERVICES {
+            self.reclaim(tables, true)?;
+        }
+        if let Some(index) = self.free_ports.pop() {
+            return Ok(index);
+        }
+        self.fresh_port += 1;
+        Ok(self.fresh_port - 1)
+    }
+
+    pub(super) fn reclaim(&mut self, tables: &mut impl Tables, now: bool) -> Result<(), Error> {
+        let waiting =
+            self.retired_backends.len() + self.retired_ports.len() + self.regions.retired();
+        if waiting == 0 || (!now && waiting < RETIRED) {
+            return Ok(());
+        }
+        tables.grace_period()?;
+        self.free_backends.append(&mut self.retired_backends);
+        self.free_ports.append(&mut self.retired_ports);
+        self.regions.reclaim();
+        Ok(())
+    }
+
+    /// Makes the tables hold these members and no others; answers whether listeners that exist
+    /// already may belong to a key that is new.
+    pub(crate) fn apply_instances(
+        &mut self,
+        tables: &mut impl Tables,
+        instances: &[(u64, &Instance)],
+        services: &[Service],
+    ) -> Result<bool, Error> {
+        let capacity = abi::capacity::INSTANCES;
+        if instances.len() > capacity as usize {
+            let wanted = instances.len() as u64;
+            return Err(Error::Full { map: "the table of instances", capacity, wanted });
+        }
+        let wanted: HashSet<u64> = instances.iter().map(|(cgroup, _)| *cgroup).collect();
+        let gone: Vec<u64> =
+            self.instances.keys().filter(|id| !wanted.contains(*id)).copied().collect();
+        for cgroup in gone {
+            tables.remove_instance(cgroup)?;
+            self.instances.remove(&cgroup);
+        }
+        for (cgroup, instance) in instances {
+            let value = instance_entry(instance)?;
+            if self.instances.get(cgroup) != Some(&value) {
+                tables.put_instance(*cgroup, &value)?;
+                self.instances.insert(*cgroup, value);
+            }
+        }
+        self.apply_listen_keys(tables, instances, services)
+    }
+
+    fn apply_listen_keys(
+        &mut self,
+        tables: &mut impl Tables,
+        instances: &[(u64, &Instance)],
+        services: &[Service],
+    ) -> Result<bool, Error> {
+        let mut indices = HashMap::new();
+        for backend in services.iter().flat_map(|s| &s.ports).flat_map(|p| &p.backends) {
+            let Some(index) = self.backend(backend.key).filter(|_| backend.local) else { continue };
+            let addresses = [backend.address4.map(Into::into), backend.address6.map(Into::into)];
+            for address in addresses.into_iter().flatten() {
+                indices.insert((address, backend.port), index);
+            }
+        }
+        let mut wanted = HashMap::new();
+        for (_, instance) in instances {
+            for (_, port) in instance.ports.iter().filter(|(p, _)| *p == Protocol::Tcp) {
+                let index = |a| indices.get(&(a, *port)).copied();
+                let (v4, v6) = (instance.address4.into(), instance.address6.into());
+                let backend = index(v4).or_else(|| index(v6)).unwrap_or(abi::NONE);
+                for address in [v4, v6] {
+                    let key = abi::ListenKey {
+                        addr: mapped(address),
+                        port: port.to_be(),
+                        reserved: 0,
+                        protocol: abi::protocol::TCP.into(),
+                    };
+                    let value = abi::ListenValue { instance: instance.id, backend, reserved: 0 };
+                    wanted.insert(listen_words(&key), value);
+                }
+            }
+        }
+        let gone: Vec<_> =
+            self.listen_keys.keys().filter(|k| !wanted.contains_key(*k)).copied().collect();
+        for words in gone {
+            tables.remove_listen_key(&listen_key(&words))?;
+            self.listen_keys.remove(&words);
+        }
+        let mut scan = false;
+        for (words, value) in wanted {
+            if self.listen_keys.get(&words) != Some(&value) {
+                tables.put_listen_key(&listen_key(&words), &value)?;
+                self.listen_keys.insert(words, value);
+                scan |= value.backend != abi::NONE;
+            }
+        }
+        Ok(scan)
+    }
+}
+
+fn port_id(service: &Service, port: &ServicePort) -> PortId {
+    PortId { service: service.id, number: port.number, protocol: protocol_number(port.protocol) }
+}
+
+fn instance_entry(instance: &Instance) -> Result<abi::Instance, Error> {
+    let mut ports = [0; abi::capacity::DECLARED_PORTS];
+    if instance.ports.len() > ports.len() {
+        let (most, is) = (ports.len(), instance.ports.len());
+        return Err(Error::Invalid {
+            what: format!("instance {} declares {is} ports; at most {most} can be", instance.id),
+        });
+    }
+    for (place, (_, port)) in ports.iter_mut().zip(&instance.ports) {
+        *place = port.to_be();
+    }
+    Ok(abi::Instance {
+        addr4: addr4(instance.address4),
+        service: instance.service,
+        addr6: addr6(instance.address6),
+        flags: if instance.own_address { abi::instance_flags::OWN_ADDRESS } else { 0 },
+        ports_len: u32::try_from(instance.ports.len()).unwrap_or(0),
+        ports,
+        id: instance.id,
+    })
+}
+
+/// Refuses before anything is changed.
+fn check_capacity(services: &[Service]) -> Result<(), Error> {
+    let ports: u64 = services.iter().map(|s| s.ports.len() as u64).sum();
+    if ports > abi::capacity::SERVICES.into() {
+        let capacity = abi::capacity::SERVICES;
+        return Err(Error::Full { map: "the service table", capacity, wanted: ports });
+    }
+    let backends: u64 =
+        services.iter().flat_map(|s| &s.ports).map(|p| p.backends.len() as u64).sum();
+    if backends > abi::capacity::BACKENDS.into() {
+        let capacity = abi::capacity::BACKENDS;
+        return Err(Error::Full { map: "the backend table", capacity, wanted: backends });
+    }
+    Ok(())
+}

@@ -1,0 +1,293 @@
+//! The kernel's maps, opened from their pins.
+
+use std::{
+    marker::PhantomData,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    path::Path,
+};
+
+use sinew_abi as abi;
+
+use crate::{Error, layout::Tables, sys};
+
+/// An array map seen as memory: reads and writes need no system call.
+pub(crate) struct Shared<T> {
+    at: *mut T,
+    len: u32,
+    _kind: PhantomData<T>,
+}
+
+// SAFETY: the memory is the kernel's and lives as long as the mapping; elements are plain values
+// that both sides read and write whole or word by word, and every access here is volatile.
+unsafe impl<T: aya::Pod> Send for Shared<T> {}
+
+impl<T: aya::Pod> Shared<T> {
+    fn open(maps: &Path, name: &str, len: u32) -> Result<Self, Error> {
+        let fd = pinned(maps, name)?;
+        let bytes = len as usize * size_of::<T>();
+        // SAFETY: a new mapping of a map that was created with BPF_F_MMAPABLE; nothing aliases it.
+        let at = unsafe {
+            rustix::mm::mmap(
+                std::ptr::null_mut(),
+                bytes,
+                rustix::mm::ProtFlags::READ | rustix::mm::ProtFlags::WRITE,
+                rustix::mm::MapFlags::SHARED,
+                &fd,
+                0,
+            )
+        }
+        .map_err(|e| Error::system(format!("map {name} into memory"), e))?;
+        Ok(Self { at: at.cast(), len, _kind: PhantomData })
+    }
+
+    /// Reads an element; `None` beyond the end.
+    pub(crate) fn get(&self, index: u32) -> Option<T> {
+        // SAFETY: inside the mapping, and any bytes are a valid value.
+        (index < self.len).then(|| unsafe { self.at.add(index as usize).read_volatile() })
+    }
+
+    /// Writes an element; beyond the end nothing is written.
+    pub(crate) fn set(&mut self, index: u32, value: &T) {
+        if index < self.len {
+            // SAFETY: inside the mapping.
+            unsafe { self.at.add(index as usize).write_volatile(*value) };
+        }
+    }
+
+    /// A place in an element, for writing one field of it; `None` beyond the end.
+    pub(crate) fn place(&mut self, index: u32) -> Option<*mut T> {
+        // SAFETY: inside the mapping.
+        (index < self.len).then(|| unsafe { self.at.add(index as usize) })
+    }
+}
+
+impl<T> Drop for Shared<T> {
+    fn drop(&mut self) {
+        // SAFETY: the mapping made by `open`, unmapped once.
+        let _ = unsafe { rustix::mm::munmap(self.at.cast(), self.len as usize * size_of::<T>()) };
+    }
+}
+
+fn pinned(maps: &Path, name: &str) -> Result<OwnedFd, Error> {
+    sys::open_pin(&maps.join(name)).map_err(|e| Error::system(format!("open map {name}"), e))
+}
+
+/// A hash map.
+pub(crate) struct Hash<K, V> {
+    fd: OwnedFd,
+    name: &'static str,
+    _kind: PhantomData<fn(K) -> V>,
+}
+
+impl<K: aya::Pod, V: aya::Pod> Hash<K, V> {
+    fn open(maps: &Path, name: &'static str) -> Result<Self, Error> {
+        Ok(Self { fd: pinned(maps, name)?, name, _kind: PhantomData })
+    }
+
+    fn fail(&self, what: &str) -> impl FnOnce(std::io::Error) -> Error {
+        let what = format!("{what} map {}", self.name);
+        move |source| Error::system(what, source)
+    }
+
+    pub(crate) fn put(&self, key: &K, value: &V) -> Result<(), Error> {
+        sys::map_update(self.fd.as_fd(), key, value).map_err(self.fail("write"))
+    }
+
+    pub(crate) fn remove(&self, key: &K) -> Result<(), Error> {
+        sys::map_delete(self.fd.as_fd(), key).map(drop).map_err(self.fail("delete from"))
+    }
+
+    pub(crate) fn keys(&self, zero: K) -> Result<Vec<K>, Error> {
+        sys::map_keys(self.fd.as_fd(), zero).map_err(self.fail("list"))
+    }
+
+    /// All entries, with `copies` values each.
+    pub(crate) fn entries(&self, zero: (K, V), copies: usize) -> Result<Vec<(K, Vec<V>)>, Error> {
+        let mut entries = Vec::new();
+        for key in self.keys(zero.0)? {
+            let mut values = vec![zero.1; copies];
+            if sys::map_lookup(self.fd.as_fd(), &key, &mut values).map_err(self.fail("read"))? {
+                entries.push((key, values));
+            }
+        }
+        Ok(entries)
+    }
+
+    fn list(&self, zero: (K, V)) -> Result<Vec<(K, V)>, Error> {
+        let entries = self.entries(zero, 1)?;
+        Ok(entries.into_iter().filter_map(|(k, v)| v.first().map(|v| (k, *v))).collect())
+    }
+}
+
+/// All maps.
+pub(crate) struct Maps {
+    pub(crate) config: Shared<abi::Config>,
+    pub(crate) hot: Shared<abi::BackendHot>,
+    pub(crate) edges: Hash<abi::EdgeKey, abi::Edge>,
+    pub(crate) name_servers: Hash<[u32; 4], u32>,
+    counters: Hash<u32, abi::Counters>,
+    backends: Shared<abi::Backend>,
+    slots: Shared<u32>,
+    regions: Shared<abi::Region>,
+    outliers: Shared<abi::Outlier>,
+    service_hot: Shared<abi::ServiceHot>,
+    services4: Hash<abi::ServiceKey4, abi::Service>,
+    services6: Hash<abi::ServiceKey6, abi::Service>,
+    listen_keys: Hash<abi::ListenKey, abi::ListenValue>,
+    instances: Hash<u64, abi::Instance>,
+    listeners: Hash<u32, u32>,
+    listeners6: Hash<u32, u32>,
+}
+
+impl Maps {
+    /// Opens what `object::load` pinned.
+    pub(crate) fn open(maps: &Path) -> Result<Self, Error> {
+        use abi::capacity as c;
+        Ok(Self {
+            config: Shared::open(maps, "CONFIG", 1)?,
+            hot: Shared::open(maps, "BACKEND_HOT", c::BACKENDS)?,
+            edges: Hash::open(maps, "EDGES")?,
+            name_servers: Hash::open(maps, "NAME_SERVERS")?,
+            counters: Hash::open(maps, "COUNTERS")?,
+            backends: Shared::open(maps, "BACKENDS", c::BACKENDS)?,
+            slots: Shared::open(maps, "SLOTS", c::SLOTS)?,
+            regions: Shared::open(maps, "REGIONS", c::SERVICES)?,
+            outliers: Shared::open(maps, "OUTLIERS", c::SERVICES)?,
+            service_hot: Shared::open(maps, "SERVICE_HOT", c::SERVICES)?,
+            services4: Hash::open(maps, "SERVICES4")?,
+            services6: Hash::open(maps, "SERVICES6")?,
+            listen_keys: Hash::open(maps, "LISTEN_KEYS")?,
+            instances: Hash::open(maps, "INSTANCES")?,
+            listeners: Hash::open(maps, "LISTENERS")?,
+            listeners6: Hash::open(maps, "LISTENERS6")?,
+        })
+    }
+
+    /// The programs' own counters, summed over the CPUs.
+    pub(crate) fn totals(&self) -> Result<abi::Counters, Error> {
+        let mut copies = vec![abi::Counters::ZERO; possible_cpus()];
+        sys::map_lookup(self.counters.fd.as_fd(), &0u32, &mut copies)
+            .map_err(self.counters.fail("read"))?;
+        Ok(copies.iter().fold(abi::Counters::ZERO, |mut sum, c| {
+            sum.flows_lost += c.flows_lost;
+            sum.notices_lost += c.notices_lost;
+            sum.sockets_lost += c.sockets_lost;
+            sum.edges_lost += c.edges_lost;
+            sum.queries += c.queries;
+            sum.queries_bypassed += c.queries_bypassed;
+            sum.binds_denied += c.binds_denied;
+            sum.sources_unset += c.sources_unset;
+            sum
+        }))
+    }
+}
+
+/// How many copies a per-CPU value has.
+pub(crate) fn possible_cpus() -> usize {
+    aya::util::nr_cpus().unwrap_or(1)
+}
+
+impl Tables for Maps {
+    fn backend(&self, index: u32) -> abi::Backend {
+        self.backends.get(index).unwrap_or(abi::Backend::ZERO)
+    }
+
+    fn set_backend(&mut self, index: u32, value: &abi::Backend) {
+        self.backends.set(index, value);
+    }
+
+    fn reset_hot(&mut self, index: u32, generation: u32) {
+        let Some(hot) = self.hot.place(index) else { return };
+        // The generation first: a late release of the old one must not lower the new count.
+        // SAFETY: a place inside the mapping.
+        unsafe {
+            (&raw mut (*hot).generation).write_volatile(generation);
+            std::sync::atomic::fence(std::sync::atomic::Ordering::SeqCst);
+            hot.write_volatile(abi::BackendHot { generation, ..abi::BackendHot::ZERO });
+        }
+    }
+
+    fn slot(&self, index: u32) -> u32 {
+        self.slots.get(index).unwrap_or(abi::NONE)
+    }
+
+    fn set_slot(&mut self, index: u32, backend: u32) {
+        self.slots.set(index, &backend);
+    }
+
+    fn set_port(&mut self, index: u32, region: &abi::Region, outlier: &abi::Outlier) {
+        self.outliers.set(index, outlier);
+        self.regions.set(index, region);
+        if region.len == 0 {
+            self.service_hot.set(index, &abi::ServiceHot::ZERO);
+        }
+    }
+
+    fn services4(&self) -> Result<Vec<(abi::ServiceKey4, abi::Service)>, Error> {
+        self.services4.list((abi::ServiceKey4::ZERO, abi::Service::ZERO))
+    }
+
+    fn services6(&self) -> Result<Vec<(abi::ServiceKey6, abi::Service)>, Error> {
+        self.services6.list((abi::ServiceKey6::ZERO, abi::Service::ZERO))
+    }
+
+    fn put_service4(&mut self, key: &abi::ServiceKey4, value: &abi::Service) -> Result<(), Error> {
+        self.services4.put(key, value)
+    }
+
+    fn put_service6(&mut self, key: &abi::ServiceKey6, value: &abi::Service) -> Result<(), Error> {
+        self.services6.put(key, value)
+    }
+
+    fn remove_service4(&mut self, key: &abi::ServiceKey4) -> Result<(), Error> {
+        self.services4.remove(key)
+    }
+
+    fn remove_service6(&mut self, key: &abi::ServiceKey6) -> Result<(), Error> {
+        self.services6.remove(key)
+    }
+
+    fn listen_keys(&self) -> Result<Vec<(abi::ListenKey, abi::ListenValue)>, Error> {
+        self.listen_keys.list((abi::ListenKey::ZERO, abi::ListenValue::ZERO))
+    }
+
+    fn put_listen_key(
+        &mut self,
+        key: &abi::ListenKey,
+        value: &abi::ListenValue,
+    ) -> Result<(), Error> {
+        self.listen_keys.put(key, value)
+    }
+
+    fn remove_listen_key(&mut self, key: &abi::ListenKey) -> Result<(), Error> {
+        self.listen_keys.remove(key)
+    }
+
+    fn remove_listeners(&mut self, index: u32) -> Result<(), Error> {
+        self.listeners.remove(&index)?;
+        self.listeners6.remove(&index)
+    }
+
+    fn instances(&self) -> Result<Vec<(u64, abi::Instance)>, Error> {
+        self.instances.list((0, abi::Instance::ZERO))
+    }
+
+    fn put_instance(&mut self, cgroup: u64, value: &abi::Instance) -> Result<(), Error> {
+        self.instances.put(&cgroup, value)
+    }
+
+    fn remove_instance(&mut self, cgroup: u64) -> Result<(), Error> {
+        self.instances.remove(&cgroup)
+    }
+
+    fn grace_period(&mut self) -> Result<(), Error> {
+        sys::grace_period().map_err(|e| Error::system("wait for a grace period", e))
+    }
+}
+
+/// A descriptor, for those who keep maps alive without reading them.
+impl<K, V> AsFd for Hash<K, V> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}

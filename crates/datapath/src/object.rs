@@ -1,0 +1,224 @@
+//! The embedded kernel object: fitted to the running kernel, then loaded over pinned maps.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
+
+use aya::{
+    Ebpf, EbpfLoader,
+    programs::{Program, ProgramError},
+};
+
+use crate::{Error, btf::Btf};
+
+/// The object is built by `cargo xtask ebpf` and committed, so that users need no BPF toolchain.
+static OBJECT: &[u8] = include_bytes!("../object/sinew.bpf.o");
+
+/// Maps of the object; all of them are pinned.
+pub(crate) const MAPS: &[&str] = &[
+    "CONFIG",
+    "INSTANCES",
+    "SERVICES4",
+    "SERVICES6",
+    "SERVICE_HOT",
+    "OUTLIERS",
+    "REGIONS",
+    "SLOTS",
+    "BACKENDS",
+    "BACKEND_HOT",
+    "LISTENERS",
+    "LISTENERS6",
+    "LISTEN_KEYS",
+    "SOCKETS",
+    "SOCKETS_OVERFLOW",
+    "EDGES",
+    "EDGE_ZERO",
+    "COUNTERS",
+    "AFFINITIES",
+    "NAME_SERVERS",
+    "DATAGRAM_PEERS",
+    "DATAGRAM_SOURCES",
+    "BOUND",
+    "EVENTS",
+];
+
+/// `call` of a kernel function (BPF_PSEUDO_KFUNC_CALL) with a marker where the BTF id belongs.
+const fn marked_call(marker: u32) -> u64 {
+    (marker as u64) << 32 | 0x2085
+}
+const CAST_TO_KERNEL_CONTEXT: u64 = marked_call(0x5e1f_0001);
+const READ_ONLY_CAST: u64 = marked_call(0x5e1f_0002);
+/// `r0 = r1`, in place of a call that this kernel does not have; the code behind it is dead.
+const MOVE: u64 = 0x10bf;
+
+/// What a kernel lacks changes what is measured, never what works: without context casts (before
+/// 6.2) byte counts and outcomes of connections are not known.
+fn fit(btf: &Btf) -> (Vec<u8>, u32) {
+    let mut object = OBJECT.to_vec();
+    let ids = (
+        btf.function("bpf_cast_to_kern_ctx"),
+        btf.function("bpf_rdonly_cast"),
+        btf.structure("tcp_sock"),
+    );
+    let (cast, read_only, tcp_sock) = match ids {
+        (Some(cast), Some(read_only), Some(tcp_sock)) => {
+            (u64::from(cast) << 32 | 0x2085, u64::from(read_only) << 32 | 0x2085, tcp_sock)
+        }
+        _ => (MOVE, MOVE, 0),
+    };
+    // Instructions lie at multiples of 8 inside sections that do too.
+    for instruction in object.chunks_exact_mut(8) {
+        let patched = match u64::from_le_bytes([
+            instruction[0],
+            instruction[1],
+            instruction[2],
+            instruction[3],
+            instruction[4],
+            instruction[5],
+            instruction[6],
+            instruction[7],
+        ]) {
+            CAST_TO_KERNEL_CONTEXT => cast,
+            READ_ONLY_CAST => read_only,
+            _ => continue,
+        };
+        instruction.copy_from_slice(&patched.to_le_bytes());
+    }
+    (object, tcp_sock)
+}
+
+struct Offset {
+    global: &'static str,
+    structure: &'static str,
+    member: &'static str,
+    /// Added to the member's own.
+    inside: u32,
+}
+
+const fn offset(global: &'static str, structure: &'static str, member: &'static str) -> Offset {
+    Offset { global, structure, member, inside: 0 }
+}
+
+const OFFSETS: &[Offset] = &[
+    offset("OFF_ACK_BACKLOG", "sock", "sk_ack_backlog"),
+    offset("OFF_SK_FLAGS", "sock_common", "skc_flags"),
+    offset("OFF_BYTES_ACKED", "tcp_sock", "bytes_acked"),
+    offset("OFF_BYTES_RECEIVED", "tcp_sock", "bytes_received"),
+    // struct minmax holds three samples of {time, value}: the first value is the minimum.
+    Offset { global: "OFF_RTT_MIN", structure: "tcp_sock", member: "rtt_min", inside: 4 },
+    offset("OFF_MSTAMP", "tcp_sock", "tcp_mstamp"),
+    offset("OFF_RETRANS", "tcp_sock", "total_retrans"),
+    offset("OFF_SRTT", "tcp_sock", "srtt_us"),
+    offset("OFF_FAMILY", "sock_common", "skc_family"),
+    offset("OFF_STATE", "sock_common", "skc_state"),
+    offset("OFF_RCV_SADDR", "sock_common", "skc_rcv_saddr"),
+    offset("OFF_RCV_SADDR6", "sock_common", "skc_v6_rcv_saddr"),
+    offset("OFF_NUM", "sock_common", "skc_num"),
+];
+
+/// The loaded programs.
+pub(crate) struct Object {
+    pub(crate) ebpf: Ebpf,
+}
+
+/// Loads every program, over the maps pinned in `maps` (created when missing). Nothing is attached.
+pub(crate) fn load(maps: &Path) -> Result<Object, Error> {
+    let btf = Btf::of_kernel()?;
+    let (bytes, tcp_sock) = fit(&btf);
+    let missing = |what: String| Error::Unsupported {
+        what,
+        remedy: "use Linux 6.1 or later with IPv6 and type information",
+    };
+    let mut values = Vec::new();
+    for o in OFFSETS {
+        let found = btf
+            .offset(o.structure, o.member)
+            .ok_or_else(|| missing(format!("{}.{}", o.structure, o.member)))?;
+        values.push((o.global, found + o.inside));
+    }
+    let only = btf
+        .bit_offset("sock_common", "skc_ipv6only")
+        .ok_or_else(|| missing("sock_common.skc_ipv6only".into()))?;
+    values.push(("OFF_IPV6ONLY", only / 8));
+    values.push(("MASK_IPV6ONLY", 1 << (only % 8)));
+    values.push(("ID_TCP_SOCK", tcp_sock));
+
+    let pins: Vec<(&str, PathBuf)> = MAPS.iter().map(|name| (*name, maps.join(name))).collect();
+    let mut loader = EbpfLoader::new();
+    for (global, value) in &values {
+        loader.override_global(global, value, true);
+    }
+    for (name, path) in &pins {
+        loader.map_pin_path(name, path.clone());
+    }
+    let mut ebpf = loader
+        .load(&bytes)
+        .map_err(|e| Error::Refused { program: "object".into(), reason: chain(&e) })?;
+    load_programs(&mut ebpf)?;
+    Ok(Object { ebpf })
+}
+
+fn load_programs(ebpf: &mut Ebpf) -> Result<(), Error> {
+    let kernel = aya::Btf::from_sys_fs()
+        .map_err(|e| Error::Refused { program: "listeners".into(), reason: chain(&e) })?;
+    for (name, program) in ebpf.programs_mut() {
+        let loaded = match program {
+            Program::CgroupSockAddr(p) => p.load(),
+            Program::CgroupSock(p) => p.load(),
+            Program::SockOps(p) => p.load(),
+            Program::Iter(p) => p.load("tcp", &kernel),
+            _ => continue,
+        };
+        loaded.map_err(|e| Error::Refused { program: name.to_owned(), reason: refusal(&e) })?;
+    }
+    Ok(())
+}
+
+/// The end of the verifier's log says why; its beginning retells the program.
+fn refusal(error: &ProgramError) -> String {
+    if let ProgramError::LoadError { io_error, verifier_log } = error {
+        let log = verifier_log.to_string();
+        if std::env::var_os("SINEW_VERIFIER_LOG").is_some() {
+            return format!("{io_error}\n{log}");
+        }
+        let tail: Vec<&str> = log.lines().rev().take(3).collect();
+        return format!("{io_error}: {}", tail.into_iter().rev().collect::<Vec<_>>().join(" | "));
+    }
+    chain(error)
+}
+
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
+}
+
+impl Object {
+    /// Descriptor of a loaded program.
+    pub(crate) fn program(&self, name: &str) -> Result<std::os::fd::BorrowedFd<'_>, Error> {
+        let program = self.ebpf.program(name).ok_or_else(|| Error::Refused {
+            program: name.to_owned(),
+            reason: "not in the object".into(),
+        })?;
+        use std::os::fd::AsFd;
+        let fd = match program {
+            Program::CgroupSockAddr(p) => p.fd(),
+            Program::CgroupSock(p) => p.fd(),
+            Program::SockOps(p) => p.fd(),
+            Program::Iter(p) => p.fd(),
+            _ => {
+                return Err(Error::Refused {
+                    program: name.to_owned(),
+                    reason: "of a strange kind".into(),
+                });
+            }
+        };
+        fd.map(|fd| fd.as_fd())
+            .map_err(|e| Error::system(format!("program {name}"), io::Error::other(e)))
+    }
+}

@@ -1,0 +1,180 @@
+//! Routes and addresses of the network namespace.
+//!
+//! Service addresses exist inside connect() only: an `unreachable` route keeps everybody else off
+//! them. IPv4 instance addresses are loopback addresses and need nothing; IPv6 ones have to be
+//! addresses of `lo` before a program can bind them.
+
+use std::{
+    collections::HashSet,
+    io,
+    net::{Ipv4Addr, Ipv6Addr},
+};
+
+use sinew_abi::address;
+
+use crate::{
+    Error,
+    netlink::{Connection, DUMP, Family, REPLACE, attribute, find_attribute},
+};
+
+const NEW_ADDRESS: u16 = 20;
+const DELETE_ADDRESS: u16 = 21;
+const GET_ADDRESS: u16 = 22;
+const NEW_ROUTE: u16 = 24;
+const DELETE_ROUTE: u16 = 25;
+const AF_INET: u8 = 2;
+const AF_INET6: u8 = 10;
+const TABLE_LOCAL: u8 = 255;
+const UNREACHABLE: u8 = 7;
+/// Marks our routes (`rtm_protocol`), so that a stranger can tell whose they are.
+const PROTOCOL: u8 = 83;
+/// No duplicate address detection: the address is ours alone.
+const NO_DAD: u8 = 2;
+const ADDRESS: u16 = 1;
+const LOCAL: u16 = 2;
+const DESTINATION: u16 = 1;
+const LOOPBACK_INDEX: u32 = 1;
+
+/// The service ranges of a network.
+pub(crate) struct Routes {
+    network6: [u8; 6],
+    addresses: HashSet<Ipv6Addr>,
+    ipv6: bool,
+}
+
+fn v6(network: &[u8; 6], subnet: u16, host: u64) -> Ipv6Addr {
+    let mut octets = [0; 16];
+    octets[..6].copy_from_slice(network);
+    octets[6..8].copy_from_slice(&subnet.to_be_bytes());
+    octets[8..].copy_from_slice(&host.to_be_bytes());
+    octets.into()
+}
+
+fn route(family: u8, prefix: &[u8], length: u8) -> Vec<u8> {
+    let mut body = vec![family, length, 0, 0, TABLE_LOCAL, PROTOCOL, 0, UNREACHABLE, 0, 0, 0, 0];
+    attribute(&mut body, DESTINATION, prefix);
+    body
+}
+
+impl Routes {
+    /// Installs the unreachable routes and reads back which instance addresses `lo` has.
+    pub(crate) fn install(network6: [u8; 6]) -> Result<Self, Error> {
+        let mut routes = Self { network6, addresses: HashSet::new(), ipv6: true };
+        let mut netlink = routes.connect()?;
+        for (family, prefix, length) in routes.ranges() {
+            let done =
+                netlink.request(NEW_ROUTE, REPLACE, &route(family, &prefix, length), |_, _| ());
+            match done {
+                Err(error) if family == AF_INET6 => {
+                    tracing::warn!(%error, "IPv6 is off in this network namespace: IPv4 only");
+                    routes.ipv6 = false;
+                }
+                done => {
+                    done.map_err(|e| {
+                        Error::system(
+                            "keep strangers off the service addresses (unreachable route)",
+                            e,
+                        )
+                    })?;
+                }
+            }
+        }
+        if routes.ipv6 {
+            routes.addresses = routes.list(&mut netlink)?;
+        }
+        Ok(routes)
+    }
+
+    fn connect(&self) -> Result<Connection, Error> {
+        Connection::open(Family::Route).map_err(|e| Error::system("open a netlink socket", e))
+    }
+
+    fn ranges(&self) -> [(u8, Vec<u8>, u8); 2] {
+        let first = Ipv4Addr::new(127, address::SERVICES4, 0, 0);
+        let first6 = v6(&self.network6, address::SERVICES6, 0);
+        [(AF_INET, first.octets().to_vec(), 12), (AF_INET6, first6.octets().to_vec(), 64)]
+    }
+
+    fn list(&self, netlink: &mut Connection) -> Result<HashSet<Ipv6Addr>, Error> {
+        let mut found = HashSet::new();
+        netlink
+            .request(GET_ADDRESS, DUMP, &[AF_INET6, 0, 0, 0, 0, 0, 0, 0], |kind, body| {
+                let octets = body.get(8..).and_then(|a| find_attribute(a, ADDRESS));
+                if kind == NEW_ADDRESS
+                    && let Some(octets) = octets.and_then(|o| <[u8; 16]>::try_from(o).ok())
+                    && octets[..6] == self.network6
+                {
+                    found.insert(Ipv6Addr::from(octets));
+                }
+            })
+            .map_err(|e| Error::system("list addresses", e))?;
+        Ok(found)
+    }
+
+    /// Gives `lo` exactly these instances' addresses, and their private loopbacks.
+    pub(crate) fn set_instances(
+        &mut self,
+        instances: impl Iterator<Item = Ipv6Addr>,
+    ) -> Result<(), Error> {
+        if !self.ipv6 {
+            return Ok(());
+        }
+        let wanted: HashSet<Ipv6Addr> = instances.flat_map(|a| [a, private(a)]).collect();
+        if wanted == self.addresses {
+            return Ok(());
+        }
+        let mut netlink = self.connect()?;
+        for gone in self.addresses.difference(&wanted) {
+            change(&mut netlink, DELETE_ADDRESS, 0, *gone, libc::EADDRNOTAVAIL)?;
+        }
+        for new in wanted.difference(&self.addresses) {
+            change(&mut netlink, NEW_ADDRESS, REPLACE, *new, libc::EEXIST)?;
+        }
+        self.addresses = wanted;
+        Ok(())
+    }
+
+    /// Removes everything.
+    pub(crate) fn remove(&mut self) -> Result<(), Error> {
+        self.set_instances(std::iter::empty())?;
+        let mut netlink = self.connect()?;
+        for (family, prefix, length) in self.ranges() {
+            if family == AF_INET6 && !self.ipv6 {
+                continue;
+            }
+            let done = netlink.request(DELETE_ROUTE, 0, &route(family, &prefix, length), |_, _| ());
+            ignore(done, libc::ESRCH)
+                .map_err(|e| Error::system("remove the unreachable route", e))?;
+        }
+        Ok(())
+    }
+}
+
+/// The private loopback of an instance.
+fn private(instance: Ipv6Addr) -> Ipv6Addr {
+    let mut segments = instance.segments();
+    segments[3] = address::LOOPBACKS6;
+    segments.into()
+}
+
+fn change(
+    netlink: &mut Connection,
+    kind: u16,
+    flags: u16,
+    address: Ipv6Addr,
+    fine: i32,
+) -> Result<(), Error> {
+    let mut body = vec![AF_INET6, 128, NO_DAD, 0];
+    body.extend(LOOPBACK_INDEX.to_ne_bytes());
+    attribute(&mut body, LOCAL, &address.octets());
+    attribute(&mut body, ADDRESS, &address.octets());
+    ignore(netlink.request(kind, flags, &body, |_, _| ()), fine)
+        .map_err(|e| Error::system(format!("change address {address} of lo"), e))
+}
+
+fn ignore(result: io::Result<()>, fine: i32) -> io::Result<()> {
+    match result {
+        Err(e) if e.raw_os_error() == Some(fine) => Ok(()),
+        other => other,
+    }
+}

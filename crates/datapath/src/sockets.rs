@@ -1,0 +1,161 @@
+//! Sockets of the network namespace, by the kernel's own list (include/uapi/linux/inet_diag.h).
+
+use std::{
+    io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+};
+
+use sinew_model::Protocol;
+
+use crate::{
+    Error,
+    netlink::{Connection, DUMP, Family},
+};
+
+const BY_FAMILY: u16 = 20;
+const DESTROY: u16 = 21;
+const AF_INET: u8 = 2;
+const AF_INET6: u8 = 10;
+const TCP: u8 = 6;
+const UDP: u8 = 17;
+const LISTEN: u32 = 1 << 10;
+/// State of a UDP socket that is bound and not connected.
+const UNCONNECTED: u32 = 1 << 7;
+/// Every TCP state that holds an application's connection: not closed, listening or in TIME_WAIT.
+const CONNECTED: u32 = 1 << 1 | 1 << 2 | 1 << 3 | 1 << 4 | 1 << 5 | 1 << 8 | 1 << 9 | 1 << 11;
+/// Offset of `struct inet_diag_sockid` in an answer, and its size.
+const ID_AT: usize = 4;
+const ID_LEN: usize = 48;
+
+/// A socket that takes connections or datagrams.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Listener {
+    /// Address it is bound to.
+    pub address: IpAddr,
+    /// Port.
+    pub port: u16,
+    /// Protocol.
+    pub protocol: Protocol,
+}
+
+/// One socket of an answer.
+struct Entry {
+    family: u8,
+    id: [u8; ID_LEN],
+}
+
+impl Entry {
+    fn read(body: &[u8]) -> Option<Self> {
+        Some(Self { family: *body.first()?, id: body.get(ID_AT..ID_AT + ID_LEN)?.try_into().ok()? })
+    }
+
+    fn local(&self) -> Option<SocketAddr> {
+        self.address(4, 0)
+    }
+
+    fn remote(&self) -> Option<SocketAddr> {
+        self.address(20, 2)
+    }
+
+    fn address(&self, at: usize, port_at: usize) -> Option<SocketAddr> {
+        let port = u16::from_be_bytes([self.id[port_at], self.id[port_at + 1]]);
+        let octets: [u8; 16] = self.id.get(at..at + 16)?.try_into().ok()?;
+        let ip = if self.family == AF_INET {
+            Ipv4Addr::new(octets[0], octets[1], octets[2], octets[3]).into()
+        } else {
+            Ipv6Addr::from(octets).to_canonical()
+        };
+        Some(SocketAddr::new(ip, port))
+    }
+}
+
+fn query(family: u8, protocol: u8, states: u32, id: &[u8; ID_LEN]) -> Vec<u8> {
+    let mut body = vec![family, protocol, 0, 0];
+    body.extend(states.to_ne_bytes());
+    body.extend(id);
+    body
+}
+
+fn connect() -> Result<Connection, Error> {
+    Connection::open(Family::SocketDiagnosis)
+        .map_err(|e| Error::system("open a socket diagnosis connection", e))
+}
+
+fn dump(netlink: &mut Connection, protocol: u8, states: u32) -> Result<Vec<Entry>, Error> {
+    let mut entries = Vec::new();
+    for family in [AF_INET, AF_INET6] {
+        let body = query(family, protocol, states, &[0; ID_LEN]);
+        netlink
+            .request(BY_FAMILY, DUMP, &body, |_, body| entries.extend(Entry::read(body)))
+            .map_err(|e| Error::system("list sockets", e))?;
+    }
+    Ok(entries)
+}
+
+/// All listeners.
+pub(crate) fn listeners() -> Result<Vec<Listener>, Error> {
+    let mut netlink = connect()?;
+    let mut found = Vec::new();
+    for (number, protocol, states) in
+        [(TCP, Protocol::Tcp, LISTEN), (UDP, Protocol::Udp, UNCONNECTED)]
+    {
+        for entry in dump(&mut netlink, number, states)? {
+            if let Some(at) = entry.local() {
+                found.push(Listener { address: at.ip(), port: at.port(), protocol });
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// Closes the client end of every TCP connection to `to`; answers how many.
+pub(crate) fn close_connections(to: SocketAddr) -> Result<u32, Error> {
+    let mut netlink = connect()?;
+    let mut closed = 0;
+    for entry in dump(&mut netlink, TCP, CONNECTED)? {
+        if entry.remote() != Some(to) {
+            continue;
+        }
+        match netlink.request(
+            DESTROY,
+            0,
+            &query(entry.family, TCP, CONNECTED, &entry.id),
+            |_, _| (),
+        ) {
+            Ok(()) => closed += 1,
+            // Closed by itself meanwhile.
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+            Err(e) if e.raw_os_error() == Some(libc::EOPNOTSUPP) => {
+                return Err(Error::Unsupported {
+                    what: "closing sockets of others (CONFIG_INET_DIAG_DESTROY)".into(),
+                    remedy: "connections of a drained backend end by themselves on this kernel",
+                });
+            }
+            Err(e) => return Err(Error::system(format!("close connections to {to}"), e)),
+        }
+    }
+    Ok(closed)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io::Read,
+        net::{TcpListener, TcpStream},
+    };
+
+    use super::*;
+
+    #[test]
+    fn finds_listeners_and_closes_clients() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let at = listener.local_addr().unwrap();
+        let found = listeners().unwrap();
+        assert!(found.iter().any(|l| l.port == at.port() && l.protocol == Protocol::Tcp));
+        let mut client = TcpStream::connect(at).unwrap();
+        let _server = listener.accept().unwrap();
+        assert_eq!(close_connections(at).unwrap(), 1);
+        let error = client.read(&mut [0]).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionAborted);
+    }
+}

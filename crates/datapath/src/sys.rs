@@ -1,0 +1,263 @@
+//! The `bpf` system call, for what aya does not offer: cgroup links that are updated in place,
+//! iterators run on demand. Layouts are those of `union bpf_attr` in include/uapi/linux/bpf.h.
+
+use std::{
+    ffi::CString,
+    io,
+    os::{
+        fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
+        unix::ffi::OsStrExt,
+    },
+    path::Path,
+};
+
+const OBJ_PIN: i32 = 6;
+const OBJ_GET: i32 = 7;
+const PROG_GET_FD_BY_ID: i32 = 13;
+const OBJ_GET_INFO_BY_FD: i32 = 15;
+const LINK_CREATE: i32 = 28;
+const LINK_UPDATE: i32 = 29;
+const ITER_CREATE: i32 = 33;
+
+/// Attach types of `enum bpf_attach_type`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub(crate) enum AttachType {
+    SockOps = 3,
+    Bind4 = 8,
+    Bind6 = 9,
+    Connect4 = 10,
+    Connect6 = 11,
+    PostBind4 = 12,
+    PostBind6 = 13,
+    SendMsg4 = 14,
+    SendMsg6 = 15,
+    RecvMsg4 = 19,
+    RecvMsg6 = 20,
+    TraceIter = 28,
+    GetPeerName4 = 29,
+    GetPeerName6 = 30,
+    GetSockName4 = 31,
+    GetSockName6 = 32,
+    SockRelease = 34,
+}
+
+fn bpf<T>(command: i32, attributes: &mut T) -> io::Result<i32> {
+    // SAFETY: every caller passes a repr(C) prefix of `union bpf_attr` whose pointers outlive the
+    // call; the kernel treats what lies behind the given size as zero.
+    let result = unsafe {
+        libc::syscall(libc::SYS_bpf, command, std::ptr::from_mut(attributes), size_of::<T>())
+    };
+    if result < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        i32::try_from(result).map_err(io::Error::other)
+    }
+}
+
+fn owned(fd: i32) -> OwnedFd {
+    // SAFETY: the kernel has just made this descriptor for us.
+    unsafe { OwnedFd::from_raw_fd(fd) }
+}
+
+#[repr(C)]
+struct Object {
+    pathname: u64,
+    fd: u32,
+    flags: u32,
+}
+
+fn c_path(path: &Path) -> io::Result<CString> {
+    CString::new(path.as_os_str().as_bytes()).map_err(io::Error::other)
+}
+
+/// Pins a descriptor at a path of a bpf file system.
+pub(crate) fn pin(fd: BorrowedFd<'_>, path: &Path) -> io::Result<()> {
+    let path = c_path(path)?;
+    let mut attributes =
+        Object { pathname: path.as_ptr() as u64, fd: fd.as_raw_fd() as u32, flags: 0 };
+    bpf(OBJ_PIN, &mut attributes).map(drop)
+}
+
+/// Opens what is pinned at a path.
+pub(crate) fn open_pin(path: &Path) -> io::Result<OwnedFd> {
+    let path = c_path(path)?;
+    let mut attributes = Object { pathname: path.as_ptr() as u64, fd: 0, flags: 0 };
+    bpf(OBJ_GET, &mut attributes).map(owned)
+}
+
+#[repr(C)]
+struct LinkCreate {
+    program: u32,
+    target: u32,
+    attach_type: u32,
+    flags: u32,
+}
+
+/// Attaches a program to a cgroup (or makes an iterator link, whose target is 0).
+pub(crate) fn link_create(
+    program: BorrowedFd<'_>,
+    target: Option<BorrowedFd<'_>>,
+    attach_type: AttachType,
+) -> io::Result<OwnedFd> {
+    let mut attributes = LinkCreate {
+        program: program.as_raw_fd() as u32,
+        target: target.map_or(0, |fd| fd.as_raw_fd() as u32),
+        attach_type: attach_type as u32,
+        flags: 0,
+    };
+    bpf(LINK_CREATE, &mut attributes).map(owned)
+}
+
+/// Replaces the program of a link, atomically: a call runs the old or the new one, never none.
+pub(crate) fn link_update(link: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::Result<()> {
+    let mut attributes = LinkCreate {
+        program: link.as_raw_fd() as u32,
+        target: program.as_raw_fd() as u32,
+        attach_type: 0,
+        flags: 0,
+    };
+    bpf(LINK_UPDATE, &mut attributes).map(drop)
+}
+
+/// What a cgroup link connects.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LinkInfo {
+    pub(crate) program_id: u32,
+    /// 0 when the cgroup is gone.
+    pub(crate) cgroup_id: u64,
+}
+
+#[repr(C)]
+#[derive(Default)]
+struct RawLinkInfo {
+    kind: u32,
+    id: u32,
+    program_id: u32,
+    pad: u32,
+    cgroup_id: u64,
+    attach_type: u32,
+    rest: [u32; 9],
+}
+
+#[repr(C)]
+struct InfoByFd {
+    fd: u32,
+    len: u32,
+    info: u64,
+}
+
+/// Reads what a cgroup link connects.
+pub(crate) fn link_info(link: BorrowedFd<'_>) -> io::Result<LinkInfo> {
+    let mut info = RawLinkInfo::default();
+    let mut attributes = InfoByFd {
+        fd: link.as_raw_fd() as u32,
+        len: size_of::<RawLinkInfo>() as u32,
+        info: (&raw mut info) as u64,
+    };
+    bpf(OBJ_GET_INFO_BY_FD, &mut attributes)?;
+    Ok(LinkInfo { program_id: info.program_id, cgroup_id: info.cgroup_id })
+}
+
+/// Opens a loaded program by its id.
+pub(crate) fn program_by_id(id: u32) -> io::Result<OwnedFd> {
+    let mut attributes = [id, 0, 0, 0];
+    bpf(PROG_GET_FD_BY_ID, &mut attributes).map(owned)
+}
+
+/// Runs an iterator link to its end.
+pub(crate) fn run_iterator(link: BorrowedFd<'_>) -> io::Result<()> {
+    let mut attributes = [link.as_raw_fd() as u32, 0];
+    let iterator = owned(bpf(ITER_CREATE, &mut attributes)?);
+    let mut scratch = [0; 4096];
+    while rustix::io::read(iterator.as_fd(), &mut scratch)? > 0 {}
+    Ok(())
+}
+
+/// Waits until every program run that began before has ended, so that what was taken out of the
+/// maps can be used anew (MEMBARRIER_CMD_GLOBAL is a grace period of the kernel's RCU).
+pub(crate) fn grace_period() -> io::Result<()> {
+    const GLOBAL: i32 = 1;
+    // SAFETY: no pointers.
+    match unsafe { libc::syscall(libc::SYS_membarrier, GLOBAL, 0, 0) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Monotonic time as the programs see it, nanoseconds.
+pub(crate) fn monotonic_ns() -> u64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
+}
+
+const MAP_LOOKUP: i32 = 1;
+const MAP_UPDATE: i32 = 2;
+const MAP_DELETE: i32 = 3;
+const MAP_NEXT_KEY: i32 = 4;
+
+#[repr(C)]
+struct Element {
+    map: u32,
+    pad: u32,
+    key: u64,
+    /// Value, or the place for the next key.
+    value: u64,
+    flags: u64,
+}
+
+fn element<K>(map: BorrowedFd<'_>, key: Option<&K>, value: u64) -> Element {
+    let key = key.map_or(0, |key| std::ptr::from_ref(key) as u64);
+    Element { map: map.as_raw_fd() as u32, pad: 0, key, value, flags: 0 }
+}
+
+/// Sets an element.
+pub(crate) fn map_update<K: aya::Pod, V: aya::Pod>(
+    map: BorrowedFd<'_>,
+    key: &K,
+    value: &V,
+) -> io::Result<()> {
+    let mut attributes = element(map, Some(key), std::ptr::from_ref(value) as u64);
+    bpf(MAP_UPDATE, &mut attributes).map(drop)
+}
+
+/// Removes an element; false when there was none.
+pub(crate) fn map_delete<K: aya::Pod>(map: BorrowedFd<'_>, key: &K) -> io::Result<bool> {
+    let mut attributes = element(map, Some(key), 0);
+    match bpf(MAP_DELETE, &mut attributes) {
+        Ok(_) => Ok(true),
+        // A socket map answers EINVAL for an empty place.
+        Err(e) if matches!(e.raw_os_error(), Some(libc::ENOENT | libc::EINVAL)) => Ok(false),
+        Err(e) => Err(e),
+    }
+}
+
+/// Reads an element into `value`, whose length is a multiple of the map's value size (one copy
+/// for every possible CPU in per-CPU maps); false when there is none.
+pub(crate) fn map_lookup<K: aya::Pod, V: aya::Pod>(
+    map: BorrowedFd<'_>,
+    key: &K,
+    value: &mut [V],
+) -> io::Result<bool> {
+    let mut attributes = element(map, Some(key), value.as_mut_ptr() as u64);
+    match bpf(MAP_LOOKUP, &mut attributes) {
+        Ok(_) => Ok(true),
+        Err(e) if e.raw_os_error() == Some(libc::ENOENT) => Ok(false),
+        Err(e) => Err(e),
+    }
+}
+
+/// All keys of a hash map, as they were found while others may have changed it.
+pub(crate) fn map_keys<K: aya::Pod>(map: BorrowedFd<'_>, zero: K) -> io::Result<Vec<K>> {
+    let mut keys: Vec<K> = Vec::new();
+    loop {
+        let mut next = zero;
+        let last = keys.last().copied();
+        let mut attributes = element(map, last.as_ref(), (&raw mut next) as u64);
+        match bpf(MAP_NEXT_KEY, &mut attributes) {
+            Ok(_) => keys.push(next),
+            Err(e) if e.raw_os_error() == Some(libc::ENOENT) => return Ok(keys),
+            Err(e) => return Err(e),
+        }
+    }
+}

@@ -1,0 +1,102 @@
+//! The wanted state of the data path.
+
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddrV4},
+    path::PathBuf,
+};
+
+use sinew_model::{Balance, Outlier, Protocol};
+
+/// Everything the kernel should know.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Wanted {
+    /// Member cgroups.
+    pub instances: Vec<Instance>,
+    /// Services.
+    pub services: Vec<Service>,
+    /// Who answers names; `None`: queries are left alone.
+    pub resolver: Option<Resolver>,
+}
+
+/// A member cgroup.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Instance {
+    /// The agent's number, echoed in events.
+    pub id: u64,
+    /// Its cgroup; must exist.
+    pub cgroup: PathBuf,
+    /// Number of its service; 0: none.
+    pub service: u32,
+    /// Its address.
+    pub address4: Ipv4Addr,
+    /// Its IPv6 address.
+    pub address6: Ipv6Addr,
+    /// Declared ports.
+    pub ports: Vec<(Protocol, u16)>,
+    /// Whether its binds go to its own address; off for an adopted cgroup.
+    pub own_address: bool,
+    /// Whether listen() is watched: until every declared TCP port was seen listening. Costs every
+    /// connection of the instance some 0.4 us while on.
+    pub watch_listen: bool,
+}
+
+/// A service.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Service {
+    /// Its number, not 0.
+    pub id: u32,
+    /// Its address.
+    pub address4: Ipv4Addr,
+    /// Its IPv6 address.
+    pub address6: Ipv6Addr,
+    /// Its ports.
+    pub ports: Vec<ServicePort>,
+}
+
+/// A port of a service.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ServicePort {
+    /// Number.
+    pub number: u16,
+    /// Protocol.
+    pub protocol: Protocol,
+    /// How backends are chosen.
+    pub balance: Balance,
+    /// When they are ejected.
+    pub outlier: Outlier,
+    /// Its backends.
+    pub backends: Vec<Backend>,
+}
+
+/// A backend of a service port.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Backend {
+    /// Name of the endpoint port, not 0: the same endpoint has the same key for ever, another one
+    /// another. [`backend_key`](crate::backend_key) makes one.
+    pub key: u64,
+    /// IPv4 address.
+    pub address4: Option<Ipv4Addr>,
+    /// IPv6 address.
+    pub address6: Option<Ipv6Addr>,
+    /// Port it listens on.
+    pub port: u16,
+    /// Relative capacity; 256 is usual.
+    pub weight: u32,
+    /// Whether it listens on this host, so that its listener can be looked at.
+    pub local: bool,
+    /// Number of its zone; 0: none.
+    pub zone: u32,
+    /// Whether it may be chosen; else it is known only (starting, draining, unhealthy).
+    pub in_choice: bool,
+}
+
+/// The resolver that queries go to.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Resolver {
+    /// Where it listens.
+    pub address4: SocketAddrV4,
+    /// The same port on this IPv6 address.
+    pub address6: Ipv6Addr,
+    /// The host's name servers, whose queries are taken over.
+    pub name_servers: Vec<IpAddr>,
+}

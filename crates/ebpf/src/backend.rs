@@ -1,0 +1,353 @@
+//! Backends as the kernel sees them: their load, their listeners, their ejections.
+
+use core::{ffi::c_void, ptr::read_volatile};
+
+use aya_ebpf::{
+    bindings::{bpf_sock, bpf_sock_addr},
+    helpers::generated::{bpf_get_prandom_u32, bpf_loop, bpf_map_lookup_elem, bpf_sk_release},
+};
+use sinew_abi::{Backend, BackendHot, NONE, Service, backend_flags};
+use sinew_ebpf::{
+    choice::{self, Candidates, Choice, FIT, GONE, Load, SICK, Walk},
+    outlier,
+};
+
+use crate::{
+    count::{add32, add64, swap64},
+    kernel, lookup,
+    maps::{BACKEND_HOT, BACKENDS, CONFIG, LISTENERS, LISTENERS6, OUTLIERS, SERVICE_HOT, SLOTS},
+};
+
+/// `TCP_LISTEN` of include/net/tcp_states.h.
+const LISTEN: u32 = 10;
+
+/// The candidates of one choice.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Kernel {
+    pub now_ns: u64,
+    /// Looks at TCP listeners.
+    pub stream: bool,
+    /// Families that the caller's socket reaches.
+    pub reach: Reach,
+    /// Context of the hook, for look-ups in its network namespace.
+    pub context: *mut c_void,
+}
+
+/// Families that a socket reaches.
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Reach {
+    V4 = 0,
+    V6 = 1,
+    /// Both; IPv4 is preferred, since dual-stack listeners are bound there.
+    Both = 2,
+}
+
+impl Candidates for Kernel {
+    #[inline(always)]
+    fn slot(&self, index: u32) -> u32 {
+        SLOTS.get(index).copied().unwrap_or(NONE)
+    }
+
+    #[inline(always)]
+    fn load(&self, backend: u32) -> Load {
+        let (Some(config), Some(hot)) = (BACKENDS.get(backend), BACKEND_HOT.get_ptr(backend))
+        else {
+            return Load { active: u32::MAX, weight: 1, connect_us: 0, ejected: true };
+        };
+        // SAFETY: a map value; other CPUs write it, so each field is read once.
+        unsafe {
+            let until = read_volatile(&raw const (*hot).ejected_until_ns);
+            let waits = until != 0
+                && (outlier::ejected(until, self.now_ns) || !self.lease_free(config, hot));
+            Load {
+                active: read_volatile(&raw const (*hot).active),
+                weight: config.weight,
+                connect_us: read_volatile(&raw const (*hot).connect_ewma_us),
+                ejected: waits,
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn examine(&self, backend: u32) -> u32 {
+        examine(self.context.cast(), backend, self.now_ns, self.how())
+    }
+}
+
+/// The examination is a global function: the verifier proves it once, by itself, instead of once
+/// for every path that leads to a call of it.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn examine(context: *mut bpf_sock_addr, backend: u32, now_ns: u64, how: u32) -> u32 {
+    Kernel::new(context.cast(), now_ns, how).look_at(backend)
+}
+
+/// Bits of the `how` of [`examine`], which takes scalars only.
+const STREAM: u32 = 4;
+
+impl Kernel {
+    #[inline(always)]
+    fn how(&self) -> u32 {
+        self.reach as u32 | if self.stream { STREAM } else { 0 }
+    }
+
+    #[inline(always)]
+    fn new(context: *mut c_void, now_ns: u64, how: u32) -> Self {
+        let reach = match how & 3 {
+            0 => Reach::V4,
+            1 => Reach::V6,
+            _ => Reach::Both,
+        };
+        Self { now_ns, stream: how & STREAM != 0, reach, context }
+    }
+
+    #[inline(always)]
+    fn look_at(&self, backend: u32) -> u32 {
+        let (Some(config), Some(hot)) = (BACKENDS.get(backend), BACKEND_HOT.get_ptr_mut(backend))
+        else {
+            return GONE;
+        };
+        if self.stream && config.flags & backend_flags::LOCAL != 0 {
+            let queue = self.queue(backend, config);
+            if queue == u32::MAX {
+                return GONE;
+            }
+            if !self.keeps_up(hot, queue) {
+                return SICK;
+            }
+        }
+        // SAFETY: a map value, read once.
+        let until = unsafe { read_volatile(&raw const (*hot).ejected_until_ns) };
+        if until == 0 || self.take_probe(config, hot, until) { FIT } else { SICK }
+    }
+
+    /// Length of the accept queue of the listener this caller would reach; `u32::MAX`: no listener.
+    #[inline(always)]
+    fn queue(&self, backend: u32, config: &Backend) -> u32 {
+        if self.reach != Reach::V6 && config.flags & backend_flags::V4 != 0 {
+            let queue = self.queue4(backend, config);
+            if queue != u32::MAX {
+                return queue;
+            }
+        }
+        if self.reach == Reach::V4 || config.flags & backend_flags::V6 == 0 {
+            return u32::MAX;
+        }
+        let queue = queue_in((&raw const LISTENERS6).cast_mut().cast(), backend);
+        if queue == u32::MAX { lookup::queue6(self.context, config) } else { queue }
+    }
+
+    #[inline(always)]
+    fn queue4(&self, backend: u32, config: &Backend) -> u32 {
+        let queue = queue_in((&raw const LISTENERS).cast_mut().cast(), backend);
+        // Not in the map: user space has not seen this listener yet, or one of several that share
+        // the port has closed. The network namespace knows.
+        if queue == u32::MAX { lookup::queue4(self.context, config) } else { queue }
+    }
+
+    /// Whether this caller reaches a backend that it took by its IPv6 address.
+    #[inline(always)]
+    pub fn by_ipv6(&self, backend: u32, config: &Backend) -> bool {
+        if self.reach != Reach::Both || config.flags & backend_flags::V4 == 0 {
+            return self.reach != Reach::V4;
+        }
+        self.stream
+            && config.flags & backend_flags::LOCAL != 0
+            && self.queue4(backend, config) == u32::MAX
+    }
+
+    /// A queue that was not seen empty for too long belongs to a process that hangs: a head of
+    /// the queue saw it empty when it connected, and has waited since.
+    #[inline(always)]
+    fn keeps_up(&self, hot: *mut BackendHot, queue: u32) -> bool {
+        // SAFETY: a map value; the fields are hints that CPUs may overwrite for one another.
+        unsafe {
+            if queue == 0 {
+                (&raw mut (*hot).queue_empty_ns).write_volatile(self.now_ns);
+                return true;
+            }
+            let empty = read_volatile(&raw const (*hot).queue_empty_ns);
+            let patience = CONFIG.get(0).map_or(u64::MAX, |c| c.hung_after_ns);
+            // Another CPU may have written a later time than our `now`.
+            if empty != 0 && self.now_ns > empty && self.now_ns - empty > patience {
+                add32(&raw mut (*hot).hung, 1);
+                return false;
+            }
+        }
+        true
+    }
+
+    #[inline(always)]
+    fn lease_free(&self, config: &Backend, hot: *const BackendHot) -> bool {
+        // SAFETY: a map value, read once.
+        let probe = unsafe { read_volatile(&raw const (*hot).probe_ns) };
+        OUTLIERS.get(config.index).is_some_and(|o| outlier::lease_free(o, probe, self.now_ns))
+    }
+
+    /// Takes the one probe of a backend whose ejection ended. The caller who gets it connects; its
+    /// outcome decides, and when none comes the lease lapses and the next caller tries.
+    #[inline(always)]
+    fn take_probe(&self, config: &Backend, hot: *mut BackendHot, until: u64) -> bool {
+        if !outlier::needs_probe(until, self.now_ns) || !self.lease_free(config, hot) {
+            return false;
+        }
+        // SAFETY: map value; one CPU wins.
+        unsafe {
+            let probe = read_volatile(&raw const (*hot).probe_ns);
+            swap64(&raw mut (*hot).probe_ns, probe, self.now_ns)
+        }
+    }
+
+    /// Whether a backend taken earlier may be taken again: the same one, still in the set, and
+    /// nothing held against it.
+    #[inline(always)]
+    pub fn still_fit(&self, service: &Service, backend: u32, generation: u32) -> bool {
+        let Some(config) = BACKENDS.get(backend) else { return false };
+        config.generation == generation
+            && config.index == service.index
+            && config.flags & backend_flags::CHOSEN != 0
+            && self.examine(backend) == FIT
+    }
+
+    /// Chooses a backend of `service` and counts a refusal or a panic.
+    #[inline(always)]
+    pub fn choose(&self, service: &Service) -> Choice {
+        let hot = SERVICE_HOT.get_ptr_mut(service.index);
+        let mut turn = 0;
+        if service.balance == sinew_abi::balance::ROUND_ROBIN {
+            if let Some(hot) = hot {
+                // SAFETY: map value. The low half is enough for a turn.
+                turn = unsafe { add64(&raw mut (*hot).turn, 1) } as u32;
+            }
+        }
+        // SAFETY: no arguments.
+        let random = unsafe { bpf_get_prandom_u32() };
+        let (mut choice, walk) = choice::draw(self, service, random, turn);
+        if choice.backend != NONE && !choice.panic {
+            return choice;
+        }
+        choice = self.walk(walk);
+        if let Some(hot) = hot {
+            // SAFETY: map value.
+            unsafe {
+                if choice.backend == NONE {
+                    add64(&raw mut (*hot).no_backend, 1);
+                } else if choice.panic {
+                    add64(&raw mut (*hot).panic, 1);
+                }
+            }
+        }
+        choice
+    }
+
+    /// The walk, in the kernel's own loop: the verifier looks at one step instead of all.
+    #[inline(always)]
+    fn walk(&self, walk: Walk) -> Choice {
+        let steps = walk.steps();
+        let mut progress = Progress { kernel: *self, walk };
+        // SAFETY: the callback has the signature that the helper calls, and `progress` outlives it.
+        unsafe {
+            bpf_loop(steps, step as *mut c_void, (&raw mut progress).cast(), 0);
+        }
+        progress.walk.choice
+    }
+}
+
+#[repr(C)]
+struct Progress {
+    kernel: Kernel,
+    walk: Walk,
+}
+
+/// Callback of the loop: 1 ends it.
+unsafe extern "C" fn step(_index: u64, progress: *mut Progress) -> i64 {
+    // SAFETY: the pointer that `walk` gave to the loop.
+    let progress = unsafe { &mut *progress };
+    i64::from(progress.walk.step(&progress.kernel))
+}
+
+/// Accept queue of the listener at `index` of a socket map; `u32::MAX`: none there.
+#[inline(always)]
+fn queue_in(map: *mut c_void, index: u32) -> u32 {
+    // SAFETY: the map is one of this object's; the reference taken is released on every path.
+    unsafe {
+        let socket: *mut bpf_sock = bpf_map_lookup_elem(map, (&raw const index).cast()).cast();
+        if socket.is_null() {
+            return u32::MAX;
+        }
+        let queue = if (*socket).state == LISTEN { kernel::accept_queue(socket) } else { u32::MAX };
+        bpf_sk_release(socket.cast());
+        queue
+    }
+}
+
+/// The backend failed once more: after enough failures in a row it is ejected, unless too many
+/// of its service are already.
+#[inline(always)]
+pub fn failed(index: u32, hot: *mut BackendHot, now_ns: u64) {
+    let Some(config) = BACKENDS.get(index) else { return };
+    let Some(rule) = OUTLIERS.get(config.index) else { return };
+    // SAFETY: map value.
+    unsafe {
+        let failures = add32(&raw mut (*hot).failures, 1) + 1;
+        let until = read_volatile(&raw const (*hot).ejected_until_ns);
+        let probing = until != 0 && !outlier::ejected(until, now_ns);
+        if rule.consecutive_failures == 0 || (failures < rule.consecutive_failures && !probing) {
+            return;
+        }
+        if outlier::ejected(until, now_ns) || (!probing && !room(config, rule, now_ns)) {
+            return;
+        }
+        let ejections = read_volatile(&raw const (*hot).ejections);
+        let end = now_ns + outlier::duration_ns(rule, ejections);
+        if swap64(&raw mut (*hot).ejected_until_ns, until, end) {
+            (&raw mut (*hot).ejections).write_volatile(ejections + 1);
+            (&raw mut (*hot).probe_ns).write_volatile(0);
+            add64(&raw mut (*hot).ejected, 1);
+        }
+    }
+}
+
+/// The backend answered: whatever was held against it is forgotten.
+#[inline(always)]
+pub fn succeeded(hot: *mut BackendHot) {
+    // SAFETY: map value; the reads keep the line shared while all is well.
+    unsafe {
+        if read_volatile(&raw const (*hot).failures) != 0 {
+            (&raw mut (*hot).failures).write_volatile(0);
+        }
+        if read_volatile(&raw const (*hot).ejected_until_ns) != 0 {
+            (&raw mut (*hot).ejected_until_ns).write_volatile(0);
+            (&raw mut (*hot).ejections).write_volatile(0);
+            (&raw mut (*hot).probe_ns).write_volatile(0);
+        }
+    }
+}
+
+/// Slots looked at to learn how many of a service are out: it bounds the loop for the verifier,
+/// and a sample this large tells a share well enough.
+const SAMPLE: u32 = 64;
+
+/// Whether one more of the service may be ejected.
+#[inline(always)]
+fn room(config: &Backend, rule: &sinew_abi::Outlier, now_ns: u64) -> bool {
+    let Some(region) = crate::maps::REGIONS.get(config.index) else { return false };
+    let (mut seen, mut out) = (0, 0);
+    while seen < SAMPLE {
+        if seen >= region.len {
+            break;
+        }
+        let backend = SLOTS.get(region.base.wrapping_add(seen)).copied().unwrap_or(NONE);
+        seen += 1;
+        if let Some(hot) = BACKEND_HOT.get_ptr(backend) {
+            // SAFETY: map value, read once.
+            let until = unsafe { read_volatile(&raw const (*hot).ejected_until_ns) };
+            if outlier::ejected(until, now_ns) {
+                out += 1;
+            }
+        }
+    }
+    outlier::may_eject(rule, out, seen, region.len)
+}

@@ -1,0 +1,298 @@
+//! Which backend a connection gets.
+//!
+//! Two distinct slots are drawn and the backend with fewer open connections for its weight is
+//! taken (M. Mitzenmacher, "The Power of Two Choices in Randomized Load Balancing", 2001); connect
+//! latency breaks ties only, since a frozen process still accepts quickly. Only the winner is
+//! examined, because looking at a listener costs more than all the rest. When it is not fit, the
+//! other one is; when neither is, a walk visits the slots without repeating any.
+
+use sinew_abi::{NONE, Service, balance};
+
+/// How many slots the walk visits at most: it bounds what one connect() may cost. A set with more
+/// backends than this, all of those unfit, is answered by the spare.
+pub const WALK: u32 = 128;
+
+/// Fit to be taken.
+pub const FIT: u32 = 0;
+/// Held sick (ejected or hung), yet listening: taken only when nothing better is left.
+pub const SICK: u32 = 1;
+/// Not there: no listener, or no such backend.
+pub const GONE: u32 = 2;
+
+/// What the choice knows of a backend without examining it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Load {
+    /// Open connections.
+    pub active: u32,
+    /// Relative capacity, at least 1.
+    pub weight: u32,
+    /// Smoothed connect time, microseconds.
+    pub connect_us: u32,
+    /// Whether it is ejected now.
+    pub ejected: bool,
+}
+
+/// Where the choice looks things up.
+pub trait Candidates {
+    /// The backend in slot `index` of the whole table, or [`NONE`].
+    fn slot(&self, index: u32) -> u32;
+    /// The load of a backend.
+    fn load(&self, backend: u32) -> Load;
+    /// [`FIT`], [`SICK`] or [`GONE`]. May take the probe of an ejected backend.
+    fn examine(&self, backend: u32) -> u32;
+}
+
+/// What was chosen.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Choice {
+    /// The backend, or [`NONE`].
+    pub backend: u32,
+    /// Whether it was taken although sick, for want of a better one.
+    pub panic: bool,
+}
+
+const NOTHING: Choice = Choice { backend: NONE, panic: false };
+
+/// The two draws: what they give, or where the walk begins when neither is fit.
+#[inline(always)]
+pub fn draw(from: &impl Candidates, service: &Service, random: u32, turn: u32) -> (Choice, Walk) {
+    let len = service.len;
+    let mut walk = Walk { base: service.base, len, step: service.step, at: 0, choice: NOTHING };
+    if len == 0 {
+        return (NOTHING, walk);
+    }
+    // One random word serves both draws: the high half of the product is uniform below `len`, and
+    // its low half, which the first draw did not use, makes the second.
+    let wide = u64::from(random) * u64::from(len);
+    let start =
+        if service.balance == balance::ROUND_ROBIN { turn % len } else { (wide >> 32) as u32 };
+    walk.at = start;
+    let mut winner = from.slot(service.base.wrapping_add(start));
+    let mut loser = NONE;
+    if service.balance == balance::LEAST_LOAD && len > 1 {
+        let skip = 1 + ((u64::from(wide as u32) * u64::from(len - 1)) >> 32) as u32;
+        loser = from.slot(service.base.wrapping_add(wrap(start, skip, len)));
+        if lighter(&from.load(loser), &from.load(winner)) {
+            (winner, loser) = (loser, winner);
+        }
+    }
+    match from.examine(winner) {
+        FIT => return (Choice { backend: winner, panic: false }, walk),
+        SICK => walk.choice = Choice { backend: winner, panic: true },
+        _ => {}
+    }
+    if loser != NONE {
+        match from.examine(loser) {
+            FIT => return (Choice { backend: loser, panic: false }, walk),
+            SICK if walk.choice.backend == NONE => {
+                walk.choice = Choice { backend: loser, panic: true };
+            }
+            _ => {}
+        }
+    }
+    (walk.choice, walk)
+}
+
+/// The slow path, when neither draw is fit: from the slot after the first draw, by steps coprime
+/// to the length, so that no slot is visited twice.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Walk {
+    base: u32,
+    len: u32,
+    step: u32,
+    at: u32,
+    /// What is taken if the walk ends here.
+    pub choice: Choice,
+}
+
+impl Walk {
+    /// How many steps there are.
+    #[inline(always)]
+    pub fn steps(&self) -> u32 {
+        if self.len > WALK { WALK } else { self.len.saturating_sub(1) }
+    }
+
+    /// One step; true when a fit backend was found.
+    #[inline(always)]
+    pub fn step(&mut self, from: &impl Candidates) -> bool {
+        self.at = wrap(self.at, self.step, self.len);
+        let backend = from.slot(self.base.wrapping_add(self.at));
+        match from.examine(backend) {
+            FIT => {
+                self.choice = Choice { backend, panic: false };
+                return true;
+            }
+            SICK if self.choice.backend == NONE => self.choice = Choice { backend, panic: true },
+            _ => {}
+        }
+        false
+    }
+}
+
+/// The whole choice, as the kernel makes it with a loop helper of its own.
+#[cfg(test)]
+fn choose(from: &impl Candidates, service: &Service, random: u32, turn: u32) -> Choice {
+    let (choice, mut walk) = draw(from, service, random, turn);
+    if choice.backend != NONE && !choice.panic {
+        return choice;
+    }
+    for _ in 0..walk.steps() {
+        if walk.step(from) {
+            break;
+        }
+    }
+    walk.choice
+}
+
+/// `(at + by) % len` for `at < len`, `by <= len`, without a division.
+#[inline(always)]
+const fn wrap(at: u32, by: u32, len: u32) -> u32 {
+    let sum = at.wrapping_add(by);
+    if sum >= len { sum - len } else { sum }
+}
+
+/// Whether `a` has less to do than `b`. Cross-multiplied: the target divides slowly.
+#[inline(always)]
+fn lighter(a: &Load, b: &Load) -> bool {
+    if a.ejected != b.ejected {
+        return b.ejected;
+    }
+    let (x, y) = (
+        (u64::from(a.active) + 1) * u64::from(b.weight),
+        (u64::from(b.active) + 1) * u64::from(a.weight),
+    );
+    x < y || (x == y && a.connect_us < b.connect_us)
+}
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+
+    use std::{cell::RefCell, collections::BTreeMap, vec, vec::Vec};
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    struct Table {
+        slots: Vec<u32>,
+        loads: Vec<Load>,
+        states: Vec<u32>,
+        examined: RefCell<Vec<u32>>,
+    }
+
+    impl Candidates for Table {
+        fn slot(&self, index: u32) -> u32 {
+            self.slots.get(index as usize).copied().unwrap_or(NONE)
+        }
+        fn load(&self, backend: u32) -> Load {
+            self.loads[backend as usize]
+        }
+        fn examine(&self, backend: u32) -> u32 {
+            self.examined.borrow_mut().push(backend);
+            self.states[backend as usize]
+        }
+    }
+
+    const IDLE: Load = Load { active: 0, weight: 256, connect_us: 0, ejected: false };
+
+    fn table(states: Vec<u32>) -> Table {
+        let len = states.len();
+        Table {
+            slots: (0..len as u32).collect(),
+            loads: vec![IDLE; len],
+            states,
+            examined: RefCell::default(),
+        }
+    }
+
+    fn coprime(len: u32) -> u32 {
+        fn gcd(a: u32, b: u32) -> u32 {
+            if b == 0 { a } else { gcd(b, a % b) }
+        }
+        (1..=len).rev().find(|s| gcd(*s, len) == 1).unwrap_or(1)
+    }
+
+    fn service(len: u32, policy: u32) -> Service {
+        Service { len, step: coprime(len), balance: policy, ..Service::ZERO }
+    }
+
+    proptest! {
+        #[test]
+        fn takes_a_fit_backend_whenever_there_is_one(
+            states in prop::collection::vec(0u32..3, 1..100),
+            random: u32, turn: u32, policy in 0u32..3,
+        ) {
+            let table = table(states.clone());
+            let choice = choose(&table, &service(states.len() as u32, policy), random, turn);
+            let best = *states.iter().min().unwrap();
+            match best {
+                FIT => {
+                    prop_assert!(!choice.panic);
+                    prop_assert_eq!(states[choice.backend as usize], FIT);
+                }
+                SICK => {
+                    prop_assert!(choice.panic);
+                    prop_assert_eq!(states[choice.backend as usize], SICK);
+                }
+                _ => prop_assert_eq!(choice.backend, NONE),
+            }
+        }
+
+        #[test]
+        fn the_walk_repeats_no_slot(len in 1u32..120, random: u32) {
+            let table = table(vec![GONE; len as usize]);
+            choose(&table, &service(len, balance::RANDOM), random, 0);
+            let mut seen = table.examined.borrow().clone();
+            prop_assert_eq!(seen.len(), len as usize);
+            seen.sort_unstable();
+            seen.dedup();
+            prop_assert_eq!(seen.len(), len as usize);
+        }
+
+        #[test]
+        fn the_lighter_of_two_distinct_ones(random: u32, heavy in 0u32..2, active in 1u32..1000) {
+            let mut table = table(vec![FIT, FIT]);
+            table.loads[heavy as usize].active = active;
+            let choice = choose(&table, &service(2, balance::LEAST_LOAD), random, 0);
+            prop_assert_eq!(choice.backend, 1 - heavy);
+        }
+
+        #[test]
+        fn weight_divides_load(random: u32) {
+            let mut table = table(vec![FIT, FIT]);
+            table.loads[0] = Load { active: 5, weight: 512, ..IDLE };
+            table.loads[1] = Load { active: 3, weight: 256, ..IDLE };
+            prop_assert_eq!(choose(&table, &service(2, balance::LEAST_LOAD), random, 0).backend, 0);
+        }
+    }
+
+    #[test]
+    fn round_robin_takes_turns() {
+        let table = table(vec![FIT; 3]);
+        let taken: Vec<u32> = (0..6)
+            .map(|turn| choose(&table, &service(3, balance::ROUND_ROBIN), 7, turn).backend)
+            .collect();
+        assert_eq!(taken, [0, 1, 2, 0, 1, 2]);
+    }
+
+    #[test]
+    fn draws_are_even() {
+        let table = table(vec![FIT; 5]);
+        let mut counts = BTreeMap::new();
+        let mut random = 1u32;
+        for _ in 0..50_000 {
+            random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            let choice = choose(&table, &service(5, balance::LEAST_LOAD), random, 0);
+            *counts.entry(choice.backend).or_insert(0) += 1;
+        }
+        assert!(counts.values().all(|n| (9_000..11_000).contains(n)), "{counts:?}");
+    }
+
+    #[test]
+    fn an_empty_service_has_nothing() {
+        assert_eq!(choose(&table(vec![]), &service(0, balance::LEAST_LOAD), 9, 9), NOTHING);
+    }
+}

@@ -1,0 +1,383 @@
+//! connect(): a service address becomes a backend's; after that nothing is in the path.
+
+use aya_ebpf::{
+    EbpfContext,
+    bindings::{bpf_sock_addr, sockaddr},
+    helpers::generated::{bpf_bind, bpf_ktime_get_ns},
+    programs::SockAddrContext,
+};
+use sinew_abi::{
+    Affinity, AffinityKey, Event, Instance, NONE, Service, ServiceKey4, ServiceKey6, Socket,
+    address::{self, Kind},
+    event, socket_flags, verdict,
+};
+
+use crate::{
+    address::{AF_INET, AF_INET6, DNS, LOCALHOST4, ONE6, Target, errno, is_mapped, mapped, refuse},
+    backend::{self, Kernel, Reach},
+    bind::same,
+    count::{self, add32, add64, own},
+    events, identity, lookup,
+    maps::{AFFINITIES, BACKEND_HOT, BACKENDS, CONFIG, SERVICES4, SERVICES6},
+    record, resolver,
+};
+
+pub const ALLOW: i32 = 1;
+
+#[inline(always)]
+pub fn connect4(context: &SockAddrContext, target: &Target) -> i32 {
+    let (addr, port) = (target.addr4(), target.port());
+    if port == DNS && resolver::take4(context, target, addr) {
+        return ALLOW;
+    }
+    match address::kind4(addr) {
+        Kind::Service => match service4(target, addr, port) {
+            Some(service) => to_service(context, target, service, mapped(addr), Family::V4),
+            None => no_such_port(target, mapped(addr)),
+        },
+        Kind::Instance => {
+            if let Some(instance) = identity::current() {
+                source4(target, instance);
+            }
+            ALLOW
+        }
+        Kind::Loopback => private(identity::current(), |i| address::loopback4(i.addr4) == addr),
+        Kind::Other if addr == LOCALHOST4 => {
+            if let Some(own) = own_localhost4(context, target, port) {
+                record_name(context, target, mapped(addr));
+                target.set_addr4(own);
+            }
+            ALLOW
+        }
+        Kind::Other => ALLOW,
+    }
+}
+
+#[inline(always)]
+pub fn connect6(context: &SockAddrContext, target: &Target) -> i32 {
+    let (addr, port) = (target.addr6(), target.port());
+    if port == DNS && resolver::take6(context, target, &addr) {
+        return ALLOW;
+    }
+    // One place that takes a backend: the verifier pays for each.
+    let (service, family) = if is_mapped(&addr) {
+        if address::kind4(addr[3]) != Kind::Service {
+            return beside_mapped(context, target, addr, port);
+        }
+        (service4(target, addr[3], port), Family::Mapped)
+    } else {
+        let subnet = CONFIG.get(0).and_then(|config| address::subnet6(&addr, &config.prefix6));
+        if subnet != Some(address::SERVICES6) {
+            return beside6(context, target, addr, port, subnet);
+        }
+        (service6(target, addr, port), Family::V6)
+    };
+    match service {
+        Some(service) => to_service(context, target, service, addr, family),
+        None => no_such_port(target, addr),
+    }
+}
+
+/// IPv6 destinations that are no service.
+#[inline(always)]
+fn beside6(
+    context: &SockAddrContext,
+    target: &Target,
+    addr: [u32; 4],
+    port: u32,
+    subnet: Option<u16>,
+) -> i32 {
+    if addr[0] == 0 && addr[1] == 0 && addr[2] == 0 && addr[3] == ONE6 {
+        own_localhost6(context, target, &addr, port);
+        return ALLOW;
+    }
+    match subnet {
+        Some(address::INSTANCES6) => {
+            if let Some(instance) = identity::current() {
+                source6(target, instance);
+            }
+            ALLOW
+        }
+        Some(address::LOOPBACKS6) => {
+            private(identity::current(), |i| same(&address::loopback6(&i.addr6), &addr))
+        }
+        _ => ALLOW,
+    }
+}
+
+/// IPv4-mapped destinations that are no service.
+#[inline(always)]
+fn beside_mapped(context: &SockAddrContext, target: &Target, addr: [u32; 4], port: u32) -> i32 {
+    match address::kind4(addr[3]) {
+        Kind::Instance => {
+            if let Some(instance) = identity::current() {
+                source_mapped(target, instance);
+            }
+            ALLOW
+        }
+        Kind::Loopback => private(identity::current(), |i| address::loopback4(i.addr4) == addr[3]),
+        _ => {
+            if addr[3] == LOCALHOST4 {
+                if let Some(own) = own_localhost4(context, target, port) {
+                    record_name(context, target, addr);
+                    target.set_addr6(&mapped(own));
+                }
+            }
+            ALLOW
+        }
+    }
+}
+
+#[inline(always)]
+pub fn service4(target: &Target, addr: u32, port: u32) -> Option<&'static Service> {
+    let key = ServiceKey4 { addr, port: port as u16, protocol: target.protocol() };
+    // SAFETY: entries are replaced as a whole and stay readable until this program returns.
+    unsafe { SERVICES4.get(&key) }
+}
+
+#[inline(always)]
+pub fn service6(target: &Target, addr: [u32; 4], port: u32) -> Option<&'static Service> {
+    let key = ServiceKey6 { addr, port: port as u16, protocol: target.protocol() };
+    // SAFETY: as above.
+    unsafe { SERVICES6.get(&key) }
+}
+
+/// A private loopback belongs to its instance alone.
+#[inline(always)]
+fn private(instance: Option<&Instance>, own: impl FnOnce(&Instance) -> bool) -> i32 {
+    if instance.is_some_and(own) { ALLOW } else { refuse(errno::ECONNREFUSED) }
+}
+
+/// Refused at once: a service address must never reach the host's own wildcard listeners.
+#[inline(always)]
+fn no_such_port(target: &Target, addr: [u32; 4]) -> i32 {
+    refused(target, addr, verdict::NO_SUCH_PORT, 0)
+}
+
+#[inline(always)]
+pub fn refused(target: &Target, addr: [u32; 4], verdict: u32, destination: u32) -> i32 {
+    let (id, source) = identity::current().map_or((0, 0), |i| (i.id, i.service));
+    if let Some(edge) = count::edge(source, destination) {
+        edge.no_backend += 1;
+    }
+    events::send(&Event {
+        kind: event::FLOW,
+        verdict,
+        instance: id,
+        source,
+        destination,
+        backend: NONE,
+        addr,
+        port: target.port() as u16,
+        protocol: target.protocol(),
+        ..Event::ZERO
+    });
+    refuse(errno::ECONNREFUSED)
+}
+
+/// How the caller's socket names addresses.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Family {
+    V4,
+    Mapped,
+    V6,
+}
+
+#[inline(always)]
+fn to_service(
+    context: &SockAddrContext,
+    target: &Target,
+    service: &Service,
+    asked: [u32; 4],
+    family: Family,
+) -> i32 {
+    // SAFETY: no arguments.
+    let now_ns = unsafe { bpf_ktime_get_ns() };
+    let stream = target.stream();
+    let instance = identity::current();
+    let cookie = record::cookie(context);
+    if let Some(old) = record::find(cookie) {
+        settle(old, stream, now_ns);
+    }
+    let reach = match family {
+        Family::V6 if target.ipv6_only() => Reach::V6,
+        Family::V6 => Reach::Both,
+        _ => Reach::V4,
+    };
+    let kernel = Kernel { now_ns, stream, reach, context: context.as_ptr() };
+    let taken = take(&kernel, service, instance);
+    let (Some(config), Some(hot)) = (BACKENDS.get(taken), BACKEND_HOT.get_ptr_mut(taken)) else {
+        return refused(target, asked, verdict::NO_BACKEND, service.service);
+    };
+    let source = instance.map_or(0, |i| i.service);
+    let stored = record::store(&Socket {
+        cookie,
+        start_ns: now_ns,
+        backend: taken,
+        generation: config.generation,
+        source,
+        destination: service.service,
+        port_protocol: target.port() | u32::from(target.protocol()) << 16,
+        flags: socket_flags::COUNTED,
+        addr: asked,
+        index: service.index,
+        overflowed: 0,
+    });
+    // SAFETY: map value.
+    unsafe {
+        if stored {
+            add32(&raw mut (*hot).active, 1);
+        }
+        add64(&raw mut (*hot).connections, 1);
+    }
+    if let Some(edge) = count::edge(source, service.service) {
+        edge.connects += 1;
+    }
+    target.set_port(u32::from(config.port));
+    let by6 = family == Family::V6 && kernel.by_ipv6(taken, config);
+    match family {
+        Family::V4 => target.set_addr4(config.addr4),
+        _ if by6 => target.set_addr6(&config.addr6),
+        _ => target.set_addr6(&mapped(config.addr4)),
+    }
+    if let Some(instance) = instance {
+        match family {
+            Family::V4 => source4(target, instance),
+            _ if by6 => source6(target, instance),
+            _ => source_mapped(target, instance),
+        }
+    }
+    ALLOW
+}
+
+/// The backend of this call: the one the source had, else a chosen one. `NONE` when there is none.
+#[inline(always)]
+pub fn take(kernel: &Kernel, service: &Service, instance: Option<&Instance>) -> u32 {
+    if service.affinity_ns == 0 {
+        return kernel.choose(service).backend;
+    }
+    let key = AffinityKey {
+        source: instance.map_or([0; 4], |i| mapped(i.addr4)),
+        index: service.index,
+        reserved: 0,
+    };
+    let until_ns = kernel.now_ns + service.affinity_ns;
+    if let Some(had) = AFFINITIES.get_ptr_mut(&key) {
+        // SAFETY: map value; concurrent writers write the same kind of value.
+        let (until, backend) = unsafe { ((*had).until_ns, (*had).backend) };
+        // SAFETY: as above.
+        let generation = unsafe { (*had).generation };
+        if until > kernel.now_ns && kernel.still_fit(service, backend, generation) {
+            // SAFETY: as above.
+            unsafe { (*had).until_ns = until_ns };
+            return backend;
+        }
+    }
+    let taken = kernel.choose(service).backend;
+    if let Some(config) = BACKENDS.get(taken) {
+        let value = Affinity { until_ns, backend: taken, generation: config.generation };
+        let _ = AFFINITIES.insert(&key, &value, 0);
+    }
+    taken
+}
+
+/// A program connects the same socket again: its earlier attempt has failed, or, for UDP, is over.
+#[inline(always)]
+fn settle(old: *mut Socket, stream: bool, now_ns: u64) {
+    // SAFETY: found in this run.
+    unsafe {
+        let counted = (*old).flags & socket_flags::COUNTED != 0;
+        record::uncount(old);
+        if !(stream && counted) {
+            return;
+        }
+        if let Some(hot) = BACKEND_HOT.get_ptr_mut((*old).backend) {
+            if (*hot).generation == (*old).generation {
+                add64(&raw mut (*hot).refused, 1);
+                backend::failed((*old).backend, hot, now_ns);
+            }
+        }
+        if let Some(edge) = count::edge((*old).source, (*old).destination) {
+            edge.refused += 1;
+        }
+    }
+}
+
+/// Remembers the name that getpeername() shows for a redirected socket that is not counted.
+#[inline(always)]
+pub fn record_name(context: &SockAddrContext, target: &Target, asked: [u32; 4]) {
+    let cookie = record::cookie(context);
+    if let Some(old) = record::find(cookie) {
+        // SAFETY: found in this run.
+        unsafe { record::uncount(old) };
+    }
+    record::store(&Socket {
+        cookie,
+        port_protocol: target.port() | u32::from(target.protocol()) << 16,
+        addr: asked,
+        backend: NONE,
+        ..Socket::ZERO
+    });
+}
+
+/// 127.0.0.1:`port` as the instance sees it: its private loopback, else its own address when it
+/// listens there, else the host's.
+#[inline(always)]
+pub fn own_localhost4(context: &impl EbpfContext, target: &Target, port: u32) -> Option<u32> {
+    let instance = identity::current()?;
+    let (stream, port) = (target.stream(), port as u16);
+    let alias = address::loopback4(instance.addr4);
+    if lookup::serves4(context.as_ptr(), alias, port, stream) {
+        return Some(alias);
+    }
+    lookup::serves4(context.as_ptr(), instance.addr4, port, stream).then_some(instance.addr4)
+}
+
+#[inline(always)]
+fn own_localhost6(context: &SockAddrContext, target: &Target, asked: &[u32; 4], port: u32) {
+    let Some(instance) = identity::current() else { return };
+    let (stream, port) = (target.stream(), port as u16);
+    let alias = address::loopback6(&instance.addr6);
+    if lookup::serves6(context.as_ptr(), &alias, port, stream) {
+        record_name(context, target, *asked);
+        target.set_addr6(&alias);
+    } else if lookup::serves6(context.as_ptr(), &instance.addr6, port, stream) {
+        record_name(context, target, *asked);
+        target.set_addr6(&instance.addr6);
+    } else if !target.ipv6_only() && lookup::serves4(context.as_ptr(), instance.addr4, port, stream)
+    {
+        // A dual-stack listener was bound at the mapped address.
+        record_name(context, target, *asked);
+        target.set_addr6(&mapped(instance.addr4));
+    }
+}
+
+/// Calls inside the network bear the caller's own address; calls to the outside keep the host's.
+#[inline(always)]
+fn source4(target: &Target, instance: &Instance) {
+    let mut name = [AF_INET, instance.addr4, 0, 0];
+    set_source(target.raw(), name.as_mut_ptr(), 16);
+}
+
+#[inline(always)]
+fn source_mapped(target: &Target, instance: &Instance) {
+    let addr = mapped(instance.addr4);
+    let mut name = [AF_INET6, 0, addr[0], addr[1], addr[2], addr[3], 0];
+    set_source(target.raw(), name.as_mut_ptr(), 28);
+}
+
+#[inline(always)]
+fn source6(target: &Target, instance: &Instance) {
+    let addr = instance.addr6;
+    let mut name = [AF_INET6, 0, addr[0], addr[1], addr[2], addr[3], 0];
+    set_source(target.raw(), name.as_mut_ptr(), 28);
+}
+
+#[inline(always)]
+fn set_source(context: *mut bpf_sock_addr, name: *mut u32, len: i32) {
+    // SAFETY: `name` holds a sockaddr of `len` bytes on the stack.
+    if unsafe { bpf_bind(context, name.cast::<sockaddr>(), len) } != 0 {
+        // The program bound the socket itself: its choice stands.
+        own(|c| c.sources_unset += 1);
+    }
+}

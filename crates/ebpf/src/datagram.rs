@@ -1,0 +1,256 @@
+//! Datagrams of sockets that are not connected: each may go to another service, so the peer is
+//! remembered per socket and address, and the sender of an answer is shown by the name that was
+//! asked for.
+
+use aya_ebpf::{EbpfContext, helpers::generated::bpf_ktime_get_ns, programs::SockAddrContext};
+use sinew_abi::{
+    DatagramKey, DatagramPeer, Instance, NONE, Service,
+    address::{self, Kind},
+    verdict,
+};
+
+use crate::{
+    address::{DNS, LOCALHOST4, Target, errno, is_mapped, mapped, refuse},
+    backend::{Kernel, Reach},
+    bind::same,
+    connect::{self, ALLOW},
+    count::{self, add64},
+    identity,
+    maps::{BACKEND_HOT, BACKENDS, CONFIG, DATAGRAM_PEERS, DATAGRAM_SOURCES},
+    record, resolver,
+};
+
+/// A socket that was silent for so long chooses again.
+const IDLE_NS: u64 = 30_000_000_000;
+
+#[inline(always)]
+pub fn sendmsg4(context: &SockAddrContext, target: &Target) -> i32 {
+    let (addr, port) = (target.addr4(), target.port());
+    let instance = identity::current();
+    if forged4(instance, target.source4()) {
+        return refuse(errno::EACCES);
+    }
+    if port == DNS {
+        if let Some(config) = resolver::alive_for(&mapped(addr)) {
+            answer_as(context, mapped(addr), port, mapped(config.resolver4), config.resolver_port);
+            target.set_addr4(config.resolver4);
+            target.set_port(config.resolver_port);
+            return ALLOW;
+        }
+    }
+    match address::kind4(addr) {
+        Kind::Service => {
+            let Some(service) = connect::service4(target, addr, port) else {
+                return connect::refused(target, mapped(addr), verdict::NO_SUCH_PORT, 0);
+            };
+            let Some(peer) = peer(context, target, service, mapped(addr), port, false) else {
+                return connect::refused(
+                    target,
+                    mapped(addr),
+                    verdict::NO_BACKEND,
+                    service.service,
+                );
+            };
+            target.set_addr4(peer.addr[3]);
+            target.set_port(peer.port);
+            own_source4(target, instance);
+            ALLOW
+        }
+        Kind::Instance => {
+            own_source4(target, instance);
+            ALLOW
+        }
+        Kind::Loopback => match instance {
+            Some(i) if address::loopback4(i.addr4) == addr => ALLOW,
+            _ => refuse(errno::ECONNREFUSED),
+        },
+        Kind::Other if addr == LOCALHOST4 => {
+            if let Some(own) = connect::own_localhost4(context, target, port) {
+                answer_as(context, mapped(addr), port, mapped(own), port);
+                target.set_addr4(own);
+            }
+            ALLOW
+        }
+        Kind::Other => ALLOW,
+    }
+}
+
+#[inline(always)]
+pub fn sendmsg6(context: &SockAddrContext, target: &Target) -> i32 {
+    let (addr, port) = (target.addr6(), target.port());
+    let instance = identity::current();
+    let Some(config) = CONFIG.get(0) else { return ALLOW };
+    if forged6(instance, &target.source6(), &config.prefix6) {
+        return refuse(errno::EACCES);
+    }
+    if port == DNS {
+        if let Some(config) = resolver::alive_for(&addr) {
+            let to = if is_mapped(&addr) { mapped(config.resolver4) } else { config.resolver6 };
+            answer_as(context, addr, port, to, config.resolver_port);
+            target.set_addr6(&to);
+            target.set_port(config.resolver_port);
+            return ALLOW;
+        }
+    }
+    // IPv4-mapped destinations of an IPv6 socket come through the IPv4 hook.
+    if address::subnet6(&addr, &config.prefix6) != Some(address::SERVICES6) {
+        return ALLOW;
+    }
+    let Some(service) = connect::service6(target, addr, port) else {
+        return connect::refused(target, addr, verdict::NO_SUCH_PORT, 0);
+    };
+    let Some(peer) = peer(context, target, service, addr, port, true) else {
+        return connect::refused(target, addr, verdict::NO_BACKEND, service.service);
+    };
+    target.set_addr6(&peer.addr);
+    target.set_port(peer.port);
+    if let Some(instance) = instance {
+        if !is_mapped(&peer.addr) {
+            target.set_source6(&instance.addr6);
+        }
+    }
+    ALLOW
+}
+
+/// A control message can name any source: only the caller's own of the plan is let through.
+#[inline(always)]
+fn forged4(instance: Option<&Instance>, source: u32) -> bool {
+    if matches!(address::kind4(source), Kind::Other) {
+        return false;
+    }
+    !instance.is_some_and(|i| i.addr4 == source || address::loopback4(i.addr4) == source)
+}
+
+#[inline(always)]
+fn forged6(instance: Option<&Instance>, source: &[u32; 4], prefix: &[u32; 2]) -> bool {
+    if address::subnet6(source, prefix).is_none() {
+        return false;
+    }
+    !instance.is_some_and(|i| same(&i.addr6, source) || same(&address::loopback6(&i.addr6), source))
+}
+
+#[inline(always)]
+fn own_source4(target: &Target, instance: Option<&Instance>) {
+    if let Some(instance) = instance {
+        if target.source4() == 0 {
+            target.set_source4(instance.addr4);
+        }
+    }
+}
+
+#[inline(always)]
+fn key(cookie: u64, addr: [u32; 4], port: u32) -> DatagramKey {
+    DatagramKey { cookie, addr, port, reserved: 0 }
+}
+
+/// Answers from `from` will be shown as from `asked`.
+#[inline(always)]
+fn answer_as(
+    context: &SockAddrContext,
+    asked: [u32; 4],
+    asked_port: u32,
+    from: [u32; 4],
+    from_port: u32,
+) {
+    let key = key(record::cookie(context), from, from_port);
+    if let Some(known) = DATAGRAM_SOURCES.get_ptr(&key) {
+        // SAFETY: map value; entries of a socket are written by that socket only.
+        if unsafe { same(&(*known).addr, &asked) && (*known).port == asked_port } {
+            return;
+        }
+    }
+    let value = DatagramPeer { addr: asked, port: asked_port, backend: NONE, ..DatagramPeer::ZERO };
+    let _ = DATAGRAM_SOURCES.insert(&key, &value, 0);
+}
+
+/// The backend this socket talks to under this service address, for as long as it is fit.
+#[inline(always)]
+fn peer(
+    context: &SockAddrContext,
+    target: &Target,
+    service: &Service,
+    asked: [u32; 4],
+    port: u32,
+    six: bool,
+) -> Option<DatagramPeer> {
+    // SAFETY: no arguments.
+    let now_ns = unsafe { bpf_ktime_get_ns() };
+    let reach = match six {
+        true if target.ipv6_only() => Reach::V6,
+        true => Reach::Both,
+        false => Reach::V4,
+    };
+    let kernel = Kernel { now_ns, stream: false, reach, context: context.as_ptr() };
+    let key = key(record::cookie(context), asked, port);
+    if let Some(known) = DATAGRAM_PEERS.get_ptr_mut(&key) {
+        // SAFETY: as in `answer_as`.
+        let mut value = unsafe { *known };
+        if now_ns.wrapping_sub(value.used_ns) < IDLE_NS
+            && kernel.still_fit(service, value.backend, value.generation)
+        {
+            value.used_ns = now_ns;
+            // SAFETY: as above.
+            unsafe { (*known).used_ns = now_ns };
+            return Some(value);
+        }
+    }
+    let instance = identity::current();
+    let taken = connect::take(&kernel, service, instance);
+    let (config, hot) = (BACKENDS.get(taken)?, BACKEND_HOT.get_ptr_mut(taken)?);
+    let addr = if kernel.by_ipv6(taken, config) { config.addr6 } else { mapped(config.addr4) };
+    let value = DatagramPeer {
+        addr,
+        port: u32::from(config.port),
+        backend: taken,
+        generation: config.generation,
+        reserved: 0,
+        used_ns: now_ns,
+    };
+    // SAFETY: map value.
+    unsafe { add64(&raw mut (*hot).connections, 1) };
+    if let Some(edge) = count::edge(instance.map_or(0, |i| i.service), service.service) {
+        edge.connects += 1;
+    }
+    let _ = DATAGRAM_PEERS.insert(&key, &value, 0);
+    answer_as(context, asked, port, addr, value.port);
+    Some(value)
+}
+
+/// What the sender of a datagram is called, when it is not by its own address.
+#[inline(always)]
+fn name_of(context: &SockAddrContext, from: [u32; 4], port: u32) -> Option<([u32; 4], u32)> {
+    let cookie = record::cookie(context);
+    if let Some(record) = record::find(cookie) {
+        // SAFETY: found in this run.
+        let record = unsafe { &*record };
+        return Some((record.addr, record.port_protocol & 0xffff));
+    }
+    let known = DATAGRAM_SOURCES.get_ptr(&key(cookie, from, port))?;
+    // SAFETY: as in `answer_as`.
+    Some(unsafe { ((*known).addr, (*known).port) })
+}
+
+#[inline(always)]
+pub fn recvmsg4(context: &SockAddrContext, target: &Target) -> i32 {
+    let from = target.addr4();
+    if from & 0xff == 127 {
+        if let Some((addr, port)) = name_of(context, mapped(from), target.port()) {
+            target.set_addr4(addr[3]);
+            target.set_port(port);
+        }
+    }
+    ALLOW
+}
+
+#[inline(always)]
+pub fn recvmsg6(context: &SockAddrContext, target: &Target) -> i32 {
+    let from = target.addr6();
+    let Some(config) = CONFIG.get(0) else { return ALLOW };
+    if is_mapped(&from) || address::subnet6(&from, &config.prefix6).is_some() {
+        if let Some((addr, port)) = name_of(context, from, target.port()) {
+            target.set_addr6(&addr);
+            target.set_port(port);
+        }
+    }
+    ALLOW
+}

@@ -1,0 +1,199 @@
+//! What the kernel's own structures tell. The compiler emits no field relocations, so user space
+//! finds the offsets in the kernel's BTF and writes them here before the load; the verifier then
+//! sees constants. `u32::MAX` stays where the kernel lacks the field, and what depends on it is
+//! left out.
+
+use core::{ffi::c_void, ptr::read_volatile};
+
+use aya_ebpf::{bindings::bpf_sock, helpers::generated as gen_helpers};
+
+macro_rules! offsets {
+    ($($(#[$meta:meta])* $name:ident)*) => { $(
+        $(#[$meta])*
+        #[unsafe(no_mangle)]
+        static $name: u32 = u32::MAX;
+    )* };
+}
+
+offsets! {
+    /// `sock.sk_ack_backlog`
+    OFF_ACK_BACKLOG
+    /// Byte that holds `sock_common.skc_ipv6only`
+    OFF_IPV6ONLY
+    /// Its bit in that byte
+    MASK_IPV6ONLY
+    /// `sock_common.skc_flags`
+    OFF_SK_FLAGS
+    /// `tcp_sock.bytes_acked`
+    OFF_BYTES_ACKED
+    /// `tcp_sock.bytes_received`
+    OFF_BYTES_RECEIVED
+    /// `tcp_sock.rtt_min.s[0].v`
+    OFF_RTT_MIN
+    /// `tcp_sock.tcp_mstamp`
+    OFF_MSTAMP
+    /// `tcp_sock.total_retrans`
+    OFF_RETRANS
+    /// `tcp_sock.srtt_us`
+    OFF_SRTT
+    /// `sock_common.skc_family`
+    OFF_FAMILY
+    /// `sock_common.skc_state`
+    OFF_STATE
+    /// `sock_common.skc_rcv_saddr`
+    OFF_RCV_SADDR
+    /// `sock_common.skc_v6_rcv_saddr`
+    OFF_RCV_SADDR6
+    /// `sock_common.skc_num`
+    OFF_NUM
+    /// BTF id of `struct tcp_sock`; 0 when the kernel cannot cast contexts (before 6.2)
+    ID_TCP_SOCK
+}
+
+#[inline(always)]
+fn value(of: &'static u32) -> u32 {
+    // SAFETY: a static of this object; volatile, since the loader rewrites it and the compiler
+    // would otherwise fold the value above.
+    unsafe { read_volatile(of) }
+}
+
+/// A field of a kernel structure.
+///
+/// # Safety
+/// `base` is a BTF pointer of the verifier to the structure that `offset` belongs to; the verifier
+/// refuses the program otherwise, and the kernel handles a fault of the load.
+#[inline(always)]
+unsafe fn field<T: Copy>(base: *const u8, offset: &'static u32) -> T {
+    // SAFETY: see above.
+    unsafe { read_volatile(base.add(value(offset) as usize).cast()) }
+}
+
+/// Length of a listener's accept queue, or `u32::MAX` when `socket` is no TCP socket.
+///
+/// # Safety
+/// `socket` is a socket pointer of the verifier.
+#[inline(always)]
+pub unsafe fn accept_queue(socket: *mut bpf_sock) -> u32 {
+    // SAFETY: the helper takes any socket pointer and answers null for other kinds.
+    let tcp: *const u8 = unsafe { gen_helpers::bpf_skc_to_tcp_sock(socket.cast()) }.cast();
+    if tcp.is_null() {
+        return u32::MAX;
+    }
+    // SAFETY: a BTF pointer to `tcp_sock`, which begins with `sock`.
+    unsafe { field(tcp, &OFF_ACK_BACKLOG) }
+}
+
+/// Whether an IPv6 socket refuses IPv4-mapped addresses.
+///
+/// # Safety
+/// `socket` is a socket pointer of the verifier.
+#[inline(always)]
+pub unsafe fn ipv6_only(socket: *mut bpf_sock, stream: bool) -> bool {
+    let raw: *mut c_void = socket.cast();
+    // SAFETY: both helpers take any socket pointer and answer null for other kinds.
+    let sock: *const u8 = unsafe {
+        if stream {
+            gen_helpers::bpf_skc_to_tcp6_sock(raw).cast()
+        } else {
+            gen_helpers::bpf_skc_to_udp6_sock(raw).cast()
+        }
+    };
+    if sock.is_null() {
+        return false;
+    }
+    // SAFETY: a BTF pointer to a socket, which begins with `sock_common`.
+    let byte: u8 = unsafe { field(sock, &OFF_IPV6ONLY) };
+    u32::from(byte) & value(&MASK_IPV6ONLY) != 0
+}
+
+/// What a TCP socket can tell when it is closed.
+#[derive(Clone, Copy)]
+pub struct TcpFacts {
+    pub sent_bytes: u64,
+    pub received_bytes: u64,
+    /// The handshake's round trip at most; 0 before it was answered.
+    pub rtt_us: u32,
+    /// When it last sent or received, microseconds of the monotonic clock.
+    pub last_us: u64,
+    pub retransmits: u32,
+    /// Whether the peer ended its side in order.
+    pub fin_received: bool,
+}
+
+/// Bit of `sk_flags` that tcp_fin() sets (`SOCK_DONE` of include/net/sock.h).
+const SOCK_DONE: u64 = 1 << 1;
+
+/// Reads them, or `None` on a kernel without context casts.
+///
+/// # Safety
+/// `context` is the context pointer of a cgroup socket program and its socket is plain TCP.
+#[inline(always)]
+pub unsafe fn tcp_facts(context: *mut bpf_sock) -> Option<TcpFacts> {
+    if value(&ID_TCP_SOCK) == 0 {
+        return None;
+    }
+    let tcp: *const u8;
+    // Two kernel functions that the verifier turns into nothing: `bpf_cast_to_kern_ctx` gives the
+    // `struct sock` behind the context, `bpf_rdonly_cast` sees it as a `tcp_sock`. The loader
+    // finds the two calls by their immediates and writes the functions' BTF ids there.
+    // SAFETY: both calls take r1 (and r2, a constant), return r0 and clobber r1 to r5.
+    unsafe {
+        core::arch::asm!(
+            ".quad 0x5e1f000100002085",
+            "r1 = r0",
+            "r2 = r6",
+            ".quad 0x5e1f000200002085",
+            inlateout("r1") context => _,
+            in("r6") u64::from(value(&ID_TCP_SOCK)),
+            lateout("r0") tcp,
+            lateout("r2") _,
+            lateout("r3") _,
+            lateout("r4") _,
+            lateout("r5") _,
+        );
+    }
+    // SAFETY: a BTF pointer to `tcp_sock`, per the cast above.
+    unsafe {
+        let flags: u64 = field(tcp, &OFF_SK_FLAGS);
+        Some(TcpFacts {
+            sent_bytes: field(tcp, &OFF_BYTES_ACKED),
+            received_bytes: field(tcp, &OFF_BYTES_RECEIVED),
+            rtt_us: if field::<u32>(tcp, &OFF_SRTT) == 0 { 0 } else { field(tcp, &OFF_RTT_MIN) },
+            last_us: field(tcp, &OFF_MSTAMP),
+            retransmits: field(tcp, &OFF_RETRANS),
+            fin_received: flags & SOCK_DONE != 0,
+        })
+    }
+}
+
+/// What a listener is bound to.
+#[derive(Clone, Copy)]
+pub struct Bound {
+    pub family: u16,
+    pub addr4: u32,
+    pub addr6: [u32; 4],
+    /// Host byte order.
+    pub port: u16,
+}
+
+/// Where `socket` listens; `None` when it is not in state `listen`.
+///
+/// # Safety
+/// `socket` is a BTF pointer of the verifier to a `sock_common`.
+#[inline(always)]
+pub unsafe fn listener(socket: *const u8, listen: u8) -> Option<Bound> {
+    // SAFETY: see above.
+    unsafe {
+        if field::<u8>(socket, &OFF_STATE) != listen {
+            return None;
+        }
+        let six = value(&OFF_RCV_SADDR6) as usize;
+        let word = |i: usize| read_volatile(socket.add(six + i * 4).cast::<u32>());
+        Some(Bound {
+            family: field(socket, &OFF_FAMILY),
+            addr4: field(socket, &OFF_RCV_SADDR),
+            addr6: [word(0), word(1), word(2), word(3)],
+            port: field(socket, &OFF_NUM),
+        })
+    }
+}

@@ -1,0 +1,6 @@
+//! What the kernel programs decide, apart from how they look it up: pure, so that the same code
+//! runs in the kernel and under property tests on the host.
+#![no_std]
+
+pub mod choice;
+pub mod outlier;

@@ -1,0 +1,63 @@
+//! listen(): the moment a backend can be taken. The callback is attached only while user space
+//! waits for it, since socket callbacks cost every connection of the cgroup.
+
+use core::ptr::read_volatile;
+
+use aya_ebpf::{bindings::bpf_sock_ops, helpers::generated::bpf_sock_map_update};
+use sinew_abi::{Event, ListenKey, NONE, event, protocol};
+
+use crate::{
+    address::{AF_INET6, is_mapped, mapped},
+    events,
+    maps::{LISTEN_KEYS, LISTENERS, LISTENERS6},
+};
+
+/// `BPF_SOCK_OPS_TCP_LISTEN_CB` of include/uapi/linux/bpf.h.
+const TCP_LISTEN_CB: u32 = 11;
+
+#[inline(always)]
+pub fn listen(context: *mut bpf_sock_ops) -> u32 {
+    // SAFETY: words of the context, read one by one.
+    let (addr, port) = unsafe {
+        if read_volatile(&raw const (*context).op) != TCP_LISTEN_CB {
+            return 1;
+        }
+        // Read before the branch: the compiler would else choose between two places of the
+        // context, which the verifier does not let a program compute.
+        let addr4 = read_volatile(&raw const (*context).local_ip4);
+        let words = (&raw const (*context).local_ip6).cast::<u32>();
+        let addr6 = [
+            read_volatile(words),
+            read_volatile(words.add(1)),
+            read_volatile(words.add(2)),
+            read_volatile(words.add(3)),
+        ];
+        let six = read_volatile(&raw const (*context).family) == AF_INET6;
+        let addr = if six { addr6 } else { mapped(addr4) };
+        // Host byte order in this context alone.
+        (addr, (read_volatile(&raw const (*context).local_port) as u16).to_be())
+    };
+    let key = ListenKey { addr, port, reserved: 0, protocol: u32::from(protocol::TCP) };
+    // SAFETY: entries are replaced as a whole and stay readable until this program returns.
+    let Some(value) = (unsafe { LISTEN_KEYS.get(&key) }) else { return 1 };
+    let map = if is_mapped(&addr) {
+        (&raw const LISTENERS).cast_mut().cast()
+    } else {
+        (&raw const LISTENERS6).cast_mut().cast()
+    };
+    let mut index = value.backend;
+    if index != NONE {
+        // SAFETY: the map is one of this object's, the key a word on the stack.
+        unsafe { bpf_sock_map_update(context, map, (&raw mut index).cast(), 0) };
+    }
+    events::send(&Event {
+        kind: event::LISTEN,
+        instance: value.instance,
+        backend: value.backend,
+        addr,
+        port,
+        protocol: protocol::TCP,
+        ..Event::ZERO
+    });
+    1
+}

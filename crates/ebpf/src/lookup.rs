@@ -1,0 +1,121 @@
+//! Who listens, asked of the network namespace. Slower than the listener maps, always true.
+
+use core::{ffi::c_void, mem};
+
+use aya_ebpf::{
+    bindings::{bpf_sock, bpf_sock_tuple},
+    helpers::generated::{bpf_sk_lookup_tcp, bpf_sk_lookup_udp, bpf_sk_release},
+};
+use sinew_abi::Backend;
+
+use crate::{address::LOCALHOST4, bind::same, kernel};
+
+const LISTEN: u32 = 10;
+/// The network namespace of the program's own context.
+const CURRENT_NETNS: u64 = u64::MAX;
+const TUPLE4: u32 = 12;
+const TUPLE6: u32 = 36;
+
+#[inline(always)]
+fn find4(context: *mut c_void, addr: u32, port: u16, stream: bool) -> *mut bpf_sock {
+    // SAFETY: a union of integers; the helpers read the first 12 bytes.
+    unsafe {
+        let mut tuple: bpf_sock_tuple = mem::zeroed();
+        tuple.__bindgen_anon_1.ipv4.saddr = LOCALHOST4;
+        tuple.__bindgen_anon_1.ipv4.daddr = addr;
+        tuple.__bindgen_anon_1.ipv4.dport = port;
+        if stream {
+            bpf_sk_lookup_tcp(context, &raw mut tuple, TUPLE4, CURRENT_NETNS, 0)
+        } else {
+            bpf_sk_lookup_udp(context, &raw mut tuple, TUPLE4, CURRENT_NETNS, 0)
+        }
+    }
+}
+
+#[inline(always)]
+fn find6(context: *mut c_void, addr: &[u32; 4], port: u16, stream: bool) -> *mut bpf_sock {
+    // SAFETY: a union of integers; the helpers read the first 36 bytes.
+    unsafe {
+        let mut tuple: bpf_sock_tuple = mem::zeroed();
+        tuple.__bindgen_anon_1.ipv6.saddr = *addr;
+        tuple.__bindgen_anon_1.ipv6.daddr = *addr;
+        tuple.__bindgen_anon_1.ipv6.dport = port;
+        if stream {
+            bpf_sk_lookup_tcp(context, &raw mut tuple, TUPLE6, CURRENT_NETNS, 0)
+        } else {
+            bpf_sk_lookup_udp(context, &raw mut tuple, TUPLE6, CURRENT_NETNS, 0)
+        }
+    }
+}
+
+/// A wildcard listener of the host is found too: only one bound to that very address counts.
+///
+/// # Safety
+/// `socket` was returned by a look-up; it is released here.
+#[inline(always)]
+unsafe fn judge4(socket: *mut bpf_sock, addr: u32, stream: bool) -> u32 {
+    // SAFETY: see above.
+    unsafe {
+        if socket.is_null() {
+            return u32::MAX;
+        }
+        let mut queue = u32::MAX;
+        if (*socket).src_ip4 == addr && (!stream || (*socket).state == LISTEN) {
+            queue = if stream { kernel::accept_queue(socket) } else { 0 };
+        }
+        bpf_sk_release(socket.cast());
+        queue
+    }
+}
+
+/// # Safety
+/// As [`judge4`].
+#[inline(always)]
+unsafe fn judge6(socket: *mut bpf_sock, addr: &[u32; 4], stream: bool) -> u32 {
+    // SAFETY: see above.
+    unsafe {
+        if socket.is_null() {
+            return u32::MAX;
+        }
+        let bound = [
+            (&raw const (*socket).src_ip6[0]).read_volatile(),
+            (&raw const (*socket).src_ip6[1]).read_volatile(),
+            (&raw const (*socket).src_ip6[2]).read_volatile(),
+            (&raw const (*socket).src_ip6[3]).read_volatile(),
+        ];
+        let mut queue = u32::MAX;
+        if same(&bound, addr) && (!stream || (*socket).state == LISTEN) {
+            queue = if stream { kernel::accept_queue(socket) } else { 0 };
+        }
+        bpf_sk_release(socket.cast());
+        queue
+    }
+}
+
+/// Accept queue of the TCP listener of a backend, or `u32::MAX`.
+#[inline(always)]
+pub fn queue4(context: *mut c_void, config: &Backend) -> u32 {
+    // SAFETY: the socket goes straight from the look-up to its judge.
+    unsafe { judge4(find4(context, config.addr4, config.port, true), config.addr4, true) }
+}
+
+/// The same over IPv6.
+#[inline(always)]
+pub fn queue6(context: *mut c_void, config: &Backend) -> u32 {
+    // SAFETY: as above.
+    unsafe { judge6(find6(context, &config.addr6, config.port, true), &config.addr6, true) }
+}
+
+/// Whether a socket is bound to that very address and port.
+#[inline(always)]
+pub fn serves4(context: *mut c_void, addr: u32, port: u16, stream: bool) -> bool {
+    // SAFETY: as above.
+    unsafe { judge4(find4(context, addr, port, stream), addr, stream) != u32::MAX }
+}
+
+/// The same over IPv6.
+#[inline(always)]
+pub fn serves6(context: *mut c_void, addr: &[u32; 4], port: u16, stream: bool) -> bool {
+    // SAFETY: as above.
+    unsafe { judge6(find6(context, addr, port, stream), addr, stream) != u32::MAX }
+}

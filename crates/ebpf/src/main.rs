@@ -1,0 +1,154 @@
+//! Sinew's kernel programs: one entry a hook, each a line that hands the context to its subject.
+//!
+//! Nothing here runs per packet. The paths that every connection takes are `connect4`/`connect6`
+//! and `sock_release`; everything else runs when a program binds, listens or asks for a name.
+#![no_std]
+#![no_main]
+#![feature(core_intrinsics, asm_experimental_arch)]
+#![allow(internal_features, reason = "the bpf target has no stable atomics")]
+
+mod address;
+mod backend;
+mod bind;
+mod connect;
+mod count;
+mod datagram;
+mod events;
+mod identity;
+mod kernel;
+mod listen;
+mod lookup;
+mod maps;
+mod names;
+mod record;
+mod release;
+mod resolver;
+mod scan;
+
+use address::{Target, mapped};
+use aya_ebpf::{
+    macros::{cgroup_sock, cgroup_sock_addr, sock_ops},
+    programs::{SockAddrContext, SockContext, SockOpsContext},
+};
+
+macro_rules! target {
+    ($context:ident) => {
+        // SAFETY: the context of the running program.
+        &unsafe { Target::new($context.sock_addr) }
+    };
+}
+
+#[cgroup_sock_addr(bind4)]
+pub fn bind4(context: SockAddrContext) -> i32 {
+    bind::bind4(target!(context))
+}
+
+#[cgroup_sock_addr(bind6)]
+pub fn bind6(context: SockAddrContext) -> i32 {
+    bind::bind6(target!(context))
+}
+
+#[cgroup_sock(post_bind4)]
+pub fn post_bind4(context: SockContext) -> i32 {
+    // SAFETY: words of the context.
+    let (addr, protocol) = unsafe { ((*context.sock).src_ip4, (*context.sock).protocol) };
+    bind::bound(context.sock, mapped(addr), protocol as u16)
+}
+
+#[cgroup_sock(post_bind6)]
+pub fn post_bind6(context: SockContext) -> i32 {
+    // SAFETY: words of the context, read one by one.
+    let (addr, protocol) = unsafe {
+        let words = (&raw const (*context.sock).src_ip6).cast::<u32>();
+        let addr = [
+            words.read_volatile(),
+            words.add(1).read_volatile(),
+            words.add(2).read_volatile(),
+            words.add(3).read_volatile(),
+        ];
+        (addr, (*context.sock).protocol)
+    };
+    bind::bound(context.sock, addr, protocol as u16)
+}
+
+#[cgroup_sock_addr(connect4)]
+pub fn connect4(context: SockAddrContext) -> i32 {
+    connect::connect4(&context, target!(context))
+}
+
+#[cgroup_sock_addr(connect6)]
+pub fn connect6(context: SockAddrContext) -> i32 {
+    connect::connect6(&context, target!(context))
+}
+
+#[cgroup_sock_addr(getpeername4)]
+pub fn getpeername4(context: SockAddrContext) -> i32 {
+    names::peer4(&context, target!(context))
+}
+
+#[cgroup_sock_addr(getpeername6)]
+pub fn getpeername6(context: SockAddrContext) -> i32 {
+    names::peer6(&context, target!(context))
+}
+
+#[cgroup_sock_addr(getsockname4)]
+pub fn getsockname4(context: SockAddrContext) -> i32 {
+    names::own4(target!(context))
+}
+
+#[cgroup_sock_addr(getsockname6)]
+pub fn getsockname6(context: SockAddrContext) -> i32 {
+    names::own6(target!(context))
+}
+
+#[cgroup_sock_addr(sendmsg4)]
+pub fn sendmsg4(context: SockAddrContext) -> i32 {
+    datagram::sendmsg4(&context, target!(context))
+}
+
+#[cgroup_sock_addr(sendmsg6)]
+pub fn sendmsg6(context: SockAddrContext) -> i32 {
+    datagram::sendmsg6(&context, target!(context))
+}
+
+#[cgroup_sock_addr(recvmsg4)]
+pub fn recvmsg4(context: SockAddrContext) -> i32 {
+    datagram::recvmsg4(&context, target!(context))
+}
+
+#[cgroup_sock_addr(recvmsg6)]
+pub fn recvmsg6(context: SockAddrContext) -> i32 {
+    datagram::recvmsg6(&context, target!(context))
+}
+
+#[cgroup_sock(sock_release)]
+pub fn sock_release(context: SockContext) -> i32 {
+    release::release(&context)
+}
+
+#[sock_ops]
+pub fn sock_ops(context: SockOpsContext) -> u32 {
+    listen::listen(context.ops)
+}
+
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "iter/tcp")]
+pub extern "C" fn listeners(context: *mut scan::IterTcp) -> i32 {
+    scan::scan(context)
+}
+
+/// What an attached program costs by itself; loaded by benchmarks only.
+#[cgroup_sock_addr(connect4)]
+pub fn empty(_: SockAddrContext) -> i32 {
+    1
+}
+
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo) -> ! {
+    // The verifier refuses a program in which this can be reached.
+    loop {}
+}
+
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

@@ -1,0 +1,75 @@
+//! The maps, shared with user space: see `sinew_abi` for keys, values and capacities.
+
+use aya_ebpf::{
+    bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC},
+    btf_maps::{
+        Array, HashMap, LruHashMap, PerCpuArray, PerCpuHashMap, RingBuf, SkStorage, SockMap,
+    },
+    macros::btf_map,
+};
+use sinew_abi::{
+    Affinity, AffinityKey, Asked, Backend, BackendHot, Config, Counters, DatagramKey, DatagramPeer,
+    Edge, EdgeKey, Event, Instance, ListenKey, ListenValue, Outlier, Region, Service, ServiceHot,
+    ServiceKey4, ServiceKey6, Socket, capacity as c,
+};
+
+const LAZY: usize = BPF_F_NO_PREALLOC as usize;
+/// User space maps these arrays into its memory: it reads and writes without a system call each.
+const SHARED: usize = BPF_F_MMAPABLE as usize;
+
+#[btf_map]
+pub static CONFIG: Array<Config, 1, SHARED> = Array::new();
+#[btf_map]
+pub static INSTANCES: HashMap<u64, Instance, { c::INSTANCES as usize }> = HashMap::new();
+#[btf_map]
+pub static SERVICES4: HashMap<ServiceKey4, Service, { c::SERVICES as usize }> = HashMap::new();
+#[btf_map]
+pub static SERVICES6: HashMap<ServiceKey6, Service, { c::SERVICES as usize }> = HashMap::new();
+#[btf_map]
+pub static SERVICE_HOT: Array<ServiceHot, { c::SERVICES as usize }, SHARED> = Array::new();
+#[btf_map]
+pub static OUTLIERS: Array<Outlier, { c::SERVICES as usize }, SHARED> = Array::new();
+#[btf_map]
+pub static REGIONS: Array<Region, { c::SERVICES as usize }, SHARED> = Array::new();
+#[btf_map]
+pub static SLOTS: Array<u32, { c::SLOTS as usize }, SHARED> = Array::new();
+#[btf_map]
+pub static BACKENDS: Array<Backend, { c::BACKENDS as usize }, SHARED> = Array::new();
+#[btf_map]
+pub static BACKEND_HOT: Array<BackendHot, { c::BACKENDS as usize }, SHARED> = Array::new();
+/// Backend index -> its listener, so that one look tells whether it is there and keeps up.
+#[btf_map]
+pub static LISTENERS: SockMap<{ c::BACKENDS as usize }> = SockMap::new();
+/// The same for IPv6-only listeners.
+#[btf_map]
+pub static LISTENERS6: SockMap<{ c::BACKENDS as usize }> = SockMap::new();
+#[btf_map]
+pub static LISTEN_KEYS: HashMap<ListenKey, ListenValue, { c::BACKENDS as usize }, LAZY> =
+    HashMap::new();
+#[btf_map]
+pub static SOCKETS: Array<Socket, { c::SOCKETS as usize }, SHARED> = Array::new();
+#[btf_map]
+pub static SOCKETS_OVERFLOW: HashMap<u64, Socket, { c::SOCKET_OVERFLOW as usize }, LAZY> =
+    HashMap::new();
+#[btf_map]
+pub static EDGES: PerCpuHashMap<EdgeKey, Edge, { c::EDGES as usize }, LAZY> = PerCpuHashMap::new();
+/// A zero edge to insert: 2 KiB do not fit on the stack.
+#[btf_map]
+pub static EDGE_ZERO: Array<Edge, 1> = Array::new();
+#[btf_map]
+pub static COUNTERS: PerCpuArray<Counters, 1> = PerCpuArray::new();
+#[btf_map]
+pub static AFFINITIES: LruHashMap<AffinityKey, Affinity, { c::AFFINITY as usize }> =
+    LruHashMap::new();
+#[btf_map]
+pub static NAME_SERVERS: HashMap<[u32; 4], u32, { c::NAME_SERVERS as usize }> = HashMap::new();
+#[btf_map]
+pub static DATAGRAM_PEERS: LruHashMap<DatagramKey, DatagramPeer, { c::DATAGRAM_PEERS as usize }> =
+    LruHashMap::new();
+#[btf_map]
+pub static DATAGRAM_SOURCES: LruHashMap<DatagramKey, DatagramPeer, { c::DATAGRAM_PEERS as usize }> =
+    LruHashMap::new();
+#[btf_map]
+pub static BOUND: SkStorage<Asked> = SkStorage::new();
+#[btf_map]
+pub static EVENTS: RingBuf<Event, { c::EVENT_BYTES as usize }> = RingBuf::new();

@@ -1,0 +1,112 @@
+//! The record of a connected socket, found by its cookie.
+//!
+//! An array slot by cookie costs a fraction of socket storage: cookies are handed out in order, so
+//! slots hardly collide; when one does, a hash holds the newcomer.
+
+use aya_ebpf::{EbpfContext, helpers::generated::bpf_get_socket_cookie};
+use sinew_abi::{Socket, capacity, socket_flags};
+
+use crate::{
+    count::{add32, own, swap64},
+    maps::{BACKEND_HOT, SOCKETS, SOCKETS_OVERFLOW},
+};
+
+/// The cookie of the socket that the hook runs for.
+#[inline(always)]
+pub fn cookie(context: &impl EbpfContext) -> u64 {
+    // SAFETY: every context that has records is one this helper takes.
+    unsafe { bpf_get_socket_cookie(context.as_ptr()) }
+}
+
+/// The record of `cookie`, wherever it lies.
+#[inline(always)]
+pub fn find(cookie: u64) -> Option<*mut Socket> {
+    let place = place(cookie)?;
+    // SAFETY: map value; only the socket's own hooks write its record.
+    let (holder, overflowed) = unsafe { ((*place).cookie, (*place).overflowed) };
+    if holder == cookie {
+        return Some(place);
+    }
+    // Most sockets have no record (servers' ends), so the hash is asked only when it may know.
+    if overflowed == 0 { None } else { SOCKETS_OVERFLOW.get_ptr_mut(cookie) }
+}
+
+#[inline(always)]
+fn place(cookie: u64) -> Option<*mut Socket> {
+    SOCKETS.get_ptr_mut(cookie as u32 & (capacity::SOCKETS - 1))
+}
+
+/// Stores a record; false when there was no room and the socket goes uncounted.
+#[inline(always)]
+pub fn store(record: &Socket) -> bool {
+    let Some(place) = place(record.cookie) else { return false };
+    // SAFETY: map value; the swap makes this socket the only writer of all but `overflowed`.
+    unsafe {
+        if (*place).cookie == record.cookie || swap64(&raw mut (*place).cookie, 0, record.cookie) {
+            (*place).start_ns = record.start_ns;
+            (*place).backend = record.backend;
+            (*place).generation = record.generation;
+            (*place).source = record.source;
+            (*place).destination = record.destination;
+            (*place).port_protocol = record.port_protocol;
+            (*place).flags = record.flags;
+            (*place).addr = record.addr;
+            (*place).index = record.index;
+            return true;
+        }
+    }
+    let mut record = *record;
+    record.flags |= socket_flags::OVERFLOW;
+    // SAFETY: map value. Raised first: a reader that finds it raised too early only looks in vain.
+    unsafe { add32(&raw mut (*place).overflowed, 1) };
+    if SOCKETS_OVERFLOW
+        .insert(record.cookie, &record, aya_ebpf::bindings::BPF_NOEXIST.into())
+        .is_ok()
+    {
+        return true;
+    }
+    // SAFETY: map value.
+    unsafe { add32(&raw mut (*place).overflowed, u32::MAX) };
+    own(|c| c.sockets_lost += 1);
+    false
+}
+
+/// Frees the record's place.
+///
+/// # Safety
+/// `record` came from [`find`] in this run.
+#[inline(always)]
+pub unsafe fn free(record: *mut Socket, cookie: u64) {
+    // SAFETY: see above; the cookie is the last thing written, it is what frees the place.
+    unsafe {
+        if (*record).flags & socket_flags::OVERFLOW != 0 {
+            if SOCKETS_OVERFLOW.remove(cookie).is_ok() {
+                if let Some(place) = place(cookie) {
+                    add32(&raw mut (*place).overflowed, u32::MAX);
+                }
+            }
+        } else {
+            (&raw mut (*record).cookie).write_volatile(0);
+        }
+    }
+}
+
+/// Lowers the in-flight count, once, and only of the backend that was raised.
+///
+/// # Safety
+/// `record` came from [`find`] in this run.
+#[inline(always)]
+pub unsafe fn uncount(record: *mut Socket) {
+    // SAFETY: see above.
+    unsafe {
+        if (*record).flags & socket_flags::COUNTED == 0 {
+            return;
+        }
+        (*record).flags &= !socket_flags::COUNTED;
+        if let Some(hot) = BACKEND_HOT.get_ptr_mut((*record).backend) {
+            if (*hot).generation == (*record).generation {
+                add32(&raw mut (*hot).active, u32::MAX);
+            }
+        }
+    }
+}

@@ -1,0 +1,169 @@
+//! The end of a socket: in-flight counts fall, and the kernel's own notes of the connection say
+//! how it went. No callback runs while it lives.
+
+use aya_ebpf::{
+    bindings::bpf_sock,
+    helpers::generated::{bpf_get_prandom_u32, bpf_ktime_get_ns},
+    programs::SockContext,
+};
+use sinew_abi::{BackendHot, Event, Socket, event, histogram, protocol, socket_flags, verdict};
+
+use crate::{
+    backend,
+    count::{self, add64},
+    events,
+    kernel::{self, TcpFacts},
+    maps::{BACKEND_HOT, CONFIG},
+    record,
+};
+
+const ALLOW: i32 = 1;
+/// States of include/net/tcp_states.h.
+const SYN_SENT: u32 = 2;
+const CLOSE: u32 = 7;
+const LISTEN: u32 = 10;
+
+#[inline(always)]
+pub fn release(context: &SockContext) -> i32 {
+    let socket = context.sock;
+    // SAFETY: a word of the context.
+    let state = unsafe { (*socket).state };
+    if state == LISTEN {
+        return ALLOW;
+    }
+    let cookie = record::cookie(context);
+    let Some(found) = record::find(cookie) else { return ALLOW };
+    // SAFETY: found in this run; freed below, so what is needed later is copied first.
+    unsafe {
+        let was = *found;
+        record::uncount(found);
+        record::free(found, cookie);
+        if was.flags & socket_flags::COUNTED != 0 {
+            account(socket, state, &was);
+        }
+    }
+    ALLOW
+}
+
+/// # Safety
+/// `socket` is the context of the running program.
+#[inline(always)]
+unsafe fn account(socket: *mut bpf_sock, state: u32, was: &Socket) {
+    // SAFETY: words of the context; plain TCP is asserted before its facts are read.
+    let facts = unsafe {
+        if (*socket).protocol == u32::from(protocol::TCP) {
+            kernel::tcp_facts(socket)
+        } else {
+            None
+        }
+    };
+    let stream = was.port_protocol >> 16 == u32::from(protocol::TCP);
+    let verdict = if stream { judge(state, facts.as_ref()) } else { verdict::CLOSED };
+    let duration_us = facts.map_or(0, |f| f.last_us.saturating_sub(was.start_ns / 1000));
+    if let Some(hot) = BACKEND_HOT.get_ptr_mut(was.backend) {
+        // SAFETY: map value; a recycled backend bears another generation.
+        if unsafe { (*hot).generation } == was.generation {
+            on_backend(was.backend, hot, verdict, facts.as_ref());
+        }
+    }
+    on_edge(was, verdict, facts.as_ref(), duration_us);
+    flow(was, verdict, facts.as_ref(), duration_us);
+}
+
+/// How the connection went.
+#[inline(always)]
+fn judge(state: u32, facts: Option<&TcpFacts>) -> u32 {
+    let retried = facts.is_some_and(|f| f.retransmits > 0);
+    let established = facts.is_some_and(|f| f.rtt_us > 0 || f.sent_bytes > 0);
+    match state {
+        // Closed by the program before an answer. Loopback and LAN answer before a retransmission.
+        SYN_SENT if retried => verdict::TIMED_OUT,
+        SYN_SENT => verdict::CANCELLED,
+        CLOSE => match facts {
+            Some(_) if !established && retried => verdict::TIMED_OUT,
+            Some(_) if !established => verdict::REFUSED,
+            Some(f) if !f.fin_received => verdict::RESET,
+            _ => verdict::CLOSED,
+        },
+        _ => verdict::CLOSED,
+    }
+}
+
+#[inline(always)]
+fn on_backend(index: u32, hot: *mut BackendHot, verdict: u32, facts: Option<&TcpFacts>) {
+    // SAFETY: map value.
+    unsafe {
+        if let Some(facts) = facts {
+            // One byte of the acknowledged ones is the SYN.
+            add64(&raw mut (*hot).sent_bytes, facts.sent_bytes.saturating_sub(1));
+            add64(&raw mut (*hot).received_bytes, facts.received_bytes);
+            if facts.rtt_us > 0 {
+                let old = (*hot).connect_ewma_us;
+                (*hot).connect_ewma_us =
+                    if old == 0 { facts.rtt_us } else { old - old / 8 + facts.rtt_us / 8 };
+            }
+        }
+        let counter = match verdict {
+            verdict::REFUSED => &raw mut (*hot).refused,
+            verdict::RESET => &raw mut (*hot).reset,
+            verdict::TIMED_OUT => &raw mut (*hot).timed_out,
+            verdict::CANCELLED => return,
+            _ => return backend::succeeded(hot),
+        };
+        add64(counter, 1);
+        // A reset after an answer is the server's way to say goodbye, no failure.
+        if verdict == verdict::RESET && facts.is_some_and(|f| f.received_bytes > 0) {
+            return;
+        }
+        backend::failed(index, hot, bpf_ktime_get_ns());
+    }
+}
+
+#[inline(always)]
+fn on_edge(was: &Socket, verdict: u32, facts: Option<&TcpFacts>, duration_us: u64) {
+    let Some(edge) = count::edge(was.source, was.destination) else { return };
+    match verdict {
+        verdict::REFUSED => edge.refused += 1,
+        verdict::RESET => edge.reset += 1,
+        verdict::TIMED_OUT => edge.timed_out += 1,
+        verdict::CANCELLED => edge.cancelled += 1,
+        _ => {}
+    }
+    edge.closed += 1;
+    let Some(facts) = facts else { return };
+    edge.sent_bytes += facts.sent_bytes.saturating_sub(1);
+    edge.received_bytes += facts.received_bytes;
+    if facts.rtt_us > 0 {
+        edge.connect_us[histogram::bucket(facts.rtt_us) & (histogram::BUCKETS - 1)] += 1;
+    }
+    let duration = if duration_us > u64::from(u32::MAX) { u32::MAX } else { duration_us as u32 };
+    edge.duration_us[histogram::bucket(duration) & (histogram::BUCKETS - 1)] += 1;
+}
+
+/// Reports failures, and one of so many others while somebody watches.
+#[inline(always)]
+fn flow(was: &Socket, verdict: u32, facts: Option<&TcpFacts>, duration_us: u64) {
+    let sample = CONFIG.get(0).map_or(0, |c| c.flow_sample);
+    // SAFETY: no arguments.
+    if sample == 0 || (verdict == verdict::CLOSED && unsafe { bpf_get_prandom_u32() } % sample != 0)
+    {
+        return;
+    }
+    events::send(&Event {
+        kind: event::FLOW,
+        verdict,
+        at_ns: was.start_ns,
+        source: was.source,
+        destination: was.destination,
+        backend: was.backend,
+        generation: was.generation,
+        addr: was.addr,
+        port: was.port_protocol as u16,
+        protocol: (was.port_protocol >> 16) as u16,
+        connect_us: facts.map_or(0, |f| f.rtt_us),
+        duration_us,
+        sent_bytes: facts.map_or(0, |f| f.sent_bytes.saturating_sub(1)),
+        received_bytes: facts.map_or(0, |f| f.received_bytes),
+        ..Event::ZERO
+    });
+}

@@ -1,0 +1,57 @@
+//! Puts listeners that exist already into the listener maps: what `listen` does for new ones, run
+//! over all TCP sockets of the namespace when user space asks (a restart, an adopted program).
+
+use core::ffi::c_void;
+
+use aya_ebpf::helpers::generated::bpf_map_update_elem;
+use sinew_abi::{ListenKey, NONE, protocol};
+
+use crate::{
+    address::{AF_INET, is_mapped, mapped},
+    kernel,
+    maps::{LISTEN_KEYS, LISTENERS, LISTENERS6},
+};
+
+/// Context of an `iter/tcp` program (`struct bpf_iter__tcp`): pointers sit in 8-byte places.
+#[repr(C)]
+pub struct IterTcp {
+    meta: *mut c_void,
+    sk_common: *mut c_void,
+    uid: u32,
+}
+
+const LISTEN: u8 = 10;
+
+#[inline(always)]
+pub fn scan(context: *mut IterTcp) -> i32 {
+    // SAFETY: a word of the context; the verifier knows it as a BTF pointer or null.
+    let socket = unsafe { (*context).sk_common };
+    if socket.is_null() {
+        return 0;
+    }
+    // SAFETY: as above.
+    let Some(bound) = (unsafe { kernel::listener(socket.cast(), LISTEN) }) else { return 0 };
+    let addr = if u32::from(bound.family) == AF_INET { mapped(bound.addr4) } else { bound.addr6 };
+    let key = ListenKey {
+        addr,
+        port: bound.port.to_be(),
+        reserved: 0,
+        protocol: u32::from(protocol::TCP),
+    };
+    // SAFETY: entries are replaced as a whole and stay readable until this program returns.
+    let Some(value) = (unsafe { LISTEN_KEYS.get(&key) }) else { return 0 };
+    let index = value.backend;
+    if index == NONE {
+        return 0;
+    }
+    // SAFETY: the maps are this object's; the verifier knows `socket` as a socket.
+    unsafe {
+        let map = if is_mapped(&addr) {
+            (&raw const LISTENERS).cast_mut().cast()
+        } else {
+            (&raw const LISTENERS6).cast_mut().cast()
+        };
+        bpf_map_update_elem(map, (&raw const index).cast(), socket, 0);
+    }
+    0
+}
