@@ -1,0 +1,172 @@
+//! Processes named so that a reused number is not mistaken for them, and how they ended, also when
+//! they are not our children.
+
+use std::{
+    fs, io,
+    os::fd::{AsRawFd, BorrowedFd, OwnedFd},
+    time::Duration,
+};
+
+use rustix::process::{Pid, PidfdFlags, WaitId, WaitIdOptions, pidfd_open, waitid};
+use serde::{Deserialize, Serialize};
+
+use crate::status::Exit;
+
+/// A process: its number, and when it started, since numbers are used again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProcessId {
+    /// Its number.
+    pub pid: u32,
+    /// When it started, ticks since boot.
+    pub start_ticks: u64,
+}
+
+impl ProcessId {
+    /// The calling process.
+    pub(crate) fn own() -> io::Result<Self> {
+        Self::of(std::process::id())
+    }
+
+    /// The process that has this number now.
+    pub(crate) fn of(pid: u32) -> io::Result<Self> {
+        let start_ticks = Stat::read(pid)?.start_ticks;
+        Ok(Self { pid, start_ticks })
+    }
+
+    /// A handle to the process, if it is still there (perhaps as a zombie).
+    pub(crate) fn open(self) -> Option<OwnedFd> {
+        let pid = i32::try_from(self.pid).ok().and_then(Pid::from_raw)?;
+        let pidfd = pidfd_open(pid, PidfdFlags::empty()).ok()?;
+        // The handle exists, so the number cannot be reused while it is compared.
+        (Self::of(self.pid).ok()? == self).then_some(pidfd)
+    }
+}
+
+/// What `/proc/<pid>/stat` tells.
+struct Stat {
+    state: char,
+    start_ticks: u64,
+    exit_status: Option<i32>,
+}
+
+impl Stat {
+    fn read(pid: u32) -> io::Result<Self> {
+        let text = fs::read(format!("/proc/{pid}/stat"))?;
+        Self::parse(&String::from_utf8_lossy(&text))
+            .ok_or_else(|| io::Error::from(io::ErrorKind::InvalidData))
+    }
+
+    /// Field 2, the name, may hold blanks and brackets: the rest starts after the last bracket.
+    fn parse(text: &str) -> Option<Self> {
+        let mut fields = text.rsplit_once(')')?.1.split_ascii_whitespace();
+        let state = fields.next()?.chars().next()?;
+        let start_ticks = fields.nth(18)?.parse().ok()?;
+        let exit_status = fields.nth(29).and_then(|field| field.parse().ok());
+        Some(Self { state, start_ticks, exit_status })
+    }
+}
+
+/// How the process behind a readable pidfd ended, and whether that is final: `None` while nothing is
+/// known yet, which a parent that is slow to wait for it may cause.
+pub(crate) fn exit_of(pidfd: BorrowedFd<'_>, process: ProcessId) -> Option<Exit> {
+    match waitid(WaitId::PidFd(pidfd), WaitIdOptions::EXITED | WaitIdOptions::NOHANG) {
+        Ok(Some(status)) => {
+            return Some(match (status.exit_status(), status.terminating_signal()) {
+                (Some(code), _) => Exit::Code { code },
+                (None, Some(number)) => Exit::Signal { number, core: status.dumped() },
+                (None, None) => Exit::Unknown,
+            });
+        }
+        Ok(None) => return None,
+        // Not our child: another shim started it.
+        Err(_) => {}
+    }
+    if let Some(status) = zombie_status(process) {
+        return Some(Exit::from_wait_status(status));
+    }
+    match info_exit(pidfd) {
+        Ok(Some(status)) => Some(Exit::from_wait_status(status)),
+        // Its parent may be between our two looks.
+        Ok(None) => zombie_status(process).map(Exit::from_wait_status),
+        Err(_) => Some(Exit::Unknown),
+    }
+}
+
+/// The exit status of a process that nobody has waited for yet.
+fn zombie_status(process: ProcessId) -> Option<i32> {
+    let stat = Stat::read(process.pid).ok()?;
+    (stat.state == 'Z' && stat.start_ticks == process.start_ticks).then_some(stat.exit_status)?
+}
+
+/// `struct pidfd_info`, as far as exits need it.
+#[repr(C)]
+#[derive(Default)]
+struct PidfdInfo {
+    mask: u64,
+    cgroupid: u64,
+    pid: u32,
+    tgid: u32,
+    ppid: u32,
+    ruid: u32,
+    rgid: u32,
+    euid: u32,
+    egid: u32,
+    suid: u32,
+    sgid: u32,
+    fsuid: u32,
+    fsgid: u32,
+    exit_code: i32,
+}
+
+const PIDFD_INFO_EXIT: u64 = 1 << 3;
+/// `_IOWR(PIDFS_IOCTL_MAGIC, 11, struct pidfd_info)`.
+const PIDFD_GET_INFO: u64 = (3 << 30) | ((size_of::<PidfdInfo>() as u64) << 16) | (0xFF << 8) | 11;
+
+/// The exit status that the kernel keeps in a pidfd, since 6.15, once the process was waited for.
+fn info_exit(pidfd: BorrowedFd<'_>) -> io::Result<Option<i32>> {
+    let mut info = PidfdInfo { mask: PIDFD_INFO_EXIT, ..PidfdInfo::default() };
+    // SAFETY: the request carries the size of the structure, which outlives the call.
+    let result = unsafe { libc::ioctl(pidfd.as_raw_fd(), PIDFD_GET_INFO as _, &raw mut info) };
+    if result < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok((info.mask & PIDFD_INFO_EXIT != 0).then_some(info.exit_code))
+}
+
+/// Time since boot, sleep included.
+pub(crate) fn since_boot() -> Duration {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    Duration::try_from(now).unwrap_or_default()
+}
+
+/// Milliseconds since 1970.
+pub(crate) fn wall_ms() -> u64 {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    now.map_or(0, |now| u64::try_from(now.as_millis()).unwrap_or(u64::MAX))
+}
+
+/// Names this boot of the machine.
+pub(crate) fn boot_id() -> io::Result<String> {
+    Ok(fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_a_name_full_of_brackets() {
+        let mut fields = vec!["Z".to_owned()];
+        fields.extend((4..=52).map(|number| number.to_string()));
+        let stat = Stat::parse(&format!("17 (a) (b c) {}", fields.join(" "))).unwrap();
+        assert_eq!((stat.state, stat.start_ticks, stat.exit_status), ('Z', 22, Some(52)));
+    }
+
+    #[test]
+    fn a_reused_number_is_another_process() {
+        let own = ProcessId::own().unwrap();
+        assert!(own.open().is_some());
+        assert!(ProcessId { start_ticks: own.start_ticks + 1, ..own }.open().is_none());
+    }
+}
