@@ -28,16 +28,18 @@ pub(crate) enum Error {
     AgentUnstable { times: usize, log: PathBuf },
     #[error("only root can start the agent, and no agent answers at {}", socket.display())]
     NotRoot { socket: PathBuf },
-    #[error("the agent refuses the filter {filter:?}: {source}")]
-    LogFilter { filter: String, source: tracing_subscriber::filter::ParseError },
     #[error(transparent)]
     Rights(#[from] sinew_workload::rights::RightsError),
     #[error("cannot run {program:?}: {source}")]
     Exec { program: String, source: io::Error },
     #[error("project {project} is not up after {seconds} s")]
     NotReady { project: String, seconds: f64, laggards: Vec<String> },
+    #[error("left before project {project} was up")]
+    LeftStarting { project: String },
     #[error("project {project} was not stopped to the end; still there: {}", names.join(", "))]
     LeftRunning { project: String, names: Vec<String> },
+    #[error("the agent went away before {} stopped", names.join(", "))]
+    LostStopping { names: Vec<String> },
     #[error("this machine cannot run Sinew as it is")]
     DoctorBlocks,
 }
@@ -70,7 +72,6 @@ impl Error {
             Self::AgentStart { log, .. } | Self::AgentUnstable { log, .. } => {
                 return Some(format!("see {} and `sinew doctor`", log.display()));
             }
-            Self::LogFilter { .. } => "give a level, as debug, or directives, as sinew_agent=debug",
             Self::Exec { source, .. } if source.kind() == io::ErrorKind::NotFound => {
                 "give its path, or put its directory into PATH"
             }
@@ -78,7 +79,9 @@ impl Error {
                 "it goes on: see `sinew ps` and `sinew logs`, wait longer with --timeout, or stop \
                  it with `sinew down`"
             }
+            Self::LeftStarting { .. } => "it goes on: see `sinew ps`, stop it with `sinew down`",
             Self::LeftRunning { .. } => "see `sinew ps`; stop them with `sinew down`",
+            Self::LostStopping { .. } => "run `sinew down` again when the agent is back",
             Self::DoctorBlocks => "follow the remedies above, those that block first",
             Self::ReadFile { .. }
             | Self::BadFile(_)

@@ -72,6 +72,12 @@ fn spawn(log: &File) -> io::Result<Child> {
     let mut command = Command::new("/proc/self/exe");
     command.arg0("sinew").arg("agent").stdin(Stdio::null());
     command.stdout(log.try_clone()?).stderr(log.try_clone()?).current_dir("/");
+    // In the other directory, relative paths would be others.
+    for variable in ["SINEW_RUN", "SINEW_STATE", "SINEW_PINS", "SINEW_CGROUP"] {
+        if let Some(path) = std::env::var_os(variable) {
+            command.env(variable, std::path::absolute(path)?);
+        }
+    }
     // SAFETY: runs between fork and exec; setsid is a system call alone and touches no memory.
     unsafe {
         command.pre_exec(|| {

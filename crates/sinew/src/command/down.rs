@@ -73,12 +73,14 @@ async fn stop(client: &Client, projects: &[ProjectName], context: &Context) -> R
         client.remove(project).await?;
     }
     while !left.is_empty() {
-        let Some(event) = events.next().await else {
-            let names = left.into_iter().map(ToString::to_string).collect();
-            let project = projects.iter().map(ProjectName::as_str).collect::<Vec<_>>().join(", ");
-            return Err(Error::LeftRunning { project, names });
+        let event = match events.next().await {
+            Some(Ok(event)) => event,
+            Some(Err(error)) if !error.agent_is_away() => return Err(error.into()),
+            None | Some(Err(_)) => {
+                let names = left.into_iter().map(ToString::to_string).collect();
+                return Err(Error::LostStopping { names });
+            }
         };
-        let event = event?;
         let Some(project) = event.project.filter(|project| left.contains(project)) else {
             continue;
         };

@@ -118,6 +118,9 @@ impl Fake {
     }
 
     pub(crate) fn project(&self, name: &str, change: &str) {
+        for project in &mut self.world.lock().unwrap().projects {
+            project.ready |= change == "ready" && project.name.as_str() == name;
+        }
         self.event(name, EventKind::Project { change: change.to_owned() });
     }
 
@@ -133,7 +136,7 @@ impl Fake {
         self.event("shop", EventKind::Workload { service, replica, state, reason });
     }
 
-    fn event(&self, project: &str, kind: EventKind) {
+    pub(crate) fn event(&self, project: &str, kind: EventKind) {
         let project = Some(ProjectName::new(project).unwrap());
         let event = Event { at_ms: 1, sequence: 1, project, kind };
         let json = Bytes::from(format!("data: {}\n\n", serde_json::to_string(&event).unwrap()));

@@ -17,6 +17,7 @@ use fake::{Fake, World};
 
 mod fake;
 mod lists;
+mod logs;
 mod run;
 mod up;
 

@@ -1,6 +1,6 @@
 //! `up`: from the file to the end, through the end of agents.
 
-use sinew_api::{LogPosition, WorkloadState};
+use sinew_api::{EventKind, LogPosition, WorkloadState};
 use sinew_model::ServiceName;
 
 use crate::{Host, fake::Fake, fake::World};
@@ -126,6 +126,10 @@ async fn detached_up_leaves_when_all_are_up() {
     let mut up = host.follow(&["up", "-d"]);
     agent.asked("PUT").await;
     up.says(&PLAN).await;
+    // Of the time before this change: the project is not ready when asked.
+    agent.event("shop", EventKind::Project { change: "ready".to_owned() });
+    agent.workload("db", 0, WorkloadState::Up, None);
+    up.says(&["sinew | db/0 up"]).await;
     agent.project("shop", "ready");
     up.says(&["sinew | ready: db:5432, http://web/"]).await;
     assert_eq!(up.ends().await.status(), 0);
@@ -190,4 +194,18 @@ async fn a_bad_file_is_told_by_line_and_column_before_anything_happens() {
     assert!(!agent.was_asked(""));
     let ended = host.run(&["up", "-f", "missing.yaml"]).await;
     assert!(ended.stderr().starts_with("error: cannot read missing.yaml: "));
+}
+
+#[tokio::test]
+async fn an_agent_that_does_not_start_is_told_with_its_last_words() {
+    let host = host();
+    let run = host.path().join("run");
+    let mut command = host.command(&["up"]);
+    // Of a file no directory can be made, so that the agent cannot start.
+    std::fs::write(&run, "no directory").unwrap();
+    command.env_remove("SINEW_SOCKET").env("SINEW_RUN", &run);
+    let ended = crate::Ended(command.output().await.unwrap());
+    assert!(ended.stderr().contains("error: the agent did not start: "), "{}", ended.stderr());
+    assert!(ended.stderr().contains("agent.log and `sinew doctor`"), "{}", ended.stderr());
+    assert_eq!(ended.status(), 1);
 }

@@ -54,8 +54,7 @@ pub(super) enum Agent {
 pub(super) fn gather(context: &Context) -> Facts {
     let pins =
         std::env::var_os("SINEW_PINS").map_or_else(|| "/sys/fs/bpf/sinew".into(), PathBuf::from);
-    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-    let cgroup2 = cgroup2_mount(&mounts);
+    let cgroup2 = sinew_workload::cgroup::find_root().ok();
     Facts {
         kernel_release: rustix::system::uname().release().to_string_lossy().into_owned(),
         btf: Path::new("/sys/kernel/btf/vmlinux").exists(),
@@ -101,15 +100,6 @@ fn agent(context: &Context) -> Agent {
     }
 }
 
-/// `36 35 98:0 / /sys/fs/cgroup rw shared:9 - cgroup2 cgroup2 rw`
-fn cgroup2_mount(mountinfo: &str) -> Option<PathBuf> {
-    mountinfo.lines().find_map(|line| {
-        let (mount, file_system) = line.split_once(" - ")?;
-        let point = mount.split(' ').nth(4)?;
-        (file_system.split(' ').next() == Some("cgroup2")).then(|| PathBuf::from(point))
-    })
-}
-
 /// Whether the nearest directory above `pins` that exists is one of a bpf file system.
 fn in_bpffs(pins: &Path) -> bool {
     const MAGIC: u32 = 0xcafe_4a11;
@@ -133,10 +123,6 @@ mod tests {
 
     #[test]
     fn files_of_the_machine_are_read() {
-        let mounts = "31 23 0:28 / /sys/fs/cgroup rw,relatime - tmpfs tmpfs rw,mode=755\n\
-                      41 31 0:38 / /sys/fs/cgroup/unified rw,relatime shared:3 - cgroup2 cgroup2 rw\n";
-        assert_eq!(cgroup2_mount(mounts), Some("/sys/fs/cgroup/unified".into()));
-        assert_eq!(cgroup2_mount(mounts.lines().next().unwrap()), None);
         assert_eq!(effective_capabilities("Uid:\t0\nCapEff:\t000001ffffffffff\n"), 0x1ff_ffff_ffff);
         assert!(has_group("root:x:0:\nsinew:x:990:me\n", "sinew"));
         assert!(!has_group("sinewy:x:990:sinew\n", "sinew"));

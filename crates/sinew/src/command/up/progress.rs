@@ -1,6 +1,6 @@
 //! Where each workload of a project stands, and what is worth a word when that changes. No IO.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use sinew_api::WorkloadState;
 use sinew_model::{Project, ServiceName};
@@ -81,9 +81,9 @@ impl<'a> Progress<'a> {
         running.map(|((service, replica), _)| format!("{service}/{replica}")).collect()
     }
 
-    /// Forgets everything, to take note anew.
-    pub(crate) fn forget(&mut self) {
-        self.standings.clear();
+    /// Forgets those that are not among `present` any more.
+    pub(crate) fn keep_only(&mut self, present: &BTreeSet<(ServiceName, u32)>) {
+        self.standings.retain(|workload, _| present.contains(workload));
     }
 
     /// A line for each wanted instance that is not up, with the reason.
@@ -205,6 +205,8 @@ services:
             ]
         );
         assert_eq!(progress.running(), ["api/1", "db/0"]);
+        progress.keep_only(&[(name("db"), 0)].into());
+        assert_eq!(progress.running(), ["db/0"]);
     }
 
     #[test]

@@ -1,7 +1,10 @@
 //! The life of one `sinew up`: apply, follow, and stop or leave. It outlives agents: each connection
 //! to one is a round of its own, and the next round begins behind the last line shown.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use futures_util::StreamExt as _;
 use sinew_api::{Client, ClientError, Event, EventKind, LogLine, LogLines, LogPosition, LogQuery};
@@ -110,7 +113,7 @@ impl<'a> Session<'a> {
         }
         loop {
             let end = tokio::select! {
-                event = events.next() => self.on_event(event)?,
+                event = events.next() => self.on_event(event).await?,
                 line = next_line(&mut logs) => self.on_line(line, &mut logs)?,
                 _ = signals.next() => self.on_signal(signals).await?,
                 () = deadline(self.mode) => return Err(self.not_ready()),
@@ -167,21 +170,19 @@ impl<'a> Session<'a> {
     /// Takes note of where everything stands; whether that is the end.
     async fn look(&mut self) -> Result<bool, Error> {
         let workloads = self.client.workloads().await?;
-        self.progress.forget();
-        let mut left = false;
+        let mut present = BTreeSet::new();
         for workload in workloads {
-            let Some(service) = workload.service.filter(|service| self.owns(service)) else {
-                continue;
-            };
-            left = true;
-            let standing = Standing { state: workload.state, reason: workload.reason };
-            self.note(&service, workload.replica, standing)?;
+            if let Some(service) = workload.service.filter(|service| self.owns(service)) {
+                let standing = Standing { state: workload.state, reason: workload.reason };
+                self.note(&service, workload.replica, standing)?;
+                present.insert((service, workload.replica));
+            }
         }
+        self.progress.keep_only(&present);
         let projects = self.client.projects().await?;
-        let status = projects.iter().find(|project| project.name == self.project.name);
-        match status {
+        match projects.iter().find(|project| project.name == self.project.name) {
             Some(status) if status.ready => self.on_ready(),
-            None if self.stopping && !left => self.on_removed().map(|()| true),
+            None if self.stopping && present.is_empty() => self.on_removed().map(|()| true),
             _ => Ok(false),
         }
     }
@@ -198,7 +199,7 @@ impl<'a> Session<'a> {
         }
     }
 
-    fn on_event(
+    async fn on_event(
         &mut self,
         event: Option<Result<Event, ClientError>>,
     ) -> Result<Option<End>, Error> {
@@ -217,7 +218,8 @@ impl<'a> Session<'a> {
             }
             EventKind::Project { change } if event.project.as_ref() == Some(&self.project.name) => {
                 match change.as_str() {
-                    "ready" if self.on_ready()? => return Ok(Some(End::Done)),
+                    // It may be about what was before this change: only a look tells.
+                    "ready" if self.look().await? => return Ok(Some(End::Done)),
                     "removed" => {
                         self.on_removed()?;
                         return Ok(Some(End::Done));
@@ -306,7 +308,7 @@ impl<'a> Session<'a> {
     /// Says what goes on. After a Ctrl-C that should have stopped it, that is a failure.
     async fn leave(&mut self) -> Result<(), Error> {
         if matches!(self.mode, Mode::Detached { .. }) {
-            return self.printer.say(Tint::Bold, "left; the agent goes on starting the services");
+            return Err(Error::LeftStarting { project: self.project.name.to_string() });
         }
         // What is known already is told when the agent cannot say it any more, or takes long.
         let look = tokio::time::timeout(Duration::from_secs(1), self.client.workloads()).await;
