@@ -160,9 +160,8 @@ pub(crate) struct Prepared {
     env: Vec<CString>,
     working_dir: CString,
     rights: Rights,
-    cgroup: OwnedFd,
-    /// `cgroup.procs` of the mirrors.
-    mirrors: Vec<File>,
+    /// `cgroup.procs` of its cgroup and of the mirrors.
+    cgroups: Vec<File>,
     null: OwnedFd,
     output: OwnedFd,
 }
@@ -204,8 +203,7 @@ impl Prepared {
             working_dir: CString::new(program.working_dir.as_os_str().as_bytes())
                 .map_err(|_| nul("working_dir", &program.working_dir.to_string_lossy()))?,
             rights: program.rights.clone(),
-            cgroup: open_dir(program.cgroup)?,
-            mirrors: mirrors(program.mirrors_of)?,
+            cgroups: cgroups(program.cgroup, program.mirrors_of)?,
             null: File::options()
                 .read(true)
                 .open("/dev/null")
@@ -215,13 +213,13 @@ impl Prepared {
         })
     }
 
-    /// Forks a process in the cgroup from its first moment.
+    /// Forks a process that joins the cgroup and waits there.
     pub(crate) fn spawn(&self) -> Result<Spawned, LaunchError> {
         let (gate, childs) =
             socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
                 .map_err(LaunchError::refused("make a socket pair"))?;
         let forked = child::fork(self, &gate, &childs);
-        let (pid, pidfd) = forked.map_err(LaunchError::refused("fork into the cgroup"))?;
+        let (pid, pidfd) = forked.map_err(LaunchError::refused("fork"))?;
         Ok(Spawned { pid, pidfd, gate: Gate(gate) })
     }
 
@@ -245,7 +243,7 @@ impl Prepared {
         let program = self.program.clone();
         let refused = |step: &str| LaunchError::Refused { step: step.to_owned(), errno };
         match step {
-            Step::JoinMirror => refused("join the cgroup of its limits"),
+            Step::JoinCgroup => refused("join its cgroup"),
             Step::Output => refused("take over standard input and output"),
             Step::CloseFiles => refused("close inherited files"),
             Step::Rights(step) => RightsError::Refused { step, errno }.into(),
@@ -269,10 +267,9 @@ impl Prepared {
 
 impl Gate {
     /// Lets the process go on to become the program.
-    pub(crate) fn open(&self) -> Result<(), LaunchError> {
-        send(&self.0, &[0], SendFlags::NOSIGNAL)
-            .map_err(LaunchError::refused("let the process go on"))?;
-        Ok(())
+    pub(crate) fn open(&self) {
+        // A process that has ended already has told why, or its end will.
+        let _ = send(&self.0, &[0], SendFlags::NOSIGNAL);
     }
 }
 
@@ -295,13 +292,15 @@ pub(crate) fn open_log(path: &Path, uid: u32) -> Result<OwnedFd, LaunchError> {
     // No link is followed and no device opened: the user can put one in the place of its file
     // wherever the directory is its own.
     let flags = flags | OFlags::NOFOLLOW | OFlags::NONBLOCK;
-    let file =
-        rustix::fs::open(path, flags, Mode::from_raw_mode(0o640)).map_err(|e| failed(e.into()))?;
+    let mode = Mode::from_raw_mode(0o640);
+    let file = rustix::fs::open(path, flags, mode).map_err(|e| failed(e.into()))?;
     let stat = rustix::fs::fstat(&file).map_err(|e| failed(e.into()))?;
     if rustix::fs::FileType::from_raw_mode(stat.st_mode) != rustix::fs::FileType::RegularFile {
         return Err(failed(Errno(libc::EINVAL)));
     }
     rustix::fs::fcntl_setfl(&file, OFlags::APPEND).map_err(|e| failed(e.into()))?;
+    // Whatever the umask says.
+    rustix::fs::fchmod(&file, mode).map_err(|e| failed(e.into()))?;
     if stat.st_uid != uid {
         let owner = rustix::fs::Uid::from_raw(uid);
         rustix::fs::fchown(&file, Some(owner), None).map_err(|e| failed(e.into()))?;
@@ -309,15 +308,12 @@ pub(crate) fn open_log(path: &Path, uid: u32) -> Result<OwnedFd, LaunchError> {
     Ok(file)
 }
 
-fn open_dir(path: &Path) -> Result<OwnedFd, LaunchError> {
-    let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC;
-    rustix::fs::open(path, flags, Mode::empty()).map_err(LaunchError::refused("open its cgroup"))
-}
-
-fn mirrors(cgroup: &Path) -> Result<Vec<File>, LaunchError> {
-    let open = |mirror: PathBuf| OpenOptions::new().write(true).open(mirror.join("cgroup.procs"));
-    let files: Result<Vec<File>, _> = cgroup::mirrors(cgroup).into_iter().map(open).collect();
-    files.map_err(LaunchError::refused("open the cgroup of its limits"))
+fn cgroups(own: &Path, mirrors_of: &Path) -> Result<Vec<File>, LaunchError> {
+    std::iter::once(own.to_owned())
+        .chain(cgroup::mirrors(mirrors_of))
+        .map(|dir| OpenOptions::new().write(true).open(dir.join("cgroup.procs")))
+        .collect::<Result<_, _>>()
+        .map_err(LaunchError::refused("open its cgroup"))
 }
 
 fn nul(field: &str, value: &str) -> LaunchError {

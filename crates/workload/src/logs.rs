@@ -78,6 +78,20 @@ pub fn tail(path: &Path, count: usize) -> Result<Tail, Error> {
     tail_of(path, count).map_err(|source| Error { path: path.to_owned(), source })
 }
 
+/// The offset of the line that is `count` whole lines before the end of a log, or of what is left of
+/// its head. The first line there may be without its begin, when that was dropped.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn start_of_last(path: &Path, count: usize) -> Result<u64, Error> {
+    let start = || {
+        let file = File::open(path)?;
+        let end = file.metadata()?.len();
+        start_of_tail(&file, data_after(&file, 0)?, end, count)
+    };
+    start().map_err(|source| Error { path: path.to_owned(), source })
+}
+
 fn tail_of(path: &Path, count: usize) -> io::Result<Tail> {
     let file = File::open(path)?;
     let end = file.metadata()?.len();
@@ -97,7 +111,7 @@ fn tail_of(path: &Path, count: usize) -> io::Result<Tail> {
         }
         at += block.len() as u64;
         lines.push(&block);
-        while let Some(line) = lines.next() {
+        while let Some((line, _)) = lines.next() {
             kept.push_back(line);
             if kept.len() > count {
                 kept.pop_front();
@@ -152,6 +166,10 @@ pub struct Follow {
     file: File,
     at: u64,
     lines: Lines,
+    /// Where `lines` began to take bytes.
+    base: u64,
+    /// Behind the last line that was told.
+    position: u64,
     /// `None` where the user's inotify instances are used up.
     notice: Option<AsyncFd<OwnedFd>>,
 }
@@ -166,7 +184,14 @@ impl Follow {
         let file = File::open(path);
         let file = file.map_err(|source| Error { path: path.to_owned(), source })?;
         let (path, lines, notice) = (path.to_owned(), Lines::default(), watch(path));
-        Ok(Self { path, file, at: from, lines, notice })
+        Ok(Self { path, file, at: from, lines, base: from, position: from, notice })
+    }
+
+    /// The offset behind what [`Follow::next`] told last: who opens the log there again misses
+    /// nothing and gets nothing twice.
+    #[must_use]
+    pub fn position(&self) -> u64 {
+        self.position
     }
 
     /// The next line; waits until there is one. May be dropped at any time: no line is missed.
@@ -175,7 +200,8 @@ impl Follow {
     /// When the log cannot be read.
     pub async fn next(&mut self) -> Result<Record, Error> {
         loop {
-            if let Some(line) = self.lines.next() {
+            if let Some((line, taken)) = self.lines.next() {
+                self.position = self.base + taken;
                 return Ok(Record::Line(line));
             }
             match self.read() {
@@ -192,7 +218,7 @@ impl Follow {
         let end = self.file.metadata()?.len();
         if end < self.at {
             // Emptied: begin again.
-            self.at = 0;
+            (self.at, self.base, self.position) = (0, 0, 0);
             self.lines = Lines::default();
         }
         if end == self.at {
@@ -203,7 +229,7 @@ impl Follow {
         let data = data_after(&self.file, self.at)?;
         if data > self.at {
             let bytes = data - self.at + self.lines.held_bytes();
-            self.at = data;
+            (self.at, self.base, self.position) = (data, data, data);
             self.lines = Lines::default();
             self.lines.skip_line();
             return Ok(Read::Dropped(bytes));
@@ -223,6 +249,7 @@ impl Follow {
     fn removed(&mut self) -> Record {
         match self.lines.partial() {
             Some(line) => {
+                (self.base, self.position) = (self.at, self.at);
                 self.lines = Lines::default();
                 Record::Line(line)
             }

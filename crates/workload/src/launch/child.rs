@@ -15,7 +15,7 @@ use crate::{Errno, rights};
 /// A step of the child that can fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Step {
-    JoinMirror,
+    JoinCgroup,
     Output,
     CloseFiles,
     Rights(rights::Step),
@@ -28,7 +28,7 @@ pub(super) const REPORT_BYTES: usize = 5;
 impl Step {
     fn encode(self, errno: Errno) -> [u8; REPORT_BYTES] {
         let step = match self {
-            Self::JoinMirror => 0,
+            Self::JoinCgroup => 0,
             Self::Output => 1,
             Self::CloseFiles => 2,
             Self::WorkingDir => 3,
@@ -41,7 +41,7 @@ impl Step {
 
     pub(super) fn decode([step, errno @ ..]: [u8; REPORT_BYTES]) -> (Self, Errno) {
         let step = match step {
-            0 => Self::JoinMirror,
+            0 => Self::JoinCgroup,
             1 => Self::Output,
             2 => Self::CloseFiles,
             3 => Self::WorkingDir,
@@ -57,7 +57,7 @@ impl Step {
 /// The status of a child that did not become the program, as shells have it.
 const NOT_LAUNCHED: i32 = 127;
 
-/// `struct clone_args` up to `cgroup`.
+/// `struct clone_args`, first version.
 #[repr(C)]
 #[derive(Default)]
 struct CloneArgs {
@@ -69,15 +69,14 @@ struct CloneArgs {
     stack: u64,
     stack_size: u64,
     tls: u64,
-    set_tid: u64,
-    set_tid_size: u64,
-    cgroup: u64,
 }
 
-const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
-
-/// Forks into the cgroup, so that no moment exists in which the process is elsewhere. Answers its
-/// number and a handle to it.
+/// Forks; answers the child's number and a handle to it.
+///
+/// The child moves itself into its cgroup while it waits at the gate. `CLONE_INTO_CGROUP` would spare
+/// that, but Linux 6.18 kills every such child of a cgroup that
+/// was once killed by `cgroup.kill`: it compares the kill counter of the parent's cgroup with that of
+/// the child's.
 pub(super) fn fork(
     prepared: &Prepared,
     gate: &OwnedFd,
@@ -87,10 +86,9 @@ pub(super) fn fork(
     let env = pointers(&prepared.env);
     let mut pidfd: RawFd = -1;
     let mut args = CloneArgs {
-        flags: CLONE_INTO_CGROUP | u64::from(libc::CLONE_PIDFD.cast_unsigned()),
+        flags: u64::from(libc::CLONE_PIDFD.cast_unsigned()),
         pidfd: (&raw mut pidfd) as u64,
         exit_signal: u64::from(libc::SIGCHLD.cast_unsigned()),
-        cgroup: u64::from(prepared.cgroup.as_raw_fd().cast_unsigned()),
         ..CloneArgs::default()
     };
     let blocked = block_signals();
@@ -133,13 +131,13 @@ fn run(
     // SAFETY: closes our copy of the parent's end: the end of the parent must show.
     unsafe { libc::close(gate) };
     reset_signals();
-    if !may_go_on(childs) {
-        exit();
-    }
-    // The report goes out by descriptor 3, the only one beside standard input and output.
-    let failed = match become_workload(prepared, childs, argv, env) {
-        Ok(never) => match never {},
-        Err(failed) => failed,
+    let failed = match join_cgroups(prepared) {
+        Err(errno) => (childs, Step::JoinCgroup, errno),
+        Ok(()) if !may_go_on(childs) => exit(),
+        Ok(()) => match become_workload(prepared, childs, argv, env) {
+            Ok(never) => match never {},
+            Err(failed) => failed,
+        },
     };
     let report = failed.1.encode(failed.2);
     // SAFETY: the buffer is that of the array. A parent that is gone must not end us by signal.
@@ -147,6 +145,10 @@ fn run(
         libc::send(failed.0, report.as_ptr().cast(), report.len(), libc::MSG_NOSIGNAL);
     }
     exit();
+}
+
+fn join_cgroups(prepared: &Prepared) -> Result<(), Errno> {
+    prepared.cgroups.iter().try_for_each(|file| write(file.as_raw_fd(), b"0"))
 }
 
 fn exit() -> ! {
@@ -190,9 +192,6 @@ fn become_workload(
 ) -> Result<Never, Failed> {
     // SAFETY: takes nothing. A session of its own: no terminal, no signals meant for others.
     unsafe { libc::setsid() };
-    for mirror in &prepared.mirrors {
-        write(mirror.as_raw_fd(), b"0").map_err(|errno| (childs, Step::JoinMirror, errno))?;
-    }
     reset_oom_score();
     let report = arrange_files(prepared, childs)?;
     // SAFETY: takes an integer only.
@@ -295,7 +294,7 @@ mod tests {
     fn reports_survive_the_way() {
         let rights = rights::Step::ALL.map(Step::Rights);
         let others =
-            [Step::JoinMirror, Step::Output, Step::CloseFiles, Step::WorkingDir, Step::Exec];
+            [Step::JoinCgroup, Step::Output, Step::CloseFiles, Step::WorkingDir, Step::Exec];
         for step in rights.into_iter().chain(others) {
             assert_eq!(Step::decode(step.encode(Errno(13))), (step, Errno(13)));
         }

@@ -360,11 +360,14 @@ impl Life {
             ended_at: None,
         });
         // Written down before it becomes the program: a shim killed in between is followed by one
-        // that knows of it, and a process that nobody knows of ends by itself.
+        // that knows of it, and a process that was not written down ends by itself.
         let stored = self.status.write(&self.dir);
         stored.map_err(LaunchError::refused("write state.json"))?;
         self.written = Some(self.status.clone());
-        child.starting.as_ref().map_or(Ok(()), |(_, gate)| gate.open())
+        if let Some((_, gate)) = &child.starting {
+            gate.open();
+        }
+        Ok(())
     }
 
     fn prepare(&mut self) -> Result<Prepared, LaunchError> {
