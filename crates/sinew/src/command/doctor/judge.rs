@@ -9,6 +9,9 @@ use super::{
 /// The oldest kernel that Sinew supports.
 const OLDEST: (u32, u32) = (6, 1);
 
+/// Where the agent mounts a bpf file system when there is none.
+const BPF_FS: &str = "/sys/fs/bpf";
+
 /// Capabilities that the agent needs, by number.
 const NEEDED: [(&str, u8); 7] = [
     ("CAP_BPF", 39),
@@ -76,12 +79,17 @@ fn bpffs(facts: &Facts) -> Finding {
     if facts.pins_in_bpffs {
         return Finding::ok("bpffs", format!("{pins} is in a bpf file system"));
     }
+    if facts.pins.starts_with(BPF_FS) {
+        return Finding::ok("bpffs", format!("the agent will mount one on {BPF_FS}"));
+    }
     Finding::blocks(
         "bpffs",
         format!("{pins} is not in a bpf file system"),
         "programs and maps are pinned there, so that connections outlive the agent",
     )
-    .remedy("run: mount -t bpf bpf /sys/fs/bpf")
+    .remedy(format!(
+        "set SINEW_PINS to a directory below {BPF_FS}, or mount one: mount -t bpf bpf DIR"
+    ))
 }
 
 fn rights(facts: &Facts) -> Finding {
@@ -255,6 +263,7 @@ mod tests {
     fn a_machine_that_is_well_has_no_complaint() {
         assert_eq!(ill(&well()), []);
         assert_eq!(ill(&Facts { kernel_release: "6.1.0".to_owned(), ..well() }), []);
+        assert_eq!(ill(&Facts { pins_in_bpffs: false, ..well() }), []);
         let nsswitch = "hosts: files dns resolve\n".to_owned();
         assert_eq!(ill(&Facts { nsswitch, ..well() }), []);
         assert_eq!(ill(&Facts { nsswitch: String::new(), ..well() }), []);
@@ -267,7 +276,7 @@ mod tests {
         blocks("kernel", Facts { kernel_release: "strange".to_owned(), ..well() });
         blocks("btf", Facts { btf: false, ..well() });
         blocks("cgroup2", Facts { cgroup2: None, ..well() });
-        blocks("bpffs", Facts { pins_in_bpffs: false, ..well() });
+        blocks("bpffs", Facts { pins_in_bpffs: false, pins: "/srv/pins".into(), ..well() });
         blocks("rights", Facts { capabilities: !(1 << 39), ..well() });
     }
 
