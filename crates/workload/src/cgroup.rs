@@ -251,7 +251,3 @@ impl AsFd for Watch {
         self.events.as_fd()
     }
 }
-
-#[cfg(test)]
-#[path = "cgroup/tests.rs"]
-mod tests;

@@ -251,6 +251,10 @@ impl Prepared {
                 let path = PathBuf::from(std::ffi::OsStr::from_bytes(self.working_dir.as_bytes()));
                 LaunchError::WorkingDir { path, errno }
             }
+            // A directory of `PATH` that the user may not enter denies what is not in it as well.
+            Step::Exec if errno == Errno(libc::EACCES) && !self.found() => {
+                LaunchError::NoProgram { program, path: self.path.clone() }
+            }
             Step::Exec if errno != Errno(libc::ENOENT) => LaunchError::Exec { program, errno },
             Step::Exec if self.found() => LaunchError::NoInterpreter { program },
             Step::Exec => LaunchError::NoProgram { program, path: self.path.clone() },

@@ -73,10 +73,9 @@ struct CloneArgs {
 
 /// Forks; answers the child's number and a handle to it.
 ///
-/// The child moves itself into its cgroup while it waits at the gate. `CLONE_INTO_CGROUP` would spare
-/// that, but Linux 6.18 kills every such child of a cgroup that
-/// was once killed by `cgroup.kill`: it compares the kill counter of the parent's cgroup with that of
-/// the child's.
+/// The child moves itself into its cgroup before it waits at the gate. `CLONE_INTO_CGROUP` would spare
+/// that, but Linux 6.18 kills every child so made in a cgroup on which `cgroup.kill` was ever used: it
+/// compares the kill counter of that cgroup with the one of the parent's.
 pub(super) fn fork(
     prepared: &Prepared,
     gate: &OwnedFd,
@@ -156,11 +155,22 @@ fn exit() -> ! {
     unsafe { libc::_exit(NOT_LAUNCHED) }
 }
 
-/// Ignored signals stay ignored across exec; the program gets the usual dispositions.
+/// Ignored signals stay ignored across exec; the program gets the usual dispositions. By system call,
+/// since the C library keeps two signals from being reset.
 fn reset_signals() {
+    // The kernel's `struct sigaction`: handler, flags, restorer and mask; all zero is the default.
+    let default = [0_u64; 4];
     for signal in 1..=64 {
-        // SAFETY: installs the default; refused, harmlessly, for the C library's own signals.
-        unsafe { libc::signal(signal, libc::SIG_DFL) };
+        // SAFETY: the structure outlives the call; the last argument is the size of its mask.
+        unsafe {
+            libc::syscall(
+                libc::SYS_rt_sigaction,
+                signal,
+                default.as_ptr(),
+                ptr::null_mut::<u64>(),
+                size_of::<u64>(),
+            );
+        }
     }
 }
 

@@ -5,11 +5,14 @@
 
 use std::{
     collections::VecDeque,
-    fs,
+    fs::{self, Permissions},
     io::{self, ErrorKind, Read, Write},
     os::{
         fd::{AsFd, BorrowedFd},
-        unix::net::{UnixListener, UnixStream},
+        unix::{
+            fs::PermissionsExt,
+            net::{UnixListener, UnixStream},
+        },
     },
     path::{Path, PathBuf},
 };
@@ -51,8 +54,9 @@ impl Control {
             Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
             _ => {}
         }
-        // The umask of a shim makes it mode 0600.
+        // The umask of a shim keeps others out from the first moment.
         let listener = UnixListener::bind(&path)?;
+        fs::set_permissions(&path, Permissions::from_mode(0o600))?;
         listener.set_nonblocking(true)?;
         Ok(Self { path, listener, clients: VecDeque::new() })
     }

@@ -1,5 +1,6 @@
 //! A place of its own for each test: a directory and cgroups, gone when it ends.
 #![allow(dead_code, reason = "each test file uses a part")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "this is a test, too")]
 
 use std::{
     collections::BTreeMap,
