@@ -7,6 +7,7 @@ mod cost;
 mod kill;
 pub(crate) mod load;
 mod report;
+mod scale;
 pub(crate) mod server;
 pub(crate) mod world;
 
@@ -40,6 +41,8 @@ enum Bench {
     Connect,
     /// Failures that clients see while replicas are killed and stopped under load
     Kill,
+    /// Time and memory for many services, and what connections cost beside them
+    Scale,
 }
 
 /// Runs `cargo xtask bench`.
@@ -52,6 +55,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     match args.bench {
         Bench::Connect => connect::run(args),
         Bench::Kill => kill::run(args),
+        Bench::Scale => scale::run(args),
     }
 }
 
@@ -60,6 +64,9 @@ fn become_release() -> Result<()> {
     let mut build = process::cargo();
     build.args(["build", "--release", "--package", "xtask", "--package", "sinew"]);
     process::run(build.current_dir(workspace::root()))?;
+    let mut host = process::cargo();
+    host.args(["build", "--release", "--package", "sinew-datapath", "--example", "host"]);
+    process::run(host.current_dir(workspace::root()))?;
     let profile = world::own().parent().map(Path::to_path_buf).unwrap_or_default();
     let release = profile.with_file_name("release").join("xtask");
     let error = Command::new(&release).args(std::env::args_os().skip(1)).exec();

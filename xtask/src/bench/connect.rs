@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 
-use super::contender::{Contender, Direct, Envoy, Haproxy, Nftables, Nginx, Path, Sinew};
+use super::contender::{Contender, Datapath, Direct, Envoy, Haproxy, Nftables, Nginx, Path, Sinew};
 use super::cost;
 use super::load::{self, Quantiles, short};
 use super::report::Report;
@@ -19,7 +19,10 @@ use crate::workspace;
 
 const SINEW_3: Sinew = Sinew { name: "sinew3", replicas: 3 };
 const SINEW_1000: Sinew = Sinew { name: "sinew1000", replicas: 1000 };
-const DIRECT: &str = "direct";
+const DATAPATH_3: Datapath = Datapath { name: "datapath3", replicas: 3 };
+const DATAPATH_1000: Datapath = Datapath { name: "datapath1000", replicas: 1000 };
+const DIRECT: Direct = Direct { name: "direct", servers: 3 };
+const DIRECT_1000: Direct = Direct { name: "direct1000", servers: 1000 };
 /// Threads of the client; the machine's cores are shared with the servers.
 const THREADS: usize = 4;
 
@@ -63,22 +66,46 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     }
     let mut report = Report::new("connect", command(), rounds);
     summarize(&turns, &mut report);
-    if let Some((_, sinew)) = open.iter().find(|(name, _)| *name == SINEW_3.name) {
+    let of_3 = [SINEW_3.name, DATAPATH_3.name];
+    if let Some((_, sinew)) = open.iter().find(|(name, _)| of_3.contains(name)) {
         cost::measure(sinew.as_ref(), open[0].1.room(), rounds, &mut report)?;
     }
     report.publish(&workspace::root())
 }
 
-/// Direct comes first, and always: the others are measured against it.
+/// What a contender is measured against: the same number of server processes, because a thousand
+/// of them cost the scheduler and the caches more than three do, whoever chooses among them.
+fn baseline(name: &str) -> &'static str {
+    if name.ends_with("1000") && name != DIRECT_1000.name { DIRECT_1000.name } else { DIRECT.name }
+}
+
+/// Direct comes first, and always.
 fn contenders(only: &[String]) -> Result<Vec<&'static dyn Contender>> {
-    const ALL: [&dyn Contender; 7] =
-        [&Direct, &SINEW_3, &SINEW_1000, &Nftables, &Haproxy, &Nginx, &Envoy];
+    const ALL: [&dyn Contender; 10] = [
+        &DIRECT,
+        &DIRECT_1000,
+        &SINEW_3,
+        &SINEW_1000,
+        &Nftables,
+        &Haproxy,
+        &Nginx,
+        &Envoy,
+        &DATAPATH_3,
+        &DATAPATH_1000,
+    ];
+    /// The rest is for those who work on the data path.
+    const USUAL: usize = 8;
     let known = |name: &String| ALL.iter().any(|contender| contender.name() == name);
     if let Some(stranger) = only.iter().find(|name| !known(name)) {
         let names = ALL.map(<dyn Contender>::name).join(", ");
         bail!("--only {stranger}: there is no such contender; there are {names}");
     }
-    let wanted = |name: &str| only.is_empty() || name == DIRECT || only.iter().any(|n| n == name);
+    if only.is_empty() {
+        return Ok(ALL[..USUAL].to_vec());
+    }
+    let wanted = |name: &str| {
+        name == DIRECT.name || only.iter().any(|only| only == name || baseline(only) == name)
+    };
     Ok(ALL.into_iter().filter(|contender| wanted(contender.name())).collect())
 }
 
@@ -135,12 +162,15 @@ fn other_cpu() -> usize {
 }
 
 fn summarize(turns: &BTreeMap<&str, Vec<Turn>>, report: &mut Report) {
-    let Some(direct) = turns.get(DIRECT) else { return };
-    let rates: Vec<f64> = direct.iter().map(|turn| turn.short.per_second()).collect();
-    report.median("direct_conn_per_s", &rates);
-    for (name, turns) in turns.iter().filter(|(name, _)| **name != DIRECT) {
+    for (name, found) in turns {
+        let Some(direct) = turns.get(baseline(name)) else { continue };
+        if *name == DIRECT.name {
+            let rates: Vec<f64> = found.iter().map(|turn| turn.short.per_second()).collect();
+            report.median("direct_conn_per_s", &rates);
+            continue;
+        }
         let ratios = |value: fn(&Turn) -> f64| -> Vec<f64> {
-            turns.iter().zip(direct).map(|(turn, direct)| value(turn) / value(direct)).collect()
+            found.iter().zip(direct).map(|(turn, direct)| value(turn) / value(direct)).collect()
         };
         report.median(&format!("{name}_conn_ratio"), &ratios(|turn| turn.short.per_second()));
         report.median(&format!("{name}_p50_ratio"), &ratios(|turn| turn.short.total.p50_ns));

@@ -1,5 +1,6 @@
 //! What stands between client and servers, one kind a file, all driven alike.
 
+pub(crate) mod datapath;
 mod direct;
 mod envoy;
 mod haproxy;
@@ -15,6 +16,7 @@ use anyhow::{Context, Result};
 use super::world::{self, Room, World};
 use crate::process;
 
+pub(crate) use datapath::Datapath;
 pub(crate) use direct::Direct;
 pub(crate) use envoy::Envoy;
 pub(crate) use haproxy::Haproxy;
@@ -73,12 +75,18 @@ impl Path for InRoom {
 }
 
 /// A room with the three servers.
-pub(crate) fn served(world: &World, name: &str) -> Result<Room> {
+fn served(world: &World, name: &str) -> Result<Room> {
     let room = world.room(name)?;
-    for server in SERVERS {
-        world::announced(room.task("server")?.arg(server.to_string()))?;
-    }
+    serve(&room, &SERVERS)?;
     Ok(room)
+}
+
+/// Starts a server on each address.
+pub(crate) fn serve(room: &Room, addresses: &[SocketAddrV4]) -> Result<()> {
+    for address in addresses {
+        world::announced(room.task("server")?.arg(address.to_string()))?;
+    }
+    Ok(())
 }
 
 /// A room whose servers are behind a proxy that listens at the front.

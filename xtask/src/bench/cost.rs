@@ -32,7 +32,7 @@ pub(crate) fn measure(
         let (connections, runs) = watched(&programs, || load(sinew, &sinew.targets()))?;
         hits.push(mean(&runs, "connect4")?);
         totals.push(runs.iter().map(|(_, runs)| runs.time_ns as f64).sum::<f64>() / connections);
-        for (name, runs) in runs {
+        for (name, runs) in runs.into_iter().filter(|(_, runs)| runs.count > 0) {
             shares.entry(name).or_default().push(runs.time_ns as f64 / connections);
         }
         let (_, runs) = watched(&programs, || load(sinew, &stranger))?;

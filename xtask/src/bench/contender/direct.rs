@@ -1,19 +1,31 @@
 //! Nothing between: the client takes the servers in turn by itself.
 
+use std::net::{Ipv4Addr, SocketAddrV4};
+
 use anyhow::Result;
 
-use super::{Contender, InRoom, Path, SERVERS, served};
+use super::{Contender, InRoom, Path, serve};
 use crate::bench::world::World;
 
-pub(crate) struct Direct;
+pub(crate) struct Direct {
+    pub(crate) name: &'static str,
+    pub(crate) servers: u16,
+}
 
 impl Contender for Direct {
     fn name(&self) -> &'static str {
-        "direct"
+        self.name
     }
 
     fn start(&self, world: &World) -> Result<Box<dyn Path>> {
-        let room = served(world, self.name())?;
-        Ok(Box::new(InRoom { room, targets: SERVERS.to_vec() }))
+        let room = world.room(self.name)?;
+        let [first, ..] = super::SERVERS;
+        let address = |number: u16| {
+            let ip = Ipv4Addr::from(u32::from(*first.ip()) + u32::from(number));
+            SocketAddrV4::new(ip, first.port())
+        };
+        let targets: Vec<SocketAddrV4> = (0..self.servers).map(address).collect();
+        serve(&room, &targets)?;
+        Ok(Box::new(InRoom { room, targets }))
     }
 }

@@ -1,0 +1,107 @@
+//! What size costs: time and memory to load many services, to change one, and to connect beside
+//! them. The services are put into the data path directly; their endpoints lie on other hosts.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+
+use super::connect::shorts_to;
+use super::contender::datapath::Host;
+use super::contender::{Datapath, Path};
+use super::load::short;
+use super::report::Report;
+use super::world::World;
+use super::{Args, command};
+use crate::workspace;
+
+/// The curve: services, each with so many endpoints.
+const SIZES: [u32; 3] = [100, 1000, 10_000];
+const ENDPOINTS: u32 = 10;
+const CHANGES: usize = 20;
+const LENGTH: Duration = Duration::from_millis(500);
+
+/// Runs `cargo xtask bench scale`; every round measures every size once.
+pub(crate) fn run(args: &Args) -> Result<()> {
+    let rounds = args.rounds(7, 2);
+    let world = World::new("scale")?;
+    let small = Host::start(&world, &Datapath { name: "small", replicas: 3 })?;
+    let large = Host::start(&world, &Datapath { name: "large", replicas: 3 })?;
+    let mut report = Report::new("scale", command(), rounds);
+    for (index, &size) in SIZES.iter().enumerate() {
+        let found = measure(&small, &large, size, rounds)?;
+        // The last one is what is promised; the others draw the curve.
+        let suffix =
+            if index + 1 == SIZES.len() { String::new() } else { format!("_{size}_services") };
+        for (key, samples) in found.figures() {
+            report.median(&format!("{key}{suffix}"), samples);
+        }
+    }
+    report.publish(&workspace::root())
+}
+
+#[derive(Default)]
+struct Found {
+    load_s: Vec<f64>,
+    one_change_ms: Vec<f64>,
+    resident_mib: Vec<f64>,
+    connect_ratio: Vec<f64>,
+}
+
+impl Found {
+    fn figures(&self) -> [(&'static str, &[f64]); 4] {
+        [
+            ("load_s", &self.load_s),
+            ("one_change_ms", &self.one_change_ms),
+            ("datapath_rss_mib", &self.resident_mib),
+            ("connect_ratio_vs_small", &self.connect_ratio),
+        ]
+    }
+}
+
+fn measure(small: &Host, large: &Host, size: u32, rounds: usize) -> Result<Found> {
+    let mut found = Found::default();
+    for round in 0..rounds {
+        large.order("services 0 0")?;
+        let (seconds, kib) = loaded(&large.order(&format!("services {size} {ENDPOINTS}"))?)?;
+        found.load_s.push(seconds);
+        found.resident_mib.push(kib / 1024.0);
+        for _ in 0..CHANGES {
+            found.one_change_ms.push(number(&large.order("change")?)? * 1e3);
+        }
+        let (beside_few, beside_many) = if round.is_multiple_of(2) {
+            let few = p50(small)?;
+            (few, p50(large)?)
+        } else {
+            let many = p50(large)?;
+            (p50(small)?, many)
+        };
+        found.connect_ratio.push(beside_many / beside_few);
+        println!(
+            "round {:>2}  {size:>6} services loaded in {seconds:.3} s, {:.0} MiB; connect {:.2}",
+            round + 1,
+            kib / 1024.0,
+            beside_many / beside_few
+        );
+    }
+    Ok(found)
+}
+
+/// `SECONDS KIB`
+fn loaded(answer: &str) -> Result<(f64, f64)> {
+    let (seconds, kib) = answer
+        .split_once(' ')
+        .with_context(|| format!("the host of the data path answered {answer:?}"))?;
+    Ok((number(seconds)?, number(kib)?))
+}
+
+fn number(answer: &str) -> Result<f64> {
+    answer.parse().with_context(|| format!("the host of the data path answered {answer:?}"))
+}
+
+fn p50(host: &Host) -> Result<f64> {
+    let found: short::Found = shorts_to(host.client()?, &host.targets(), LENGTH)?;
+    if found.failures() > 0 {
+        bail!("connections beside many services failed: {found:?}");
+    }
+    Ok(found.connect.p50_ns)
+}
