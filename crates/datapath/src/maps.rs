@@ -12,7 +12,7 @@ use crate::{Error, layout::Tables, sys};
 
 /// An array map seen as memory: reads and writes need no system call.
 pub(crate) struct Shared<T> {
-    at: *mut T,
+    at: *mut u8,
     len: u32,
     _kind: PhantomData<T>,
 }
@@ -24,7 +24,7 @@ unsafe impl<T: aya::Pod> Send for Shared<T> {}
 impl<T: aya::Pod> Shared<T> {
     fn open(maps: &Path, name: &str, len: u32) -> Result<Self, Error> {
         let fd = pinned(maps, name)?;
-        let bytes = len as usize * size_of::<T>();
+        let bytes = len as usize * Self::STRIDE;
         // SAFETY: a new mapping of a map that was created with BPF_F_MMAPABLE; nothing aliases it.
         let at = unsafe {
             rustix::mm::mmap(
@@ -40,31 +40,40 @@ impl<T: aya::Pod> Shared<T> {
         Ok(Self { at: at.cast(), len, _kind: PhantomData })
     }
 
+    fn at(&self, index: u32) -> Option<*mut T> {
+        // SAFETY: inside the mapping; the stride keeps the alignment of every value.
+        (index < self.len).then(|| unsafe { self.at.add(index as usize * Self::STRIDE).cast() })
+    }
+
     /// Reads an element; `None` beyond the end.
     pub(crate) fn get(&self, index: u32) -> Option<T> {
         // SAFETY: inside the mapping, and any bytes are a valid value.
-        (index < self.len).then(|| unsafe { self.at.add(index as usize).read_volatile() })
+        self.at(index).map(|at| unsafe { at.read_volatile() })
     }
 
     /// Writes an element; beyond the end nothing is written.
     pub(crate) fn set(&mut self, index: u32, value: &T) {
-        if index < self.len {
+        if let Some(at) = self.at(index) {
             // SAFETY: inside the mapping.
-            unsafe { self.at.add(index as usize).write_volatile(*value) };
+            unsafe { at.write_volatile(*value) };
         }
     }
 
     /// A place in an element, for writing one field of it; `None` beyond the end.
     pub(crate) fn place(&mut self, index: u32) -> Option<*mut T> {
-        // SAFETY: inside the mapping.
-        (index < self.len).then(|| unsafe { self.at.add(index as usize) })
+        self.at(index)
     }
+}
+
+impl<T> Shared<T> {
+    /// The kernel rounds the size of array elements up to 8 bytes.
+    const STRIDE: usize = size_of::<T>().next_multiple_of(8);
 }
 
 impl<T> Drop for Shared<T> {
     fn drop(&mut self) {
         // SAFETY: the mapping made by `open`, unmapped once.
-        let _ = unsafe { rustix::mm::munmap(self.at.cast(), self.len as usize * size_of::<T>()) };
+        let _ = unsafe { rustix::mm::munmap(self.at.cast(), self.len as usize * Self::STRIDE) };
     }
 }
 

@@ -119,6 +119,16 @@ impl Target {
         unsafe { crate::kernel::ipv6_only(self.socket(), self.stream()) }
     }
 
+    /// Whether this TCP socket is a subflow of an MPTCP one.
+    #[inline(always)]
+    pub fn is_mptcp(&self) -> bool {
+        // SAFETY: the helper takes any socket pointer and answers null for other kinds.
+        let mptcp = unsafe {
+            aya_ebpf::helpers::generated::bpf_skc_to_mptcp_sock(self.socket().cast())
+        };
+        !mptcp.is_null()
+    }
+
     /// Source address of a datagram.
     #[inline(always)]
     pub fn source4(&self) -> u32 {

@@ -13,7 +13,7 @@ use sinew_ebpf::{
 };
 
 use crate::{
-    count::{add32, add64, swap64},
+    count::{add32, add64, next32, next64, swap64},
     kernel, lookup,
     maps::{BACKEND_HOT, BACKENDS, CONFIG, LISTENERS, LISTENERS6, OUTLIERS, SERVICE_HOT, SLOTS},
 };
@@ -219,7 +219,7 @@ impl Kernel {
         if service.balance == sinew_abi::balance::ROUND_ROBIN {
             if let Some(hot) = hot {
                 // SAFETY: map value. The low half is enough for a turn.
-                turn = unsafe { add64(&raw mut (*hot).turn, 1) } as u32;
+                turn = unsafe { next64(&raw mut (*hot).turn) } as u32;
             }
         }
         // SAFETY: no arguments.
@@ -291,7 +291,7 @@ pub fn failed(index: u32, hot: *mut BackendHot, now_ns: u64) {
     let Some(rule) = OUTLIERS.get(config.index) else { return };
     // SAFETY: map value.
     unsafe {
-        let failures = add32(&raw mut (*hot).failures, 1) + 1;
+        let failures = next32(&raw mut (*hot).failures) + 1;
         let until = read_volatile(&raw const (*hot).ejected_until_ns);
         let probing = until != 0 && !outlier::ejected(until, now_ns);
         if rule.consecutive_failures == 0 || (failures < rule.consecutive_failures && !probing) {

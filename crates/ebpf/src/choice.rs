@@ -1,8 +1,10 @@
 //! Which backend a connection gets.
 //!
 //! Two distinct slots are drawn and the backend with fewer open connections for its weight is
-//! taken (M. Mitzenmacher, "The Power of Two Choices in Randomized Load Balancing", 2001); connect
-//! latency breaks ties only, since a frozen process still accepts quickly. Only the winner is
+//! taken (M. Mitzenmacher, "The Power of Two Choices in Randomized Load Balancing", 2001). Connect
+//! latency breaks ties only, since a frozen process still accepts quickly, and only when one is
+//! clearly slower, else a quiet service would send every call to the same backend; one tie in
+//! eight ignores it, so that a backend is not judged for ever by one bad day. Only the winner is
 //! examined, because looking at a listener costs more than all the rest. When it is not fit, the
 //! other one is; when neither is, a walk visits the slots without repeating any.
 
@@ -73,7 +75,7 @@ pub fn draw(from: &impl Candidates, service: &Service, random: u32, turn: u32) -
     if service.balance == balance::LEAST_LOAD && len > 1 {
         let skip = 1 + ((u64::from(wide as u32) * u64::from(len - 1)) >> 32) as u32;
         loser = from.slot(service.base.wrapping_add(wrap(start, skip, len)));
-        if lighter(&from.load(loser), &from.load(winner)) {
+        if lighter(&from.load(loser), &from.load(winner), random & 7 != 0) {
             (winner, loser) = (loser, winner);
         }
     }
@@ -153,9 +155,9 @@ const fn wrap(at: u32, by: u32, len: u32) -> u32 {
     if sum >= len { sum - len } else { sum }
 }
 
-/// Whether `a` has less to do than `b`. Cross-multiplied: the target divides slowly.
+/// Whether `a` is to be preferred to `b`. Cross-multiplied: the target divides slowly.
 #[inline(always)]
-fn lighter(a: &Load, b: &Load) -> bool {
+fn lighter(a: &Load, b: &Load, by_latency: bool) -> bool {
     if a.ejected != b.ejected {
         return b.ejected;
     }
@@ -163,7 +165,13 @@ fn lighter(a: &Load, b: &Load) -> bool {
         (u64::from(a.active) + 1) * u64::from(b.weight),
         (u64::from(b.active) + 1) * u64::from(a.weight),
     );
-    x < y || (x == y && a.connect_us < b.connect_us)
+    x < y || (x == y && by_latency && clearly_slower(b.connect_us, a.connect_us))
+}
+
+/// More than twice as slow, and by more than what scheduling alone explains.
+#[inline(always)]
+fn clearly_slower(this_us: u32, than_us: u32) -> bool {
+    u64::from(this_us) > u64::from(than_us) * 2 + 1000
 }
 
 #[cfg(test)]
@@ -270,6 +278,18 @@ mod tests {
     }
 
     #[test]
+    fn a_tie_goes_to_the_clearly_faster_most_of_the_time() {
+        let mut table = table(vec![FIT, FIT]);
+        table.loads[0].connect_us = 50_000;
+        let taken = |random: u32| {
+            choose(&table, &service(2, balance::LEAST_LOAD), random.wrapping_mul(2_654_435_761), 0)
+                .backend
+        };
+        let fast = (0..8_000).filter(|r| taken(*r) == 1).count();
+        assert!((7_000..8_000).contains(&fast), "{fast}");
+    }
+
+    #[test]
     fn round_robin_takes_turns() {
         let table = table(vec![FIT; 3]);
         let taken: Vec<u32> = (0..6)
@@ -280,7 +300,8 @@ mod tests {
 
     #[test]
     fn draws_are_even() {
-        let table = table(vec![FIT; 5]);
+        let mut table = table(vec![FIT; 5]);
+        table.loads[3].connect_us = 900;
         let mut counts = BTreeMap::new();
         let mut random = 1u32;
         for _ in 0..50_000 {

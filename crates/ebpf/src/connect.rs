@@ -210,7 +210,9 @@ fn to_service(
         return refused(target, asked, verdict::NO_BACKEND, service.service);
     };
     let source = instance.map_or(0, |i| i.service);
-    let stored = record::store(&Socket {
+    // The hook sees the first subflow of an MPTCP connection and nobody sees its release: it is
+    // given a backend and not counted in flight.
+    let stored = !target.is_mptcp() && record::store(&Socket {
         cookie,
         start_ns: now_ns,
         backend: taken,

@@ -11,9 +11,9 @@ use crate::maps::{COUNTERS, EDGE_ZERO, EDGES};
 /// # Safety
 /// `word` points into a map value.
 #[inline(always)]
-pub unsafe fn add32(word: *mut u32, by: u32) -> u32 {
+pub unsafe fn add32(word: *mut u32, by: u32) {
     // SAFETY: see above.
-    unsafe { atomic_xadd::<u32, u32, { AtomicOrdering::Relaxed }>(word, by) }
+    unsafe { atomic_xadd::<u32, u32, { AtomicOrdering::Relaxed }>(word, by) };
 }
 
 /// Adds to a word that every CPU writes.
@@ -21,9 +21,30 @@ pub unsafe fn add32(word: *mut u32, by: u32) -> u32 {
 /// # Safety
 /// `word` points into a map value.
 #[inline(always)]
-pub unsafe fn add64(word: *mut u64, by: u64) -> u64 {
+pub unsafe fn add64(word: *mut u64, by: u64) {
     // SAFETY: see above.
-    unsafe { atomic_xadd::<u64, u64, { AtomicOrdering::Relaxed }>(word, by) }
+    unsafe { atomic_xadd::<u64, u64, { AtomicOrdering::Relaxed }>(word, by) };
+}
+
+/// Adds one and answers what was there. The ordering matters to the code generator: a relaxed
+/// addition becomes the instruction that gives nothing back, whether or not the result is used.
+///
+/// # Safety
+/// `word` points into a map value.
+#[inline(always)]
+pub unsafe fn next32(word: *mut u32) -> u32 {
+    // SAFETY: see above.
+    unsafe { atomic_xadd::<u32, u32, { AtomicOrdering::AcqRel }>(word, 1) }
+}
+
+/// See [`next32`].
+///
+/// # Safety
+/// `word` points into a map value.
+#[inline(always)]
+pub unsafe fn next64(word: *mut u64) -> u64 {
+    // SAFETY: see above.
+    unsafe { atomic_xadd::<u64, u64, { AtomicOrdering::AcqRel }>(word, 1) }
 }
 
 /// Replaces `old` by `new`; false when somebody was faster.

@@ -1,0 +1,15 @@
+//! Every hook with real programs, in network namespaces and cgroups of their own.
+//!
+//! Needs root. Each test runs in a thread that has moved to its own network namespace.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    missing_docs,
+    reason = "test code"
+)]
+
+mod families;
+mod tcp;
+mod udp;
+mod world;

@@ -1,0 +1,248 @@
+//! TCP: names, choices, failures.
+
+use sinew_model::Protocol;
+
+use crate::world::{World, run, signal};
+
+/// An HTTP server that answers with a word, one thread a connection, like many small services.
+fn http(word: &str) -> String {
+    format!(
+        r#"
+import http.server, socket
+class H(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        body = b"{word} from " + self.client_address[0].encode()
+        self.send_response(200); self.send_header("Content-Length", str(len(body))); self.end_headers()
+        self.wfile.write(body)
+    def log_message(self, *a): pass
+s = http.server.ThreadingHTTPServer(("0.0.0.0", 8080), H)
+print("ready")
+s.serve_forever()
+"#
+    )
+}
+
+const CALL: &str = r#"
+import socket, collections
+c = collections.Counter()
+for i in range(N):
+    try:
+        s = socket.create_connection(("127.64.0.1", 8080), timeout=5)
+        s.sendall(b"GET / HTTP/1.0\r\n\r\n")
+        b = b""
+        while True:
+            d = s.recv(4096)
+            if not d: break
+            b += d
+        c[b.split(b"\r\n\r\n")[1].decode().split(" ")[0]] += 1
+        s.close()
+    except Exception as e:
+        c[repr(e)] += 1
+print(sorted(c.items()))
+"#;
+
+fn calls(n: u32) -> String {
+    CALL.replace("range(N)", &format!("range({n})"))
+}
+
+fn three() -> (World, Vec<u32>) {
+    let mut world = World::new();
+    world.service(1, 8080, Protocol::Tcp, 3);
+    world.client(2);
+    let pids = (0..3).map(|n| world.python_server(1, n, &http(&format!("r{n}")))).collect();
+    for n in 0..3 {
+        world.wait_listening(1, n);
+    }
+    (world, pids)
+}
+
+#[test]
+fn three_copies_share_a_port_and_the_calls() {
+    let (world, _) = three();
+    let answer = world.python(2, 0, &calls(300));
+    for word in ["r0", "r1", "r2"] {
+        assert!(answer.contains(word), "{answer}");
+    }
+    assert!(!answer.contains("Error"), "{answer}");
+    assert_eq!(world.active(1, 3, 8080), 0, "every close was seen");
+    let stats = world.stats(1, 0, 8080);
+    assert!(stats.connections > 50 && stats.received_bytes > 1000, "{stats:?}");
+    let edge = world.kernel_edges(2, 1);
+    assert_eq!((edge.connects, edge.closed, edge.refused), (300, 300, 0));
+    assert!(
+        edge.connect_us.iter().sum::<u64>() == 300 && edge.duration_us.iter().sum::<u64>() == 300
+    );
+}
+
+#[test]
+fn curl_sees_its_own_address_as_the_caller() {
+    let (world, _) = three();
+    let answer = world.run(2, 0, "curl", &["-s", "http://127.64.0.1:8080/"]);
+    assert!(answer.ends_with("from 127.80.2.1"), "{answer}");
+}
+
+#[test]
+fn names_are_what_was_asked_for() {
+    let (world, _) = three();
+    let answer = world.python(
+        2,
+        0,
+        r#"
+import socket
+s = socket.create_connection(("127.64.0.1", 8080))
+print(s.getpeername(), s.getsockname()[0])
+l = socket.socket(); l.bind(("0.0.0.0", 9999)); l.listen()
+print(l.getsockname())
+l6 = socket.socket(socket.AF_INET6); l6.bind(("::", 9998)); l6.listen()
+print(l6.getsockname()[:2])
+"#,
+    );
+    assert_eq!(answer, "('127.64.0.1', 8080) 127.80.2.1\n('0.0.0.0', 9999)\n('::', 9998)");
+}
+
+#[test]
+fn a_killed_replica_is_not_chosen_again() {
+    let (mut world, pids) = three();
+    world.kill(pids[1]);
+    let answer = world.python(2, 0, &calls(200));
+    assert!(!answer.contains("Error") && !answer.contains("r1"), "{answer}");
+    world.kill(pids[0]);
+    world.kill(pids[2]);
+    let answer = world.python(2, 0, &calls(3));
+    assert!(answer.contains("ConnectionRefusedError") && answer.contains(", 3)"), "{answer}");
+}
+
+#[test]
+fn a_stopped_replica_is_passed_over_and_comes_back() {
+    let (world, pids) = three();
+    signal(pids[1], rustix::process::Signal::STOP);
+    // The first calls that it swallows teach the kernel; each waits for the time-out.
+    let script = calls(60).replace("timeout=5", "timeout=0.3");
+    let answer = world.python(2, 0, &script);
+    let lost: u32 = answer
+        .split("(\"TimeoutError")
+        .nth(1)
+        .or(answer.split("timed out").nth(1))
+        .and_then(|t| t.split("\", ").nth(1).or(t.split("', ").nth(1)).or(t.split("\"), ").nth(1)))
+        .map_or(0, |t| {
+            t.chars().take_while(char::is_ascii_digit).collect::<String>().parse().unwrap_or(99)
+        });
+    assert!(lost <= 2, "{answer}");
+    signal(pids[1], rustix::process::Signal::CONT);
+    let answer = world.python(2, 0, &calls(200));
+    assert!(answer.contains("r1"), "{answer}");
+}
+
+#[test]
+fn private_ports_and_foreign_addresses() {
+    let (mut world, _) = three();
+    world.python_server(
+        1,
+        0,
+        r#"
+import socket, time
+a = socket.socket(); a.bind(("127.0.0.1", 6060)); a.listen()
+print("ready")
+while True:
+    c, p = a.accept(); c.sendall(b"mine " + p[0].encode()); c.close()
+"#,
+    );
+    let own = r#"
+import socket
+def ask(a):
+    try:
+        s = socket.create_connection(a, timeout=2); return s.recv(99).decode()
+    except Exception as e: return type(e).__name__
+print(ask(("127.0.0.1", 6060)), ask(("127.80.1.1", 6060)), ask(("127.96.1.1", 6060)))
+for a in ["127.80.1.2", "127.64.0.1", "127.96.1.2"]:
+    s = socket.socket()
+    for p in (0, 7000):
+        try: s.bind((a, p)); print("bound", a, p)
+        except Exception as e: print(type(e).__name__)
+"#;
+    let answer = world.python(1, 0, own);
+    let denied = ["PermissionError"; 6].join("\n");
+    assert_eq!(answer, format!("mine 127.0.0.1 ConnectionRefusedError mine 127.0.0.1\n{denied}"));
+    let other = world.python(1, 1, own);
+    assert!(
+        other.starts_with("ConnectionRefusedError ConnectionRefusedError ConnectionRefusedError"),
+        "{other}"
+    );
+}
+
+#[test]
+fn a_service_address_is_nobody_elses() {
+    let (world, _) = three();
+    // A port that the service does not have is refused, though the host listens on all addresses.
+    let host = std::net::TcpListener::bind("0.0.0.0:9000").unwrap();
+    let answer = world.run(2, 0, "curl", &["-sS", "-m", "3", "http://127.64.0.1:9000/"]);
+    assert!(answer.contains("Couldn't connect"), "{answer}");
+    drop(host);
+    // The host itself, no member, cannot reach it at all.
+    let outside = std::process::Command::new("curl")
+        .args(["-sS", "-m", "3", "http://127.64.0.1:8080/"])
+        .output()
+        .unwrap();
+    assert!(!outside.status.success());
+}
+
+#[test]
+fn a_restarted_loader_goes_on_with_what_is_pinned() {
+    let (mut world, _) = three();
+    world.python(2, 0, &calls(30));
+    let before = world.stats(1, 0, 8080).connections;
+    world.reopen();
+    assert_eq!(world.stats(1, 0, 8080).connections, before, "counters were kept");
+    let answer = world.python(2, 0, &calls(30));
+    assert!(!answer.contains("Error"), "{answer}");
+    assert_eq!(world.active(1, 3, 8080), 0);
+}
+
+#[test]
+fn failures_eject_and_a_probe_brings_back() {
+    let (mut world, _) = three();
+    // A backend that is not looked at (as one of another host is) and that nobody serves.
+    let backend = &mut world.wanted.services[0].ports[0].backends[1];
+    backend.local = false;
+    backend.port = 8081;
+    backend.address6 = None;
+    world.apply();
+    let answer = world.python(2, 0, &calls(100));
+    let stats = world.stats(1, 1, 8080);
+    assert!(stats.refused >= 3 && stats.refused < 20 && stats.ejections >= 1, "{stats:?} {answer}");
+}
+
+#[test]
+fn redis_runs_unchanged_on_both_families() {
+    let mut world = World::new();
+    world.service(1, 6379, Protocol::Tcp, 2);
+    world.client(2);
+    for n in 0..2 {
+        // Protected mode takes 127.0.0.1 alone for local.
+        let arguments = ["--save", "", "--bind", "0.0.0.0", "::", "--protected-mode", "no"];
+        world.start(1, n, "redis-server", &arguments);
+        world.wait_listening(1, n);
+    }
+    for address in ["127.64.0.1", "fd53:696e:6577::1"] {
+        for _ in 0..10 {
+            let answer = world.run(2, 0, "redis-cli", &["-h", address, "ping"]);
+            assert_eq!(answer, "PONG", "over {address}");
+        }
+    }
+}
+
+#[test]
+fn nothing_stays_behind() {
+    let pins;
+    {
+        let (world, _) = three();
+        pins = world.pins().to_owned();
+        assert!(pins.exists());
+        assert!(
+            run("ip", &["route", "show", "table", "local"]).contains("unreachable 127.64.0.0/12")
+        );
+    }
+    assert!(!pins.exists());
+    assert!(!run("ip", &["route", "show", "table", "local"]).contains("127.64"));
+    assert!(!run("ip", &["-6", "addr", "show", "lo"]).contains("fd53"));
+}

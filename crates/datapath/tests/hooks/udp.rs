@@ -1,0 +1,137 @@
+//! UDP services, names, and the resolver's place among the host's name servers.
+
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddrV4, UdpSocket};
+
+use sinew_datapath::{Datapath, Event, Resolver};
+use sinew_model::Protocol;
+
+use crate::world::World;
+
+fn echo(word: &str) -> String {
+    format!(
+        r#"
+import socket
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.bind(("0.0.0.0", 5005))
+print("ready")
+while True:
+    d, a = s.recvfrom(999)
+    s.sendto(b"{word} " + a[0].encode(), a)
+"#
+    )
+}
+
+fn two() -> World {
+    let mut world = World::new();
+    world.service(1, 5005, Protocol::Udp, 2);
+    world.client(2);
+    for n in 0..2 {
+        world.python_server(1, n, &echo(&format!("r{n}")));
+        world.wait(
+            |e| matches!(e, Event::Bound { instance, .. } if *instance == (1 << 32 | u64::from(n))),
+        );
+    }
+    world
+}
+
+#[test]
+fn connected_and_unconnected_sockets_see_the_service() {
+    let world = two();
+    let answer = world.python(
+        2,
+        0,
+        r#"
+import socket
+A = ("127.64.0.1", 5005)
+def take(connect):
+    s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.settimeout(3)
+    if connect:
+        s.connect(A); s.send(b"x"); print(s.getpeername() == A)
+    else: s.sendto(b"x", A)
+    d, a = s.recvfrom(99)
+    assert a == A, a
+    return d.decode()
+seen = {take(i % 2 == 0) for i in range(40)}
+print(sorted(seen))
+"#,
+    );
+    assert!(answer.ends_with("['r0 127.80.2.1', 'r1 127.80.2.1']"), "{answer}");
+    assert!(!answer.contains("False"), "{answer}");
+}
+
+#[test]
+fn a_socket_keeps_its_peer() {
+    let world = two();
+    let answer = world.python(
+        2,
+        0,
+        r#"
+import socket
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.settimeout(3)
+seen = set()
+for i in range(20):
+    s.sendto(b"x", ("127.64.0.1", 5005)); seen.add(s.recvfrom(99)[0])
+print(len(seen))
+"#,
+    );
+    assert_eq!(answer, "1");
+}
+
+#[test]
+fn a_forged_source_is_refused() {
+    let world = two();
+    let answer = world.python(
+        2,
+        0,
+        r#"
+import socket, struct
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.settimeout(1)
+info = struct.pack("=I4s4s", 0, socket.inet_aton("127.80.1.2"), b"\0" * 4)
+try:
+    s.sendmsg([b"x"], [(socket.IPPROTO_IP, 8, info)], 0, ("127.64.0.1", 5005)); print("sent")
+except Exception as e: print(type(e).__name__)
+"#,
+    );
+    assert_eq!(answer, "PermissionError");
+}
+
+#[test]
+fn queries_go_to_the_resolver_while_it_lives() {
+    let mut world = World::new();
+    world.client(2);
+    let name_server = Ipv4Addr::new(127, 0, 0, 53);
+    let resolver = UdpSocket::bind("127.80.0.1:0").unwrap();
+    let upstream = UdpSocket::bind((name_server, 53)).unwrap();
+    world.resolver(Resolver {
+        address4: SocketAddrV4::new(
+            Ipv4Addr::new(127, 80, 0, 1),
+            resolver.local_addr().unwrap().port(),
+        ),
+        address6: Ipv6Addr::LOCALHOST,
+        name_servers: vec![name_server.into()],
+    });
+    let echo = |socket: UdpSocket, word: &'static str| {
+        std::thread::spawn(move || {
+            let mut buffer = [0; 99];
+            while let Ok((_, from)) = socket.recv_from(&mut buffer) {
+                let _ = socket.send_to(word.as_bytes(), from);
+            }
+        })
+    };
+    echo(resolver, "sinew");
+    echo(upstream, "host");
+    let ask = r#"
+import socket
+for connect in (True, False):
+    s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.settimeout(2)
+    if connect: s.connect(("127.0.0.53", 53)); s.send(b"q")
+    else: s.sendto(b"q", ("127.0.0.53", 53))
+    d, a = s.recvfrom(99); print(d.decode(), a)
+"#;
+    world.kernel.beat().unwrap();
+    assert_eq!(world.python(2, 0, ask), "sinew ('127.0.0.53', 53)\nsinew ('127.0.0.53', 53)");
+    // A heartbeat of long ago: waiting for it to grow old is what is tested.
+    std::thread::sleep(std::time::Duration::from_millis(1200));
+    assert_eq!(world.python(2, 0, ask), "host ('127.0.0.53', 53)\nhost ('127.0.0.53', 53)");
+    let totals = world.kernel.totals().unwrap();
+    assert!(totals.queries >= 2 && totals.queries_bypassed >= 2, "{totals:?}");
+}

@@ -1,0 +1,292 @@
+//! A network namespace of the test's own, member cgroups, real programs in them.
+
+use std::{
+    fs,
+    io::{BufRead, BufReader, Write},
+    net::{Ipv4Addr, Ipv6Addr},
+    os::unix::process::CommandExt,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::atomic::{AtomicU32, Ordering},
+    time::Duration,
+};
+
+use sinew_datapath::{
+    Backend, Datapath, Event, Events, Instance, Kernel, Options, Resolver, Service, ServicePort,
+    Wanted, backend_key,
+};
+use sinew_model::{Balance, Outlier, Protocol};
+
+static NEXT: AtomicU32 = AtomicU32::new(0);
+
+pub(crate) const NETWORK6: [u8; 6] = [0xfd, 0x53, 0x69, 0x6e, 0x65, 0x77];
+
+/// Addresses of replica `n` (from 0) of service `s` (from 1).
+pub(crate) fn instance4(s: u32, n: u32) -> Ipv4Addr {
+    Ipv4Addr::new(127, 80, s as u8, n as u8 + 1)
+}
+
+pub(crate) fn instance6(s: u32, n: u32) -> Ipv6Addr {
+    Ipv6Addr::new(0xfd53, 0x696e, 0x6577, 1, 0, 0, s as u16, n as u16 + 1)
+}
+
+pub(crate) fn service4(s: u32) -> Ipv4Addr {
+    Ipv4Addr::new(127, 64, 0, s as u8)
+}
+
+pub(crate) fn service6(s: u32) -> Ipv6Addr {
+    Ipv6Addr::new(0xfd53, 0x696e, 0x6577, 0, 0, 0, 0, s as u16)
+}
+
+pub(crate) struct World {
+    pub(crate) kernel: Kernel,
+    pub(crate) wanted: Wanted,
+    events: Events,
+    /// Events that came while another one was waited for.
+    pending: Vec<Event>,
+    options: Options,
+    children: Vec<Child>,
+}
+
+fn cgroup2() -> PathBuf {
+    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
+    let line = mounts.lines().find(|l| l.contains(" - cgroup2 ")).expect("cgroup2 is mounted");
+    line.split(' ').nth(4).unwrap().into()
+}
+
+impl World {
+    /// Moves the calling thread into a network namespace of its own and loads the data path there.
+    pub(crate) fn new() -> Self {
+        // SAFETY: affects the calling thread alone, which runs one test.
+        unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::NEWNET) }.unwrap();
+        run("ip", &["link", "set", "lo", "up"]);
+        let name =
+            format!("sinew-hooks-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let cgroup = cgroup2().join(&name);
+        fs::create_dir(&cgroup).unwrap();
+        let pins = Path::new("/sys/fs/bpf").join(&name);
+        let options = Options { pins, cgroup, network6: NETWORK6 };
+        let (kernel, events) = Kernel::open(&options).unwrap();
+        Self {
+            kernel,
+            wanted: Wanted::default(),
+            events,
+            pending: Vec::new(),
+            options,
+            children: Vec::new(),
+        }
+    }
+
+    /// Opens the data path anew over what is pinned, as a restarted agent does.
+    pub(crate) fn reopen(&mut self) {
+        let (kernel, events) = Kernel::open(&self.options).unwrap();
+        (self.kernel, self.events) = (kernel, events);
+        self.apply();
+    }
+
+    pub(crate) fn apply(&mut self) {
+        self.kernel.apply(&self.wanted).unwrap();
+    }
+
+    /// Adds a service with replicas, none of which runs yet.
+    pub(crate) fn service(&mut self, id: u32, port: u16, protocol: Protocol, replicas: u32) {
+        let mut backends = Vec::new();
+        for n in 0..replicas {
+            self.instance(id, n, vec![(protocol, port)]);
+            backends.push(Backend {
+                key: backend_key(id, n, port, protocol, 0),
+                address4: Some(instance4(id, n)),
+                address6: Some(instance6(id, n)),
+                port,
+                weight: 256,
+                local: true,
+                zone: 0,
+                in_choice: true,
+            });
+        }
+        self.wanted.services.push(Service {
+            id,
+            address4: service4(id),
+            address6: service6(id),
+            ports: vec![ServicePort {
+                number: port,
+                protocol,
+                balance: Balance::LeastLoad,
+                outlier: Outlier {
+                    consecutive_failures: 3,
+                    base: Duration::from_millis(200),
+                    max: Duration::from_secs(60),
+                    max_ejected_percent: 50,
+                },
+                backends,
+            }],
+        });
+        self.apply();
+    }
+
+    fn instance(&mut self, service: u32, n: u32, ports: Vec<(Protocol, u16)>) {
+        let cgroup = self.cgroup(service, n);
+        fs::create_dir(&cgroup).unwrap();
+        self.wanted.instances.push(Instance {
+            id: u64::from(service) << 32 | u64::from(n),
+            cgroup,
+            service,
+            address4: instance4(service, n),
+            address6: instance6(service, n),
+            ports,
+            own_address: true,
+            watch_listen: true,
+        });
+    }
+
+    fn cgroup(&self, service: u32, n: u32) -> PathBuf {
+        self.options.cgroup.join(format!("{service}-{n}"))
+    }
+
+    /// A member that serves nothing.
+    pub(crate) fn client(&mut self, service: u32) {
+        self.instance(service, 0, Vec::new());
+        self.apply();
+    }
+
+    pub(crate) fn resolver(&mut self, resolver: Resolver) {
+        self.wanted.resolver = Some(resolver);
+        self.apply();
+        self.kernel.beat().unwrap();
+    }
+
+    fn command(&self, service: u32, n: u32, program: &str, arguments: &[&str]) -> Command {
+        let procs = self.cgroup(service, n).join("cgroup.procs");
+        let mut command = Command::new(program);
+        command.args(arguments);
+        // SAFETY: writes a file between fork and exec; the path was made before.
+        unsafe {
+            command.pre_exec(move || {
+                rustix::process::set_parent_process_death_signal(Some(
+                    rustix::process::Signal::KILL,
+                ))?;
+                fs::OpenOptions::new().write(true).open(&procs)?.write_all(b"0")
+            });
+        }
+        command
+    }
+
+    /// Starts a program in a replica's cgroup; it goes when the world does.
+    pub(crate) fn start(&mut self, service: u32, n: u32, program: &str, arguments: &[&str]) -> u32 {
+        let child = self
+            .command(service, n, program, arguments)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap_or_else(|e| panic!("start {program}: {e}"));
+        let pid = child.id();
+        self.children.push(child);
+        pid
+    }
+
+    /// Starts a Python server and waits for the line that says it is ready.
+    pub(crate) fn python_server(&mut self, service: u32, n: u32, script: &str) -> u32 {
+        let mut child = self
+            .command(service, n, "python3", &["-u", "-c", script])
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        assert_eq!(line.trim(), "ready", "the server did not start");
+        let pid = child.id();
+        self.children.push(child);
+        pid
+    }
+
+    /// Runs a Python program as a member and returns what it printed.
+    pub(crate) fn python(&self, service: u32, n: u32, script: &str) -> String {
+        self.run(service, n, "python3", &["-c", script])
+    }
+
+    /// Runs a program as a member and returns what it printed, error output included.
+    pub(crate) fn run(&self, service: u32, n: u32, program: &str, arguments: &[&str]) -> String {
+        let output = self.command(service, n, program, arguments).output().unwrap();
+        let mut text = String::from_utf8_lossy(&output.stdout).into_owned();
+        text.push_str(&String::from_utf8_lossy(&output.stderr));
+        text.trim().to_owned()
+    }
+
+    /// Waits until a replica listens, as the kernel says.
+    pub(crate) fn wait_listening(&mut self, service: u32, n: u32) {
+        let wanted = u64::from(service) << 32 | u64::from(n);
+        self.wait(
+            |event| matches!(event, Event::Listening { instance, .. } if *instance == wanted),
+        );
+    }
+
+    /// Waits for an event; fails after 20 s without it.
+    pub(crate) fn wait(&mut self, accept: impl Fn(&Event) -> bool) -> Event {
+        for _ in 0..200 {
+            self.events.drain(|event| self.pending.push(event));
+            if let Some(at) = self.pending.iter().position(&accept) {
+                return self.pending.remove(at);
+            }
+            let mut poll = [rustix::event::PollFd::new(&self.events, rustix::event::PollFlags::IN)];
+            let timeout = rustix::time::Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
+            rustix::event::poll(&mut poll, Some(&timeout)).unwrap();
+        }
+        panic!("the event did not come");
+    }
+
+    pub(crate) fn active(&self, service: u32, replicas: u32, port: u16) -> u32 {
+        let stats = self.kernel.backends().unwrap();
+        (0..replicas).map(|n| stats[&backend_key(service, n, port, Protocol::Tcp, 0)].active).sum()
+    }
+
+    pub(crate) fn stats(&self, service: u32, n: u32, port: u16) -> sinew_datapath::BackendStats {
+        self.kernel.backends().unwrap()[&backend_key(service, n, port, Protocol::Tcp, 0)]
+    }
+
+    pub(crate) fn kernel_edges(&self, source: u32, destination: u32) -> sinew_abi::Edge {
+        let edges = self.kernel.edges().unwrap();
+        let edge = edges.iter().find(|e| (e.source, e.destination) == (source, destination));
+        edge.expect("the edge was counted").counters
+    }
+
+    pub(crate) fn kill(&mut self, pid: u32) {
+        let child = self.children.iter_mut().find(|c| c.id() == pid).unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+
+    pub(crate) fn pins(&self) -> &Path {
+        &self.options.pins
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        for child in &mut self.children {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+        let _ = self.kernel.detach();
+        for instance in &self.wanted.instances {
+            let _ = fs::remove_dir(&instance.cgroup);
+        }
+        let _ = fs::remove_dir(&self.options.cgroup);
+    }
+}
+
+pub(crate) fn run(program: &str, arguments: &[&str]) -> String {
+    let output = Command::new(program).args(arguments).output().unwrap();
+    assert!(
+        output.status.success(),
+        "{program} {arguments:?}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+pub(crate) fn signal(pid: u32, signal: rustix::process::Signal) {
+    let pid = rustix::process::Pid::from_raw(pid as i32).unwrap();
+    rustix::process::kill_process(pid, signal).unwrap();
+}
