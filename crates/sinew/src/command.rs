@@ -43,7 +43,7 @@ fn dispatch(command: Command, context: &Context) -> Result<u8, Error> {
     match command {
         Command::Run(run) => return run::run(run, context),
         Command::Exec(exec) => return run::exec(&exec, context),
-        Command::Agent(agent) => agent::agent(&agent)?,
+        Command::Agent(agent) => agent::agent(agent, context)?,
         Command::Doctor => doctor::doctor(context)?,
         Command::Completions(completions) => completions::completions(&completions, context)?,
         Command::Up(up) => block_on(up::up(&up, context))?,

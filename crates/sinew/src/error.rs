@@ -29,6 +29,8 @@ pub(crate) enum Error {
     #[error("only root can start the agent, and no agent answers at {}", socket.display())]
     NotRoot { socket: PathBuf },
     #[error(transparent)]
+    Agent(#[from] sinew_agent::Error),
+    #[error(transparent)]
     Rights(#[from] sinew_workload::rights::RightsError),
     #[error("cannot run {program:?}: {source}")]
     Exec { program: String, source: io::Error },
@@ -62,6 +64,7 @@ impl Error {
     pub(crate) fn help(&self) -> Option<String> {
         let help = match self {
             Self::Client(error) => return error.remedy(),
+            Self::Agent(error) => return error.remedy().map(str::to_owned),
             Self::Usage { help, .. } => help,
             Self::ReadFile { source, .. } if source.kind() == io::ErrorKind::NotFound => {
                 "name the file with -f FILE, or change to its directory"

@@ -46,7 +46,7 @@ async fn start(context: &Context) -> Result<Reached, Error> {
     let begin = log.metadata().map_or(0, |metadata| metadata.len());
     let mut child = spawn(&log).map_err(Error::system("start the agent"))?;
     tokio::select! {
-        client = wait_for(&context.socket) => Ok(Reached { client: client?, child: Some(child) }),
+        client = first_answer(&context.socket) => Ok(Reached { client: client?, child: Some(child) }),
         status = child.wait() => {
             // Another one may have been first.
             if let Ok(client) = Client::connect(&context.socket).await {
@@ -55,6 +55,18 @@ async fn start(context: &Context) -> Result<Reached, Error> {
             let why = status.map_or_else(|error| error.to_string(), |status| status.to_string());
             let last_lines = last_lines(&path, begin);
             Err(Error::AgentStart { why, log: path, last_lines })
+        }
+    }
+}
+
+/// Waits until an agent answers a call: it listens before it knows that it can work.
+async fn first_answer(socket: &Path) -> Result<Client, Error> {
+    loop {
+        let client = wait_for(socket).await?;
+        match client.agent().await {
+            Ok(_) => return Ok(client),
+            Err(error) if error.agent_is_away() => {}
+            Err(error) => return Err(error.into()),
         }
     }
 }

@@ -1,8 +1,70 @@
 //! `sinew agent`.
 
-use crate::{args::Agent, error::Error};
+use std::{
+    env,
+    ffi::OsStr,
+    io::{self, IsTerminal as _},
+    os::unix::ffi::OsStrExt as _,
+    path::PathBuf,
+};
 
-pub(super) fn agent(args: &Agent) -> Result<(), Error> {
-    let _ = args;
+use sinew_agent::{AgentOptions, DatapathSource, Paths};
+use tokio::runtime;
+use tracing_subscriber::EnvFilter;
+
+use crate::{args::Agent, context::Context, error::Error};
+
+pub(super) fn agent(args: Agent, context: &Context) -> Result<(), Error> {
+    log(&args.log, context.json)?;
+    let options = AgentOptions {
+        paths: paths(args)?,
+        exe: own_path()?,
+        resolv_conf: PathBuf::from("/etc/resolv.conf"),
+        datapath: DatapathSource::Kernel,
+    };
+    let runtime = runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(Error::system("start the runtime"))?;
+    Ok(runtime.block_on(sinew_agent::serve(options))?)
+}
+
+/// The usual places, but for those that are given.
+fn paths(args: Agent) -> Result<Paths, Error> {
+    let usual = |part: fn(Paths) -> PathBuf| {
+        let paths = Paths::from_env().map_err(sinew_agent::Error::from)?;
+        Ok::<_, Error>(part(paths))
+    };
+    Ok(Paths {
+        run: args.run.map_or_else(|| usual(|paths| paths.run), Ok)?,
+        state: args.state.map_or_else(|| usual(|paths| paths.state), Ok)?,
+        pins: args.pins.map_or_else(|| usual(|paths| paths.pins), Ok)?,
+        cgroup: args.cgroup.map_or_else(|| usual(|paths| paths.cgroup), Ok)?,
+    })
+}
+
+/// Where this program is: a newer one that takes its place there is what starts next.
+fn own_path() -> Result<PathBuf, Error> {
+    const DELETED: &[u8] = b" (deleted)";
+    let path = env::current_exe().map_err(Error::system("find this program's file"))?;
+    let bytes = path.as_os_str().as_bytes();
+    Ok(bytes
+        .strip_suffix(DELETED)
+        .map_or_else(|| path.clone(), |path| OsStr::from_bytes(path).into()))
+}
+
+/// Logs to standard error: for people, or a JSON value a line.
+fn log(filter: &str, json: bool) -> Result<(), Error> {
+    let filter = EnvFilter::try_new(filter).map_err(|error| Error::Usage {
+        what: format!("--log {filter:?}: {error}"),
+        help: "give a level, as debug, or directives, as sinew_agent=debug".to_owned(),
+    })?;
+    let colour = io::stderr().is_terminal() && env::var_os("NO_COLOR").is_none();
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    if json {
+        log.json().init();
+    } else {
+        log.with_ansi(colour).with_target(false).init();
+    }
     Ok(())
 }

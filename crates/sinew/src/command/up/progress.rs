@@ -41,26 +41,30 @@ impl<'a> Progress<'a> {
         standing: Standing,
     ) -> Option<News> {
         let wanted = self.project.services.get(service)?;
-        let key = (service.clone(), replica);
-        let others_wait = self.standings.iter().any(|((other, number), standing)| {
-            other == service && *number != replica && standing.state == WorkloadState::Waiting
+        let told_of_another = self.standings.iter().any(|((other, number), told)| {
+            other == service && *number != replica && *told == standing
         });
+        let key = (service.clone(), replica);
         let before = self.standings.insert(key, standing.clone());
         if before.as_ref() == Some(&standing) {
             return None;
         }
         let Standing { state, reason } = standing;
         let tint = state_tint(state);
-        if state == WorkloadState::Waiting {
-            // One word for all replicas of it.
-            let is_news = !others_wait && before.is_none_or(|before| before.state != state);
-            let awaited: Vec<&str> = wanted.depends_on.iter().map(ServiceName::as_str).collect();
-            let text = match reason {
-                _ if !awaited.is_empty() => format!("{service} waits for {}", awaited.join(", ")),
-                Some(reason) => format!("{service} waits: {reason}"),
-                None => return None,
-            };
-            return is_news.then_some((tint, text));
+        match state {
+            // One word for all its replicas.
+            WorkloadState::Waiting if told_of_another => return None,
+            WorkloadState::Waiting => {
+                let awaited: Vec<&str> =
+                    wanted.depends_on.iter().map(ServiceName::as_str).collect();
+                let waits = format!("waits for {}", awaited.join(", "));
+                return Some((tint, format!("{service} {}", reason.unwrap_or(waits))));
+            }
+            // That it is starting is told already.
+            WorkloadState::Starting if before.is_some_and(|before| before.state == state) => {
+                return None;
+            }
+            _ => {}
         }
         let reason = reason.map(|reason| format!(": {reason}")).unwrap_or_default();
         Some((tint, format!("{service}/{replica} {}{reason}", state_word(state))))
