@@ -17,7 +17,12 @@ use std::{
 use sinew_api::EventKind;
 use sinew_model::{Health, Port, ProjectName, Protocol, ServiceName};
 
-use crate::{alloc, intent::Intent, key::Key, launch::Launch};
+use crate::{
+    alloc::{self, Network6},
+    intent::Intent,
+    key::Key,
+    launch::Launch,
+};
 
 mod converge;
 mod inputs;
@@ -43,23 +48,16 @@ pub enum Input {
         /// What it is.
         attached: Attached,
     },
-    /// An instance that was found at the start of the agent.
-    Found {
-        /// Which one.
-        key: Key,
-        /// Its number.
-        number: u32,
-        /// What it is.
-        kind: Kind,
-        /// Its process, when one runs.
-        process: Option<Process>,
-        /// How the last one ended, when none runs.
-        ended: Option<Ended>,
-    },
-    /// Leftovers that are no instance: they are cleaned before that instance is launched again.
-    Rubble {
-        /// Which one.
-        key: Key,
+    /// What the agent found when it started, and what is wanted.
+    Boot {
+        /// What is wanted.
+        intent: Arc<Intent>,
+        /// What runs.
+        found: Vec<Found>,
+        /// What listens.
+        listeners: Vec<(IpAddr, u16, Protocol)>,
+        /// What is left of instances that do not run: it is cleared away first.
+        rubble: Vec<Key>,
     },
     /// The cgroup is there.
     Prepared(Key, Result<(), String>),
@@ -110,10 +108,27 @@ pub enum Input {
     },
     /// Open connections by backend.
     Active(HashMap<u64, u32>),
+    /// Something that the data path is told beside the instances changed.
+    Refresh,
     /// Stop everything without forgetting it.
     Halt,
     /// Time went on.
     Tick,
+}
+
+/// An instance that runs already.
+#[derive(Debug)]
+pub struct Found {
+    /// Which one.
+    pub key: Key,
+    /// Its number.
+    pub number: u32,
+    /// What it is.
+    pub kind: Kind,
+    /// Its process, when one runs.
+    pub process: Option<Process>,
+    /// How the last one ended, when none runs.
+    pub ended: Option<Ended>,
 }
 
 /// How a process ended.
@@ -195,10 +210,10 @@ pub struct Core {
 
 impl Core {
     /// Wants nothing and has seen nothing.
-    pub fn new(now: Instant, intent: Arc<Intent>) -> Self {
+    pub fn new(now: Instant, network6: Network6) -> Self {
         Self {
             now,
-            intent: Arc::new(Intent::new(intent.network6)),
+            intent: Arc::new(Intent::new(network6)),
             launches: BTreeMap::new(),
             dependents: BTreeMap::new(),
             instances: BTreeMap::new(),
@@ -278,6 +293,11 @@ impl Core {
         (0..).find(|n| !used.contains(n)).unwrap_or(0)
     }
 
+    /// The instances of one service.
+    pub fn instances_of(&self, service: &ServiceName) -> impl Iterator<Item = &Instance> {
+        self.of(Some(service))
+    }
+
     fn of(&self, service: Option<&ServiceName>) -> impl Iterator<Item = &Instance> {
         let range = Key { service: service.cloned(), replica: 0 }..=Key {
             service: service.cloned(),
@@ -351,7 +371,8 @@ impl Core {
         self.scan_at = Some(next);
     }
 
-    fn number_for(&self, key: &Key) -> Option<u32> {
+    /// A number that an instance called `key` would have.
+    pub fn number_for(&self, key: &Key) -> Option<u32> {
         alloc::instance_number(&key.to_string(), |n| self.by_number.contains_key(&n))
     }
 }

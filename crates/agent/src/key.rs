@@ -37,6 +37,16 @@ impl Key {
             None => format!(".exec.{}", self.replica),
         }
     }
+
+    /// The instance whose directory is called `name`.
+    pub fn from_file(name: &str) -> Option<Self> {
+        let (service, replica) = name.rsplit_once('.')?;
+        let replica = replica.parse().ok()?;
+        match service {
+            ".exec" => Some(Self { service: None, replica }),
+            _ => Some(Self { service: Some(ServiceName::new(service).ok()?), replica }),
+        }
+    }
 }
 
 impl fmt::Display for Key {

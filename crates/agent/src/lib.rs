@@ -1,12 +1,36 @@
 //! The agent of a host: supervises, reconciles, serves the API.
+//!
+//! What is wanted ([`intent`]) is the only durable state. The [`core`] compares it with what was seen
+//! and says what to do; the [`runtime`] around it does it and reports back; the [`api`] lets callers
+//! change what is wanted and look. Neither workloads nor the data path need the agent's life: a new
+//! one finds them again and goes on.
 
-pub mod alloc;
+mod alloc;
+mod api;
+mod attach;
+mod bus;
 mod capacity;
 mod core;
-mod datapath;
+mod dns;
+mod environment;
 mod health;
 mod intent;
 mod key;
 mod launch;
+mod lock;
+mod metrics;
+mod paths;
+mod peer;
+mod random;
+mod record;
 mod refusal;
+mod rights;
+mod runtime;
+mod serve;
+mod status;
 mod store;
+
+pub use lock::LockError;
+pub use paths::Paths;
+pub use serve::{AgentOptions, DatapathSource, Error, serve};
+pub use store::StoreError;

@@ -123,6 +123,14 @@ pub enum Refusal {
         /// What it could be.
         remedy: String,
     },
+    /// A project that breaks a rule of the file's format.
+    #[error("{faults}")]
+    InvalidProject {
+        /// The first field at fault.
+        field: String,
+        /// All of them, and why.
+        faults: String,
+    },
     /// The body or the query is not what the call takes.
     #[error("the request cannot be read: {what}")]
     Unreadable {
@@ -178,6 +186,7 @@ impl Refusal {
             | Self::PortZero { .. }
             | Self::PortTwice { .. }
             | Self::Invalid { .. }
+            | Self::InvalidProject { .. }
             | Self::Unreadable { .. } => ErrorCode::Invalid,
             Self::Full { .. } | Self::NoAddressLeft => ErrorCode::Exhausted,
             Self::Unsupported { .. } => ErrorCode::Unsupported,
@@ -212,6 +221,7 @@ impl Refusal {
                 (*remedy).to_owned()
             }
             Self::Invalid { remedy, .. } => remedy.clone(),
+            Self::InvalidProject { .. } => "correct these fields".into(),
             Self::Unreadable { .. } => "GET /v1/openapi.json describes what each call takes".into(),
             Self::Attach { .. } => "see the agent's log".into(),
             Self::Datapath { .. } => "`sinew doctor` looks for the cause".into(),
@@ -230,7 +240,9 @@ impl Refusal {
             Self::NameTaken { service, .. }
             | Self::NameAttached { service }
             | Self::NameReserved { service } => Some(format!("services.{service}")),
-            Self::Unsupported { field, .. } | Self::Invalid { field, .. } => Some(field.clone()),
+            Self::Unsupported { field, .. }
+            | Self::Invalid { field, .. }
+            | Self::InvalidProject { field, .. } => Some(field.clone()),
             Self::Forbidden { field, .. } => field.clone(),
             _ => None,
         }

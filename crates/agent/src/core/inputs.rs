@@ -6,8 +6,8 @@ use sinew_api::EventKind;
 use sinew_model::{Protocol, ServiceName};
 
 use super::{
-    Attached, Core, Ended, Input, Instance, Key, Kind, Output, Phase, Process, RETRY, RETRY_MAX,
-    backend_keys,
+    Attached, Core, Ended, Found, Input, Instance, Key, Kind, Output, Phase, Process, RETRY,
+    RETRY_MAX, backend_keys,
 };
 use crate::{health::Tracker, intent::Intent};
 
@@ -16,10 +16,12 @@ impl Core {
         match input {
             Input::Intent(intent) => self.take_intent(intent),
             Input::Attach { key, attached } => self.take_attach(key, attached),
-            Input::Found { key, number, kind, process, ended } => {
-                self.take_found(key, number, kind, process, ended);
+            Input::Boot { intent, found, listeners, rubble } => {
+                found.into_iter().for_each(|found| self.take_found(found));
+                self.take_listeners(&listeners);
+                rubble.into_iter().for_each(|key| self.take_rubble(key));
+                self.take_intent(intent);
             }
-            Input::Rubble { key } => self.take_rubble(key),
             Input::Prepared(key, result) => self.take_prepared(&key, result),
             Input::Synced(revision, result) => self.take_synced(revision, result),
             Input::Launched(key, result) => self.take_launched(&key, result),
@@ -41,6 +43,7 @@ impl Core {
                 self.halting = true;
                 self.touch_all();
             }
+            Input::Refresh => self.dirty = true,
             Input::Tick => {}
         }
     }
@@ -91,15 +94,10 @@ impl Core {
         self.touch(&key);
     }
 
-    fn take_found(
-        &mut self,
-        key: Key,
-        number: u32,
-        kind: Kind,
-        process: Option<Process>,
-        ended: Option<Ended>,
-    ) {
+    fn take_found(&mut self, found: Found) {
+        let Found { key, number, kind, process, ended } = found;
         if self.instances.contains_key(&key) || self.by_number.contains_key(&number) {
+            self.take_rubble(key);
             return;
         }
         let mut instance = self.fresh(key.clone(), number, kind);
@@ -107,6 +105,10 @@ impl Core {
         instance.restarts = process.map_or(0, |p| p.restarts);
         instance.process = process;
         instance.ended = ended;
+        // It was called until now as far as anybody knows; the first check that fails ends that.
+        if let Some(launch) = instance.launch() {
+            instance.health = Tracker::presume_well(self.now, &launch.service.health);
+        }
         self.insert(instance);
         self.touch(&key);
         self.dirty = true;
@@ -202,6 +204,9 @@ impl Core {
         let now = self.now;
         let Some(instance) = self.instances.get_mut(key) else { return };
         if !instance.phase.is_registered() {
+            return;
+        }
+        if instance.process == Some(process) {
             return;
         }
         // Its listen() may have been told before the end of its predecessor was.

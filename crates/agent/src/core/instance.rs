@@ -310,6 +310,16 @@ impl Instance {
         (by(Family::V4), by(Family::V6))
     }
 
+    /// Where its checks go: by IPv4, unless it listens by IPv6 only.
+    pub fn check_address(&self) -> IpAddr {
+        let by_v4 = self.listening.iter().any(|(_, _, family)| *family == Family::V4);
+        if by_v4 || self.listening.is_empty() {
+            IpAddr::V4(self.address4)
+        } else {
+            IpAddr::V6(self.address6)
+        }
+    }
+
     pub(super) fn present_face(&self) -> Face {
         let choice = self
             .ports()

@@ -6,13 +6,11 @@ use std::{
     path::Path,
 };
 
+use sinew_datapath::{self as datapath, Backend, ServicePort, Wanted};
 use sinew_model::{Balance, Outlier, Port, Protocol, ServiceName};
 
 use super::{Core, Instance, Phase};
-use crate::{
-    alloc,
-    datapath::{self, Backend, ServicePort, Wanted},
-};
+use crate::alloc;
 
 /// Weight of a backend that is like the others.
 const WEIGHT: u32 = 256;

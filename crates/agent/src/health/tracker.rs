@@ -20,6 +20,12 @@ impl Tracker {
         Self { since: now, verdict: None, successes: 0, failures: 0 }
     }
 
+    /// Takes a process that ran before anybody looked for a healthy one, until the first failure.
+    pub fn presume_well(now: Instant, health: &Health) -> Self {
+        let failures = health.unhealthy_threshold.saturating_sub(1);
+        Self { since: now, verdict: Some(true), successes: 0, failures }
+    }
+
     /// Takes the result of a check that ended at `now`.
     pub fn record(&mut self, now: Instant, well: bool, health: &Health) {
         if well {
@@ -95,6 +101,19 @@ mod tests {
             after(&[&well[..], &[(3, false), (4, false), (5, false)]].concat()),
             Some(false)
         );
+    }
+
+    #[test]
+    fn what_is_presumed_well_fails_at_once() {
+        let now = Instant::now();
+        let mut tracker = Tracker::presume_well(now, &health());
+        assert!(tracker.is_healthy());
+        tracker.record(now, false, &health());
+        assert!(tracker.failed());
+        let mut tracker = Tracker::presume_well(now, &health());
+        tracker.record(now, true, &health());
+        tracker.record(now, false, &health());
+        assert!(tracker.is_healthy(), "a success confirms it");
     }
 
     #[test]

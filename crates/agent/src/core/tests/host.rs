@@ -2,10 +2,11 @@
 
 use std::path::Path;
 
+use sinew_datapath::Wanted;
 use sinew_model::{Check, Command, Project, Restart, Service};
 
 use super::*;
-use crate::{datapath::Wanted, launch::Owner};
+use crate::launch::Owner;
 
 /// One thing that happens.
 #[derive(Clone, Debug)]
@@ -181,7 +182,7 @@ impl Host {
         let now = Instant::now();
         let intent = Intent::new([0xfd; 6]);
         Self {
-            core: Core::new(now, Arc::new(intent.clone())),
+            core: Core::new(now, intent.network6),
             intent,
             now,
             pending: Vec::new(),
@@ -333,12 +334,7 @@ impl Host {
                 self.feed(Input::Synced(revision, result));
             }
             Output::Scan => {
-                let listeners = self
-                    .workloads
-                    .values()
-                    .filter(|w| w.listens)
-                    .map(|w| (IpAddr::V4(alloc::instance4(w.number)), PORT, Protocol::Tcp))
-                    .collect();
+                let listeners = self.listeners();
                 self.feed(Input::Listeners(listeners));
             }
             Output::Launch(key) => self.launch(key, result),
@@ -432,9 +428,10 @@ impl Host {
         self.notices.clear();
         self.reports.clear();
         self.probes.clear();
-        self.core = Core::new(self.now, Arc::new(self.intent.clone()));
-        let found = self.workloads.clone();
-        for (key, workload) in found {
+        self.core = Core::new(self.now, self.intent.network6);
+        let workloads = self.workloads.clone();
+        let mut found = Vec::new();
+        for (key, workload) in workloads {
             assert!(known.contains_key(&key), "{key} runs and the agent had lost it");
             let attached = matches!(workload.kind, Kind::Attached(_));
             if attached && workload.alive.is_none() {
@@ -447,7 +444,7 @@ impl Host {
                 success: false,
                 returns: true,
             });
-            self.feed(Input::Found {
+            found.push(Found {
                 key,
                 number: workload.number,
                 kind: workload.kind,
@@ -455,12 +452,19 @@ impl Host {
                 ended,
             });
         }
-        let rubble: Vec<_> =
+        let rubble =
             self.cgroups.iter().filter(|k| !self.workloads.contains_key(k)).cloned().collect();
-        for key in rubble {
-            self.feed(Input::Rubble { key });
-        }
-        self.feed(Input::Intent(Arc::new(self.intent.clone())));
+        let intent = Arc::new(self.intent.clone());
+        let listeners = self.listeners();
+        self.feed(Input::Boot { intent, found, listeners, rubble });
+    }
+
+    fn listeners(&self) -> Vec<(IpAddr, u16, Protocol)> {
+        self.workloads
+            .values()
+            .filter(|w| w.listens)
+            .map(|w| (IpAddr::V4(alloc::instance4(w.number)), PORT, Protocol::Tcp))
+            .collect()
     }
 
     /// Everything under way ends well, every process starts and listens, every check is well.

@@ -1,0 +1,105 @@
+//! Calls that only look.
+
+use std::collections::HashMap;
+
+use axum::{
+    Json,
+    extract::{Path, State},
+    http::header,
+    response::{IntoResponse, Response},
+};
+use sinew_api::{Agent, ProjectStatus, ServiceStatus, WorkloadStatus};
+use sinew_datapath::BackendStats;
+use sinew_model::{Project, ServiceName};
+
+use super::answer::{Answer, Failure, named};
+use crate::{metrics, refusal::Refusal, runtime::Handle, status};
+
+pub(super) async fn openapi() -> Response {
+    let headers = [(header::CONTENT_TYPE, "application/json")];
+    (headers, include_str!("openapi.json")).into_response()
+}
+
+pub(super) async fn agent(State(handle): State<Handle>) -> Answer<Agent> {
+    let (started_at_ms, warnings) =
+        handle.call(|runtime| (runtime.started_at_ms, runtime.warnings())).await?;
+    Ok(Json(Agent {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        abi_version: sinew_abi::ABI_VERSION,
+        pid: std::process::id(),
+        started_at_ms,
+        cgroup: handle.paths.members(),
+        pins: handle.paths.pins.clone(),
+        warnings,
+    }))
+}
+
+pub(super) async fn projects(State(handle): State<Handle>) -> Answer<Vec<ProjectStatus>> {
+    Ok(Json(handle.call(|runtime| status::projects(&runtime.core)).await?))
+}
+
+pub(super) async fn project(
+    State(handle): State<Handle>,
+    Path(name): Path<String>,
+) -> Answer<Project> {
+    let name = named(&name)?;
+    let found = handle
+        .call(move |runtime| {
+            let owned = runtime.core.intent().projects.get(&name).cloned();
+            owned.ok_or(Refusal::NoProject { project: name })
+        })
+        .await??;
+    Ok(Json(found.project.clone()))
+}
+
+pub(super) async fn services(State(handle): State<Handle>) -> Answer<Vec<ServiceStatus>> {
+    let stats = backends(&handle).await?;
+    Ok(Json(handle.call(move |runtime| status::services(&runtime.core, &stats)).await?))
+}
+
+pub(super) async fn service(
+    State(handle): State<Handle>,
+    Path(name): Path<String>,
+) -> Answer<ServiceStatus> {
+    let name: ServiceName = named(&name)?;
+    let stats = backends(&handle).await?;
+    let found = handle
+        .call(move |runtime| {
+            let found = status::service(&runtime.core, &name, &stats);
+            found.ok_or(Refusal::NoService { service: name })
+        })
+        .await??;
+    Ok(Json(found))
+}
+
+pub(super) async fn workloads(State(handle): State<Handle>) -> Answer<Vec<WorkloadStatus>> {
+    Ok(Json(handle.call(|runtime| status::workloads(&runtime.core)).await?))
+}
+
+pub(super) async fn metrics(State(handle): State<Handle>) -> Result<Response, Failure> {
+    let names = handle.call(|runtime| status::names(&runtime.core)).await?;
+    let stats = backends(&handle).await?;
+    let services = handle.call(move |runtime| status::services(&runtime.core, &stats)).await?;
+    let datapath = handle.datapath.clone();
+    let (edges, totals) = blocking(move || {
+        let datapath = datapath.lock();
+        Ok((datapath.edges()?, datapath.totals()?))
+    })
+    .await?;
+    let text = metrics::render(&metrics::Counted { names, services, edges, totals });
+    let headers = [(header::CONTENT_TYPE, metrics::CONTENT_TYPE)];
+    Ok((headers, text).into_response())
+}
+
+async fn backends(handle: &Handle) -> Result<HashMap<u64, BackendStats>, Refusal> {
+    let datapath = handle.datapath.clone();
+    blocking(move || datapath.lock().backends()).await
+}
+
+/// The data path may be busy for a while with a large change.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, sinew_datapath::Error> + Send + 'static,
+) -> Result<T, Refusal> {
+    let done = tokio::task::spawn_blocking(work).await.map_err(|_| Refusal::Stopping)?;
+    done.map_err(|error| Refusal::Datapath { what: error.to_string() })
+}

@@ -1,0 +1,297 @@
+//! What was counted, as Prometheus text.
+
+use std::{collections::HashMap, fmt::Write as _};
+
+use sinew_abi::histogram;
+use sinew_api::{ServiceStatus, WorkloadState};
+use sinew_datapath::{EdgeStats, Totals};
+use sinew_model::Protocol;
+
+/// Of the answer.
+pub(crate) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// Callers that are of no service: `sinew exec` sessions.
+const NO_SERVICE: &str = "none";
+
+const SECONDS_PER_US: f64 = 1e-6;
+
+/// What was counted.
+pub(crate) struct Counted {
+    /// Names of the services by number.
+    pub(crate) names: HashMap<u32, String>,
+    pub(crate) services: Vec<ServiceStatus>,
+    pub(crate) edges: Vec<EdgeStats>,
+    pub(crate) totals: Totals,
+}
+
+/// The text of a page.
+struct Page(String);
+
+impl Page {
+    fn family(&mut self, name: &str, kind: &str, help: &str) {
+        // Writing to a `String` does not fail.
+        let _ = write!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}\n");
+    }
+
+    fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: impl std::fmt::Display) {
+        self.0.push_str(name);
+        for (index, (label, text)) in labels.iter().enumerate() {
+            self.0.push(if index == 0 { '{' } else { ',' });
+            let _ = write!(self.0, "{label}=\"{}\"", escape(text));
+        }
+        self.0.push_str(if labels.is_empty() { " " } else { "} " });
+        let _ = writeln!(self.0, "{value}");
+    }
+}
+
+fn escape(text: &str) -> String {
+    text.replace('\\', r"\\").replace('"', "\\\"").replace('\n', r"\n")
+}
+
+/// The whole page.
+pub(crate) fn render(counted: &Counted) -> String {
+    let mut page = Page(String::new());
+    services(&mut page, &counted.services);
+    backends(&mut page, &counted.services);
+    edges(&mut page, counted);
+    totals(&mut page, &counted.totals);
+    page.0
+}
+
+fn services(page: &mut Page, services: &[ServiceStatus]) {
+    let name = "sinew_service_replicas_wanted";
+    page.family(name, "gauge", "Instances that a service should have.");
+    for service in services {
+        page.sample(name, &[("service", service.name.as_str())], service.replicas);
+    }
+    let name = "sinew_service_endpoints_up";
+    page.family(name, "gauge", "Endpoints that take connections.");
+    for service in services {
+        let up = service.endpoints.iter().filter(|e| e.state == WorkloadState::Up).count();
+        page.sample(name, &[("service", service.name.as_str())], up);
+    }
+}
+
+type Reading = (&'static str, &'static str, &'static str, fn(&sinew_api::EndpointStatus) -> f64);
+
+const BACKENDS: [Reading; 7] = [
+    ("sinew_backend_connections_active", "gauge", "Open connections.", |e| f64::from(e.active)),
+    ("sinew_backend_connections_total", "counter", "Connections given to a backend.", |e| {
+        e.connections as f64
+    }),
+    (
+        "sinew_backend_failures_total",
+        "counter",
+        "Connects that a backend refused, reset or did not answer.",
+        |e| e.failures as f64,
+    ),
+    ("sinew_backend_ejected", "gauge", "Whether a backend is held ejected.", |e| {
+        f64::from(u8::from(e.ejected))
+    }),
+    ("sinew_backend_connect_seconds", "gauge", "Smoothed connect time.", |e| {
+        f64::from(e.connect_us) * SECONDS_PER_US
+    }),
+    ("sinew_backend_sent_bytes_total", "counter", "Bytes sent to a backend.", |e| {
+        e.sent_bytes as f64
+    }),
+    ("sinew_backend_received_bytes_total", "counter", "Bytes received from a backend.", |e| {
+        e.received_bytes as f64
+    }),
+];
+
+fn backends(page: &mut Page, services: &[ServiceStatus]) {
+    for (name, kind, help, value) in BACKENDS {
+        page.family(name, kind, help);
+        for service in services {
+            for endpoint in &service.endpoints {
+                let port = endpoint.port.to_string();
+                let labels = [
+                    ("service", service.name.as_str()),
+                    ("workload", &endpoint.workload),
+                    ("port", &port),
+                    ("protocol", protocol(endpoint.protocol)),
+                ];
+                page.sample(name, &labels, value(endpoint));
+            }
+        }
+    }
+}
+
+fn protocol(protocol: Protocol) -> &'static str {
+    match protocol {
+        Protocol::Tcp => "tcp",
+        Protocol::Udp => "udp",
+    }
+}
+
+type EdgeReading = (&'static str, &'static str, fn(&sinew_abi::Edge) -> u64);
+
+const EDGES: [EdgeReading; 8] = [
+    ("sinew_edge_connects_total", "Connects from one service to another.", |e| e.connects),
+    ("sinew_edge_refused_total", "Connects that a backend refused.", |e| e.refused),
+    ("sinew_edge_reset_total", "Connections that a backend reset.", |e| e.reset),
+    ("sinew_edge_timed_out_total", "Connects without an answer.", |e| e.timed_out),
+    ("sinew_edge_cancelled_total", "Connects that the caller gave up.", |e| e.cancelled),
+    ("sinew_edge_no_backend_total", "Connects that found no backend.", |e| e.no_backend),
+    ("sinew_edge_sent_bytes_total", "Bytes sent by the caller.", |e| e.sent_bytes),
+    ("sinew_edge_received_bytes_total", "Bytes received by the caller.", |e| e.received_bytes),
+];
+
+fn edges(page: &mut Page, counted: &Counted) {
+    let named = |number: u32| match counted.names.get(&number) {
+        Some(name) => name.clone(),
+        None if number == 0 => NO_SERVICE.to_owned(),
+        None => number.to_string(),
+    };
+    let edges: Vec<_> = counted
+        .edges
+        .iter()
+        .map(|edge| (named(edge.source), named(edge.destination), &edge.counters))
+        .collect();
+    for (name, help, value) in EDGES {
+        page.family(name, "counter", help);
+        for (source, destination, counters) in &edges {
+            page.sample(name, &ends(source, destination), value(counters));
+        }
+    }
+    let name = "sinew_edge_connect_seconds";
+    page.family(name, "histogram", "Time that a connect took.");
+    for (source, destination, counters) in &edges {
+        buckets(page, name, &ends(source, destination), &counters.connect_us);
+    }
+    let name = "sinew_edge_connection_duration_seconds";
+    page.family(name, "histogram", "Life of a connection.");
+    for (source, destination, counters) in &edges {
+        buckets(page, name, &ends(source, destination), &counters.duration_us);
+    }
+}
+
+fn ends<'a>(source: &'a str, destination: &'a str) -> [(&'a str, &'a str); 2] {
+    [("source", source), ("destination", destination)]
+}
+
+/// The kernel's buckets as they are; those at the far end that nothing fell into are left out. The
+/// sum is the sum of the buckets' middles: the kernel keeps none.
+fn buckets(page: &mut Page, name: &str, ends: &[(&str, &str)], counts: &[u64; histogram::BUCKETS]) {
+    let used = counts.iter().rposition(|count| *count > 0).map_or(0, |last| last + 1);
+    let (bucket, mut below, mut sum) = (format!("{name}_bucket"), 0u64, 0.0);
+    for (index, count) in counts.iter().enumerate().take(used) {
+        let (low, high) = (histogram::lower_bound(index), histogram::lower_bound(index + 1));
+        below += count;
+        sum += *count as f64 * ((low + high) as f64 / 2.0) * SECONDS_PER_US;
+        let limit = seconds(high);
+        page.sample(&bucket, &[ends, &[("le", limit.as_str())]].concat(), below);
+    }
+    page.sample(&bucket, &[ends, &[("le", "+Inf")]].concat(), below);
+    page.sample(&format!("{name}_sum"), ends, sum);
+    page.sample(&format!("{name}_count"), ends, below);
+}
+
+/// Microseconds as seconds, exactly.
+fn seconds(us: u64) -> String {
+    format!("{}.{:06}", us / 1_000_000, us % 1_000_000)
+}
+
+type TotalReading = (&'static str, &'static str, fn(&Totals) -> u64);
+
+const TOTALS: [TotalReading; 8] = [
+    ("sinew_datapath_flows_lost_total", "Flow samples that found the ring full.", |t| t.flows_lost),
+    ("sinew_datapath_notices_lost_total", "Notices that found the ring full.", |t| t.notices_lost),
+    ("sinew_datapath_sockets_lost_total", "Sockets that could not be counted.", |t| t.sockets_lost),
+    ("sinew_datapath_edges_lost_total", "Edges that found no room.", |t| t.edges_lost),
+    ("sinew_dns_queries_total", "Queries led to the resolver.", |t| t.queries),
+    (
+        "sinew_dns_queries_bypassed_total",
+        "Queries left to the host because the resolver was not alive.",
+        |t| t.queries_bypassed,
+    ),
+    ("sinew_datapath_binds_denied_total", "Binds to an address of somebody else.", |t| {
+        t.binds_denied
+    }),
+    ("sinew_datapath_sources_unset_total", "Sockets whose own source could not be set.", |t| {
+        t.sources_unset
+    }),
+];
+
+fn totals(page: &mut Page, totals: &Totals) {
+    for (name, help, value) in TOTALS {
+        page.family(name, "counter", help);
+        page.sample(name, &[], value(totals));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    fn page() -> String {
+        let mut counters = sinew_abi::Edge::ZERO;
+        counters.connects = 6;
+        for us in [0, 1, 5, 5, 1_500_000] {
+            counters.connect_us[histogram::bucket(us)] += 1;
+        }
+        render(&Counted {
+            names: HashMap::from([(7, "web".to_owned()), (9, "api".to_owned())]),
+            services: Vec::new(),
+            edges: vec![
+                EdgeStats { source: 7, destination: 9, counters },
+                EdgeStats { source: 0, destination: 9, counters: sinew_abi::Edge::ZERO },
+            ],
+            totals: Totals::ZERO,
+        })
+    }
+
+    #[test]
+    fn edges_bear_the_names_of_services() {
+        let page = page();
+        let line = "sinew_edge_connects_total{source=\"web\",destination=\"api\"} 6\n";
+        assert!(page.contains(line), "{page}");
+        assert!(
+            page.contains("sinew_edge_connects_total{source=\"none\",destination=\"api\"} 0\n")
+        );
+    }
+
+    #[test]
+    fn histograms_are_cumulative_and_complete() {
+        let page = page();
+        let prefix = "sinew_edge_connect_seconds_bucket{source=\"web\",destination=\"api\",le=\"";
+        let buckets: Vec<(&str, u64)> = page
+            .lines()
+            .filter_map(|line| line.strip_prefix(prefix)?.split_once("\"} "))
+            .map(|(le, count)| (le, count.parse().unwrap()))
+            .collect();
+        assert_eq!(buckets.first(), Some(&("0.000001", 1)));
+        assert_eq!(buckets.last(), Some(&("+Inf", 5)));
+        assert!(buckets.is_sorted_by_key(|(_, count)| *count));
+        let limits: Vec<f64> =
+            buckets[..buckets.len() - 1].iter().map(|(le, _)| le.parse().unwrap()).collect();
+        assert!(limits.is_sorted() && *limits.last().unwrap() > 1.5);
+        assert!(
+            page.contains("sinew_edge_connect_seconds_count{source=\"web\",destination=\"api\"} 5")
+        );
+    }
+
+    #[test]
+    fn every_family_is_declared_once_and_named_by_the_rule() {
+        let page = page();
+        let mut kinds = BTreeMap::new();
+        for line in page.lines() {
+            if let Some((name, kind)) = line.strip_prefix("# TYPE ").and_then(|l| l.split_once(' '))
+            {
+                assert!(name.starts_with("sinew_"), "{name}");
+                assert_eq!(kind == "counter", name.ends_with("_total"), "{name} is a {kind}");
+                assert_eq!(kinds.insert(name, kind), None, "{name} is declared twice");
+            }
+        }
+        assert!(kinds.len() > 20);
+    }
+
+    #[test]
+    fn labels_are_escaped() {
+        let mut page = Page(String::new());
+        page.sample("x", &[("a", "q\"b\\\n")], 1);
+        assert_eq!(page.0, "x{a=\"q\\\"b\\\\\\n\"} 1\n");
+    }
+}

@@ -1,0 +1,474 @@
+//! The thin shell around the core: one task owns it, hands it what happened, and has done what it
+//! wants done. Nothing in here decides anything.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    net::SocketAddr,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use sinew_api::EventKind;
+use sinew_datapath::{self as datapath, Datapath};
+use sinew_dns::Zone;
+use sinew_model::{Health, ProjectName};
+use sinew_workload::{Shims, cgroup, exec::CheckSpec};
+use tokio::{
+    sync::{mpsc, oneshot, watch},
+    task::AbortHandle,
+};
+
+use crate::{
+    alloc::Network6,
+    attach::Joiner,
+    bus::Bus,
+    core::{Core, Input, Kind, Output},
+    dns::Names,
+    environment, health,
+    key::Key,
+    paths::Paths,
+    record::Record,
+    refusal::Refusal,
+    store::Store,
+};
+
+mod boot;
+mod requests;
+mod worker;
+
+pub(crate) use boot::{Discovered, discover};
+pub(crate) use worker::Resumed;
+use worker::{Order, Place};
+
+/// From look to look at the connections of what drains.
+const LOOK_AT_DRAINING: Duration = Duration::from_millis(50);
+/// From look to look whether the kernel lost notices.
+const LOOK_AT_LOSSES: Duration = Duration::from_secs(2);
+
+/// The data path, which several tasks use.
+#[derive(Clone)]
+pub(crate) struct SharedDatapath(Arc<Mutex<Box<dyn Datapath>>>);
+
+impl SharedDatapath {
+    pub(crate) fn new(datapath: Box<dyn Datapath>) -> Self {
+        Self(Arc::new(Mutex::new(datapath)))
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Box<dyn Datapath>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A piece of work that needs the runtime.
+type Call = Box<dyn FnOnce(&mut Runtime) + Send>;
+
+/// How others reach the runtime.
+#[derive(Clone)]
+pub(crate) struct Handle {
+    calls: mpsc::UnboundedSender<Call>,
+    /// Tells everybody what changes.
+    pub(crate) bus: Arc<Bus>,
+    /// The data path.
+    pub(crate) datapath: SharedDatapath,
+    /// Where things lie.
+    pub(crate) paths: Arc<Paths>,
+    /// Turns true when the agent ends.
+    ending: watch::Receiver<bool>,
+}
+
+impl Handle {
+    /// Turns true when the agent ends.
+    pub(crate) fn ending(&self) -> watch::Receiver<bool> {
+        self.ending.clone()
+    }
+
+    /// Has `work` done by the task that owns everything.
+    pub(crate) async fn call<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Runtime) -> T + Send + 'static,
+    ) -> Result<T, Refusal> {
+        let (sender, receiver) = oneshot::channel();
+        let call: Call = Box::new(move |runtime| {
+            // Who asked may have gone.
+            let _ = sender.send(work(runtime));
+        });
+        self.calls.send(call).map_err(|_| Refusal::Stopping)?;
+        receiver.await.map_err(|_| Refusal::Stopping)
+    }
+}
+
+/// What a runtime is built from.
+pub(crate) struct Parts {
+    pub(crate) paths: Arc<Paths>,
+    pub(crate) store: Store,
+    pub(crate) network6: Network6,
+    pub(crate) datapath: SharedDatapath,
+    pub(crate) events: mpsc::UnboundedReceiver<datapath::Event>,
+    pub(crate) names: Names,
+    pub(crate) bus: Arc<Bus>,
+    pub(crate) shims: Shims,
+    pub(crate) warnings: Vec<String>,
+    pub(crate) started_at_ms: u64,
+}
+
+/// Owns everything that changes.
+pub(crate) struct Runtime {
+    pub(crate) core: Core,
+    store: Store,
+    paths: Arc<Paths>,
+    datapath: SharedDatapath,
+    events: mpsc::UnboundedReceiver<datapath::Event>,
+    names: Names,
+    pub(crate) bus: Arc<Bus>,
+    shims: Arc<Shims>,
+    inputs: mpsc::UnboundedSender<Input>,
+    incoming: mpsc::UnboundedReceiver<Input>,
+    calls: mpsc::UnboundedReceiver<Call>,
+    workers: BTreeMap<Key, mpsc::UnboundedSender<Order>>,
+    probes: BTreeMap<Key, AbortHandle>,
+    joiners: BTreeMap<Key, Joiner>,
+    /// What an operator should know and has no event for.
+    warnings: Vec<String>,
+    /// Why the data path is not what it should be.
+    unsynced: Option<String>,
+    notices_lost: u64,
+    zone_of: Option<(u64, Vec<sinew_model::ServiceName>)>,
+    pub(crate) started_at_ms: u64,
+    ending: Option<Ending>,
+}
+
+/// How the agent ends when it was told to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ending {
+    /// Workloads and data path go on.
+    Leave,
+    /// Every workload has stopped.
+    Stopped,
+    /// And nothing of Sinew is to be left.
+    Purge,
+}
+
+impl Runtime {
+    pub(crate) fn new(parts: Parts, ending: watch::Receiver<bool>) -> (Self, Handle) {
+        let (inputs, incoming) = mpsc::unbounded_channel();
+        let (call_sender, calls) = mpsc::unbounded_channel();
+        let handle = Handle {
+            calls: call_sender,
+            bus: parts.bus.clone(),
+            datapath: parts.datapath.clone(),
+            paths: parts.paths.clone(),
+            ending,
+        };
+        let runtime = Self {
+            core: Core::new(Instant::now(), parts.network6),
+            store: parts.store,
+            paths: parts.paths,
+            datapath: parts.datapath,
+            events: parts.events,
+            names: parts.names,
+            bus: parts.bus,
+            shims: Arc::new(parts.shims),
+            inputs,
+            incoming,
+            calls,
+            workers: BTreeMap::new(),
+            probes: BTreeMap::new(),
+            joiners: BTreeMap::new(),
+            warnings: parts.warnings,
+            unsynced: None,
+            notices_lost: 0,
+            zone_of: None,
+            started_at_ms: parts.started_at_ms,
+            ending: None,
+        };
+        (runtime, handle)
+    }
+
+    /// Works until it is told to end.
+    pub(crate) async fn run(mut self, mut stop: watch::Receiver<bool>) -> (Ending, Self) {
+        let mut draining = tokio::time::interval(LOOK_AT_DRAINING);
+        let mut losses = tokio::time::interval(LOOK_AT_LOSSES);
+        draining.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        losses.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            let tick = self.core.next_tick();
+            let drains = self.core.drains();
+            tokio::select! {
+                biased;
+                Some(event) = self.events.recv() => self.take_event(event),
+                Some(input) = self.incoming.recv() => self.feed(input),
+                Some(call) = self.calls.recv() => call(&mut self),
+                () = sleep_until(tick) => self.feed(Input::Tick),
+                _ = draining.tick(), if drains => self.look_at_draining(),
+                _ = losses.tick() => self.look_at_losses(),
+                () = self.names.changed() => self.feed(Input::Refresh),
+                Ok(()) = stop.changed() => return (Ending::Leave, self),
+            }
+            match self.ending {
+                Some(Ending::Leave) => return (Ending::Leave, self),
+                Some(ending) if self.core.halted() => return (ending, self),
+                _ => {}
+            }
+        }
+    }
+
+    /// Tells the core, and does what it wants.
+    pub(crate) fn feed(&mut self, input: Input) {
+        let mut inputs = VecDeque::from([input]);
+        while let Some(input) = inputs.pop_front() {
+            for output in self.core.handle(Instant::now(), input) {
+                inputs.extend(self.execute(output));
+            }
+        }
+        self.workers.retain(|key, _| self.core.instance(key).is_some());
+    }
+
+    /// Has `output` done; what is known at once about it is returned.
+    fn execute(&mut self, output: Output) -> Option<Input> {
+        match output {
+            Output::Prepare(key) => {
+                let result = cgroup::create(&self.paths.member(&key));
+                Some(Input::Prepared(key, result.map_err(|error| error.to_string())))
+            }
+            Output::Sync(revision) => {
+                let result = self.sync();
+                self.unsynced = result.as_ref().err().cloned();
+                Some(Input::Synced(revision, result))
+            }
+            Output::Scan => self.scan(),
+            Output::Launch(key) => return self.launch(key),
+            Output::Adjust(key) => {
+                self.adjust(&key);
+                None
+            }
+            Output::Stop(key) => {
+                let grace = self.core.instance(&key).and_then(|i| i.launch());
+                let grace = grace.map_or(Duration::ZERO, |launch| launch.service.stop.grace);
+                self.order(&key, Order::Stop { grace });
+                None
+            }
+            Output::Close(sockets) => {
+                self.close(sockets);
+                None
+            }
+            Output::Clean(key) => {
+                self.order(&key, Order::Clean);
+                None
+            }
+            Output::Probe { key, run, health } => {
+                self.probe(key, run, health);
+                None
+            }
+            Output::EndProbe(key) => {
+                if let Some(probe) = self.probes.remove(&key) {
+                    probe.abort();
+                }
+                None
+            }
+            Output::Publish(project, kind) => {
+                self.publish(project, kind);
+                None
+            }
+        }
+    }
+
+    pub(crate) fn publish(&self, project: Option<ProjectName>, kind: EventKind) {
+        self.bus.publish(project, kind);
+    }
+
+    fn sync(&mut self) -> Result<(), String> {
+        self.publish_zone();
+        let wanted = self.core.wanted(&self.paths.members(), self.names.resolver().as_ref());
+        // Somebody may have removed one; without it nothing at all could be applied.
+        for instance in &wanted.instances {
+            if !instance.cgroup.is_dir() {
+                cgroup::create(&instance.cgroup).map_err(|error| error.to_string())?;
+            }
+        }
+        let datapath = self.datapath.clone();
+        guarded(move || datapath.lock().apply(&wanted).map_err(|error| error.to_string()))
+    }
+
+    fn scan(&mut self) -> Option<Input> {
+        let datapath = self.datapath.clone();
+        let listeners =
+            guarded(move || datapath.lock().listeners().map_err(|error| error.to_string()));
+        match listeners {
+            Ok(all) => {
+                let all = all.into_iter().map(|l| (l.address, l.port, l.protocol)).collect();
+                Some(Input::Listeners(all))
+            }
+            Err(message) => {
+                let message = format!("cannot see what listens: {message}");
+                self.publish(None, EventKind::Warning { message });
+                // Once more, later.
+                let inputs = self.inputs.clone();
+                tokio::spawn(async move {
+                    tokio::time::sleep(LOOK_AT_LOSSES).await;
+                    let _ = inputs.send(Input::NoticesLost);
+                });
+                None
+            }
+        }
+    }
+
+    fn launch(&mut self, key: Key) -> Option<Input> {
+        let Some(instance) = self.core.instance(&key) else { return None };
+        let Some(record) = Record::of(instance, self.core.intent()).map(Box::new) else {
+            return Some(Input::Launched(key, Err("there is nothing to launch".to_owned())));
+        };
+        let order = match &instance.kind {
+            Kind::Launched(launch) => {
+                let search = self.names.search();
+                let spec = environment::launch_spec(instance, launch, &search, &self.paths);
+                Order::Launch { record, spec: Box::new(spec) }
+            }
+            Kind::Attached(_) | Kind::Rubble => match self.joiners.remove(&key) {
+                Some(joiner) => Order::Join { record, joiner: Box::new(joiner) },
+                None => return Some(Input::Launched(key, Err("nobody joins".to_owned()))),
+            },
+        };
+        self.order(&key, order);
+        None
+    }
+
+    fn adjust(&mut self, key: &Key) {
+        let Some(instance) = self.core.instance(key) else { return };
+        let Some(record) = Record::of(instance, self.core.intent()).map(Box::new) else { return };
+        let Some(launch) = instance.launch() else { return };
+        let (limits, restart) = (launch.service.limits, launch.service.restart);
+        let stop = launch.service.stop.clone();
+        self.order(key, Order::Adjust { record, limits, restart, stop });
+    }
+
+    fn order(&mut self, key: &Key, order: Order) {
+        let worker = self.workers.entry(key.clone()).or_insert_with(|| {
+            let (sender, orders) = mpsc::unbounded_channel();
+            let place = Place {
+                key: key.clone(),
+                directory: self.paths.workload(key),
+                cgroup: self.paths.member(key),
+                shims: self.shims.clone(),
+            };
+            tokio::spawn(worker::run(place, orders, self.inputs.clone()));
+            sender
+        });
+        // A worker lives as long as its sender.
+        let _ = worker.send(order);
+    }
+
+    fn close(&self, sockets: Vec<SocketAddr>) {
+        let datapath = self.datapath.clone();
+        tokio::task::spawn_blocking(move || {
+            for socket in sockets {
+                if let Err(error) = datapath.lock().close_connections(socket) {
+                    tracing::warn!("connections to {socket} stay open: {error}");
+                }
+            }
+        });
+    }
+
+    fn probe(&mut self, key: Key, run: u64, health: Health) {
+        let Some(instance) = self.core.instance(&key) else { return };
+        let exec = match (&health.check, instance.launch()) {
+            (sinew_model::Check::Exec { command }, Some(launch)) => {
+                let search = self.names.search();
+                let spec = environment::launch_spec(instance, launch, &search, &self.paths);
+                Some(CheckSpec::of(&spec, command.argv()))
+            }
+            _ => None,
+        };
+        let address = instance.check_address();
+        let inputs = self.inputs.clone();
+        let checked = key.clone();
+        let report = move |result| {
+            let _ = inputs.send(Input::Checked { key: checked.clone(), run, result });
+        };
+        let target = health::Target { address, health, exec };
+        let task = tokio::spawn(health::run(target, report));
+        self.probes.insert(key, task.abort_handle());
+    }
+
+    fn take_event(&mut self, event: datapath::Event) {
+        match event {
+            datapath::Event::Listening { instance, address, port } => {
+                self.feed(Input::Listening { instance, address, port });
+            }
+            datapath::Event::Bound { instance, address, port, protocol } => {
+                self.feed(Input::Bound { instance, address, port, protocol });
+            }
+            datapath::Event::Flow(_) => {}
+        }
+    }
+
+    fn look_at_draining(&mut self) {
+        let backends = self.datapath.lock().backends();
+        match backends {
+            Ok(backends) => {
+                let active = backends.into_iter().map(|(key, stats)| (key, stats.active));
+                self.feed(Input::Active(active.collect()));
+            }
+            Err(error) => tracing::debug!("cannot read the backends: {error}"),
+        }
+    }
+
+    fn look_at_losses(&mut self) {
+        let totals = self.datapath.lock().totals();
+        let Ok(totals) = totals else { return };
+        if totals.notices_lost > self.notices_lost {
+            self.notices_lost = totals.notices_lost;
+            self.feed(Input::NoticesLost);
+        }
+    }
+
+    /// Names are there before the first connection can be made, and go after the last.
+    fn publish_zone(&mut self) {
+        let intent = self.core.intent().clone();
+        let attached = self.core.attached_names();
+        let version = (intent.generation, attached.keys().cloned().collect());
+        if self.zone_of.as_ref() == Some(&version) {
+            return;
+        }
+        self.zone_of = Some(version);
+        let launched = intent.services().map(|(_, _, name, service)| (name, &service.ports));
+        let all = launched.chain(attached.iter());
+        let zone = Zone::new(environment::DOMAIN).map(|mut zone| {
+            for (name, ports) in all {
+                let Some(number) = intent.numbers.get(name) else { continue };
+                let ports = ports.iter().map(|p| (p.name.clone(), p.number, p.protocol)).collect();
+                let address4 = crate::alloc::service4(*number);
+                let address6 = crate::alloc::service6(intent.network6, *number);
+                if let Err(error) = zone.insert(name, address4, address6, ports) {
+                    tracing::warn!("{error}");
+                }
+            }
+            zone
+        });
+        match zone {
+            Ok(zone) => self.names.publish(zone),
+            Err(error) => tracing::error!("{error}"),
+        }
+    }
+
+    /// What an operator should know.
+    pub(crate) fn warnings(&self) -> Vec<String> {
+        let unsynced =
+            self.unsynced.iter().map(|error| format!("the data path is not up to date: {error}"));
+        let usage = self.core.intent().usage().warnings();
+        self.warnings.iter().cloned().chain(unsynced).chain(usage).collect()
+    }
+}
+
+async fn sleep_until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// A panic in one action is a failure of that action.
+fn guarded<T>(action: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
+    catch_unwind(AssertUnwindSafe(action))
+        .unwrap_or_else(|_| Err("a fault of sinew, see its log".to_owned()))
+}

@@ -1,0 +1,173 @@
+//! What a new agent finds: what its predecessor left running, by the workloads' directories and the
+//! cgroups. What runs is taken up untouched; what is neither running nor whole is cleared away.
+
+use std::{collections::BTreeSet, fs, path::Path, sync::Arc};
+
+use sinew_model::ServiceName;
+use sinew_workload::{Shims, Supervised, cgroup::Watch, reconnect};
+use tokio::task::JoinSet;
+
+use super::{Order, Resumed, Runtime, worker::ended};
+use crate::{
+    core::{Found, Input, Process},
+    intent::Intent,
+    key::Key,
+    paths::Paths,
+    record::{Origin, Record},
+};
+
+/// What a predecessor left.
+#[derive(Debug, Default)]
+pub(crate) struct Discovered {
+    running: Vec<(Record, Resumed)>,
+    rubble: BTreeSet<Key>,
+}
+
+impl Discovered {
+    /// What runs.
+    pub(crate) fn records(&self) -> Vec<Record> {
+        self.running.iter().map(|(record, _)| record.clone()).collect()
+    }
+}
+
+/// Looks at everything that lies about.
+pub(crate) async fn discover(paths: &Paths, shims: &Shims) -> Discovered {
+    let mut found = Discovered { rubble: cgroups(&paths.members()), ..Discovered::default() };
+    let mut looks = JoinSet::new();
+    for name in names(&paths.workloads()) {
+        let directory = paths.workloads().join(&name);
+        let Ok(record) = Record::read(&directory) else {
+            match Key::from_file(&name) {
+                Some(key) => {
+                    found.rubble.insert(key);
+                }
+                None => tracing::warn!("{} is not an instance", directory.display()),
+            }
+            continue;
+        };
+        let (paths, shims) = (paths.clone(), shims.clone());
+        looks.spawn(async move {
+            let resumed = resume(&record, &paths, &shims).await;
+            (record, resumed)
+        });
+    }
+    while let Some(look) = looks.join_next().await {
+        match look {
+            Ok((record, Ok(resumed))) => {
+                found.rubble.remove(&record.key);
+                found.running.push((record, resumed));
+            }
+            Ok((record, Err(why))) => {
+                tracing::info!("{} does not run any more: {why}", record.key);
+                found.rubble.insert(record.key);
+            }
+            Err(error) => tracing::error!("cannot look at an instance: {error}"),
+        }
+    }
+    found.running.sort_by(|a, b| a.0.key.cmp(&b.0.key));
+    found
+}
+
+async fn resume(record: &Record, paths: &Paths, shims: &Shims) -> Result<Resumed, String> {
+    match &record.origin {
+        Origin::Launched(_) => reconnect(shims, &paths.workload(&record.key))
+            .await
+            .map(Resumed::Supervised)
+            .map_err(|error| error.to_string()),
+        Origin::Attached(_) => {
+            let mut watch =
+                Watch::new(&paths.member(&record.key)).map_err(|error| error.to_string())?;
+            if watch.is_populated() {
+                Ok(Resumed::Cgroup(watch))
+            } else {
+                Err("its processes have ended".to_owned())
+            }
+        }
+    }
+}
+
+impl Runtime {
+    /// Takes up what runs, clears away what does not, and goes on from there. All of it is one
+    /// step for the data path: nothing leaves the choice that need not.
+    pub(crate) fn boot(&mut self, intent: Intent, discovered: Discovered) {
+        let intent = Arc::new(intent);
+        let listeners = match self.datapath.lock().listeners() {
+            Ok(all) => all.into_iter().map(|l| (l.address, l.port, l.protocol)).collect(),
+            Err(error) => {
+                tracing::warn!("cannot see what listens: {error}");
+                Vec::new()
+            }
+        };
+        let mut found = Vec::new();
+        let mut orders = Vec::new();
+        for (record, resumed) in discovered.running {
+            found.push(found_instance(&record, &resumed));
+            orders.push((record.key, resumed));
+        }
+        for (key, resumed) in orders {
+            self.order(&key, Order::Resume(Box::new(resumed)));
+        }
+        let rubble = discovered.rubble.into_iter().collect();
+        self.feed(Input::Boot { intent, found, listeners, rubble });
+    }
+}
+
+fn found_instance(record: &Record, resumed: &Resumed) -> Found {
+    let (process, end) = match (resumed, &record.origin) {
+        (Resumed::Supervised(supervised), _) => standing(supervised),
+        (Resumed::Cgroup(_), Origin::Attached(attached)) => {
+            (Some(Process { pid: attached.pid, at_ms: attached.at_ms, restarts: 0 }), None)
+        }
+        (Resumed::Cgroup(_), Origin::Launched(_)) => (None, None),
+    };
+    Found {
+        key: record.key.clone(),
+        number: record.number,
+        kind: record.kind(),
+        process,
+        ended: end,
+    }
+}
+
+fn standing(supervised: &Supervised) -> (Option<Process>, Option<crate::core::Ended>) {
+    let status = supervised.status();
+    match &status.run {
+        Some(run) => {
+            let process = Process {
+                pid: run.process.pid,
+                at_ms: run.started_at_ms,
+                restarts: run.number.saturating_sub(1),
+            };
+            (Some(process), None)
+        }
+        None => (None, Some(ended(status.last_exit(), true))),
+    }
+}
+
+/// Every instance that has a cgroup.
+fn cgroups(members: &Path) -> BTreeSet<Key> {
+    let mut keys = BTreeSet::new();
+    for name in names(members) {
+        if let Some(number) = name.strip_prefix("exec-").and_then(|n| n.parse().ok()) {
+            keys.insert(Key { service: None, replica: number });
+        } else if let Some(service) =
+            name.strip_prefix("svc-").and_then(|name| ServiceName::new(name).ok())
+        {
+            let replicas = names(&members.join(&name));
+            keys.extend(
+                replicas.iter().filter_map(|n| n.parse().ok()).map(|n| Key::of(&service, n)),
+            );
+        }
+    }
+    keys
+}
+
+/// The directories in `directory`; none when it is not there.
+fn names(directory: &Path) -> Vec<String> {
+    let Ok(entries) = fs::read_dir(directory) else { return Vec::new() };
+    entries
+        .flatten()
+        .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .collect()
+}

@@ -1,0 +1,162 @@
+//! What callers ask for. Each request that changes the intent is checked, stored and only then
+//! begun: one that cannot be stored has changed nothing.
+
+use std::{collections::BTreeSet, os::fd::OwnedFd, sync::Arc};
+
+use sinew_api::{Attach, Attached, Shutdown};
+use sinew_model::{Plan, Project, ProjectName, ServiceName};
+use tokio::sync::oneshot;
+
+use super::{Ending, Runtime};
+use crate::{
+    attach::Joiner,
+    bus::now_ms,
+    core::{Attached as Joined, Input},
+    environment,
+    intent::{self, Intent},
+    key::Key,
+    refusal::Refusal,
+    rights::Caller,
+};
+
+/// Where the answer to an attachment arrives.
+pub(crate) type Joining = oneshot::Receiver<Result<Attached, Refusal>>;
+
+impl Runtime {
+    /// Makes `next` the intent, on disk first.
+    fn intend(&mut self, next: Intent) -> Result<(), Refusal> {
+        if next == **self.core.intent() {
+            return Ok(());
+        }
+        self.store.save(&next)?;
+        self.feed(Input::Intent(Arc::new(next)));
+        Ok(())
+    }
+
+    fn check_change(&self, caller: &Caller, service: &ServiceName) -> Result<(), Refusal> {
+        self.check_not_ending()?;
+        match self.core.intent().service(service) {
+            Some((_, owned, _)) => caller.may_change(owned),
+            None => Err(Refusal::NoService { service: service.clone() }),
+        }
+    }
+
+    fn check_not_ending(&self) -> Result<(), Refusal> {
+        if self.ending.is_some() { Err(Refusal::Stopping) } else { Ok(()) }
+    }
+
+    pub(crate) fn apply(
+        &mut self,
+        caller: &Caller,
+        project: Project,
+        dry_run: bool,
+    ) -> Result<Plan, Refusal> {
+        self.check_not_ending()?;
+        let before = self.core.intent().projects.get(&project.name).cloned();
+        if let Some(owned) = &before {
+            caller.may_change(owned)?;
+        }
+        let plan = Plan::between(before.as_deref().map(|owned| &owned.project), Some(&project));
+        let attached: BTreeSet<_> = self.core.attached_names().into_keys().collect();
+        let next = self.core.intent().apply(project, caller.owner(), &attached)?;
+        if !dry_run {
+            self.intend(next)?;
+        }
+        Ok(plan)
+    }
+
+    pub(crate) fn remove(&mut self, caller: &Caller, name: &ProjectName) -> Result<(), Refusal> {
+        self.check_not_ending()?;
+        if let Some(owned) = self.core.intent().projects.get(name) {
+            caller.may_change(owned)?;
+        }
+        let next = self.core.intent().remove(name)?;
+        self.intend(next)
+    }
+
+    pub(crate) fn scale(
+        &mut self,
+        caller: &Caller,
+        service: &ServiceName,
+        replicas: u16,
+    ) -> Result<(), Refusal> {
+        self.check_change(caller, service)?;
+        let next = self.core.intent().scale(service, replicas)?;
+        self.intend(next)
+    }
+
+    pub(crate) fn restart(
+        &mut self,
+        caller: &Caller,
+        service: &ServiceName,
+    ) -> Result<(), Refusal> {
+        self.check_change(caller, service)?;
+        let next = self.core.intent().restart(service)?;
+        self.intend(next)
+    }
+
+    pub(crate) fn drain(
+        &mut self,
+        caller: &Caller,
+        service: &ServiceName,
+        replica: u32,
+    ) -> Result<(), Refusal> {
+        self.check_change(caller, service)?;
+        let next = self.core.intent().drain(service, replica)?;
+        self.intend(next)
+    }
+
+    /// Begins to let the caller in; the answer comes when it is.
+    pub(crate) fn attach(
+        &mut self,
+        caller: &Caller,
+        pidfd: OwnedFd,
+        attach: Attach,
+    ) -> Result<Joining, Refusal> {
+        self.check_not_ending()?;
+        if let Some(service) = &attach.service {
+            intent::check_ports(service, attach.ports.iter().map(|p| (p.protocol, p.number)))?;
+            if self.core.attached_names().get(service).is_some_and(|held| *held != attach.ports) {
+                return Err(Refusal::PortsDiffer { service: service.clone() });
+            }
+            let next = self.core.intent().attach(service)?;
+            self.intend(next)?;
+        }
+        let replica = self.core.free_replica(attach.service.as_ref());
+        let key = Key { service: attach.service, replica };
+        let joined = Joined {
+            pid: caller.pid,
+            owner: caller.owner(),
+            ports: if key.service.is_some() { attach.ports } else { Vec::new() },
+            command: attach.command,
+            at_ms: now_ms(),
+        };
+        let number = self.core.number_for(&key).ok_or(Refusal::NoAddressLeft)?;
+        let (sender, receiver) = oneshot::channel();
+        let address = crate::alloc::instance4(number);
+        let env = environment::variables(&key, address, &self.names.search());
+        let joiner = Joiner {
+            pid: caller.pid,
+            pidfd,
+            answer: Some(sender).into(),
+            attached: Attached { replica, address, env },
+        };
+        self.joiners.insert(key.clone(), joiner);
+        self.feed(Input::Attach { key, attached: joined });
+        Ok(receiver)
+    }
+
+    pub(crate) fn shut_down(&mut self, caller: &Caller, how: Shutdown) -> Result<(), Refusal> {
+        caller.must_be_root("only root may stop the agent")?;
+        let ending = match how {
+            Shutdown { purge: true, .. } => Ending::Purge,
+            Shutdown { stop_workloads: true, .. } => Ending::Stopped,
+            _ => Ending::Leave,
+        };
+        self.ending = Some(ending);
+        if ending != Ending::Leave {
+            self.feed(Input::Halt);
+        }
+        Ok(())
+    }
+}

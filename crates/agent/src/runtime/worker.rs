@@ -1,0 +1,401 @@
+//! One task an instance: starts, watches, stops and clears away what runs, in this order of orders.
+//! Everything that may block or fail for one instance happens here, so that none holds up another.
+
+use std::{
+    os::fd::{AsFd as _, AsRawFd, RawFd},
+    panic::AssertUnwindSafe,
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
+
+use futures_util::FutureExt as _;
+use sinew_model::{Limits, Restart, Stop};
+use sinew_workload::{
+    Event, ExitRecord, LaunchSpec, Shims, Supervised,
+    cgroup::{self, Watch},
+    reconnect, start,
+};
+use tokio::{
+    io::{Interest, unix::AsyncFd},
+    sync::mpsc,
+    time::{Instant, timeout_at},
+};
+
+use crate::{
+    attach::Joiner,
+    core::{Ended, Input, Process},
+    key::Key,
+    record::Record,
+};
+
+/// Time beyond the grace after which a supervisor that does not stop its workload is not waited for.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Time for attached processes to end after SIGTERM.
+const ATTACHED_GRACE: Duration = Duration::from_secs(10);
+
+/// What a worker is told.
+#[derive(Debug)]
+pub(crate) enum Order {
+    /// Write the record and start the supervisor.
+    Launch {
+        /// What is written beside it.
+        record: Box<Record>,
+        /// What is started.
+        spec: Box<LaunchSpec>,
+    },
+    /// Let a process in.
+    Join {
+        /// What is written beside it.
+        record: Box<Record>,
+        /// The process.
+        joiner: Box<Joiner>,
+    },
+    /// Take up what was found running.
+    Resume(Box<Resumed>),
+    /// Tell the supervisor what changed.
+    Adjust {
+        /// What is written beside it.
+        record: Box<Record>,
+        /// What it may use.
+        limits: Limits,
+        /// What follows its exit.
+        restart: Restart,
+        /// How it is stopped.
+        stop: Stop,
+    },
+    /// Stop what runs.
+    Stop {
+        /// Time that the supervisor gives it.
+        grace: Duration,
+    },
+    /// Remove what is left.
+    Clean,
+}
+
+/// What was found running.
+#[derive(Debug)]
+pub(crate) enum Resumed {
+    /// A workload under its supervisor.
+    Supervised(Supervised),
+    /// A cgroup with processes that joined by themselves.
+    Cgroup(Watch),
+}
+
+/// Where the things of one instance lie.
+#[derive(Clone, Debug)]
+pub(crate) struct Place {
+    pub(crate) key: Key,
+    pub(crate) directory: PathBuf,
+    pub(crate) cgroup: PathBuf,
+    pub(crate) shims: Arc<Shims>,
+}
+
+/// A watch that the event loop can wait for.
+struct Populated(Watch);
+
+impl AsRawFd for Populated {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.as_fd().as_raw_fd()
+    }
+}
+
+/// What a worker watches.
+enum Watched {
+    Nothing,
+    Supervised(Supervised),
+    Cgroup(AsyncFd<Populated>),
+}
+
+/// Carries out orders until there can be none any more.
+pub(crate) async fn run(
+    place: Place,
+    mut orders: mpsc::UnboundedReceiver<Order>,
+    inputs: mpsc::UnboundedSender<Input>,
+) {
+    let mut worker = Worker { place, watched: Watched::Nothing, inputs };
+    loop {
+        tokio::select! {
+            order = orders.recv() => match order {
+                Some(order) => worker.obey(order).await,
+                None => return,
+            },
+            () = worker.watch() => {}
+        }
+    }
+}
+
+struct Worker {
+    place: Place,
+    watched: Watched,
+    inputs: mpsc::UnboundedSender<Input>,
+}
+
+impl Worker {
+    fn tell(&self, input: Input) {
+        // The runtime is gone only when the agent ends.
+        let _ = self.inputs.send(input);
+    }
+
+    /// A panic in one action is a failure of that action.
+    async fn obey(&mut self, order: Order) {
+        let failed = match &order {
+            Order::Launch { .. } | Order::Join { .. } => {
+                Some(Input::Launched as fn(Key, Result<(), String>) -> Input)
+            }
+            Order::Clean => Some(Input::Cleaned as fn(Key, Result<(), String>) -> Input),
+            Order::Resume(_) | Order::Adjust { .. } | Order::Stop { .. } => None,
+        };
+        let done = AssertUnwindSafe(self.carry_out(order)).catch_unwind().await;
+        if done.is_err() {
+            let key = self.place.key.clone();
+            tracing::error!("an action for {key} panicked; this is a fault of sinew");
+            match failed {
+                Some(input) => self.tell(input(key, Err("a fault of sinew, see its log".into()))),
+                None => self.tell(Input::Stopped(key)),
+            }
+        }
+    }
+
+    async fn carry_out(&mut self, order: Order) {
+        let key = self.place.key.clone();
+        match order {
+            Order::Launch { record, spec } => {
+                let result = self.launch(&record, &spec).await;
+                self.tell(Input::Launched(key, result));
+            }
+            Order::Join { record, joiner } => {
+                let result = self.join(&record, &joiner);
+                joiner.answer(&result);
+                self.tell(Input::Launched(key, result));
+            }
+            Order::Resume(resumed) => self.resume(*resumed),
+            Order::Adjust { record, limits, restart, stop } => {
+                self.adjust(&record, &limits, restart, stop).await;
+            }
+            Order::Stop { grace } => {
+                self.stop(grace).await;
+                self.tell(Input::Stopped(key));
+            }
+            Order::Clean => {
+                self.watched = Watched::Nothing;
+                let result = self.clean().await;
+                self.tell(Input::Cleaned(key, result));
+            }
+        }
+    }
+
+    async fn launch(&mut self, record: &Record, spec: &LaunchSpec) -> Result<(), String> {
+        let directory = &self.place.directory;
+        record
+            .write(directory)
+            .map_err(|error| format!("cannot write {}: {error}", directory.display()))?;
+        if let Some(logs) = spec.log.parent() {
+            tokio::fs::DirBuilder::new()
+                .recursive(true)
+                .mode(0o700)
+                .create(logs)
+                .await
+                .map_err(|error| format!("cannot make {}: {error}", logs.display()))?;
+        }
+        let started = start(&self.place.shims, directory, spec).await;
+        self.watched = Watched::Supervised(started.map_err(|error| describe(&error))?);
+        Ok(())
+    }
+
+    fn join(&mut self, record: &Record, joiner: &Joiner) -> Result<(), String> {
+        let directory = &self.place.directory;
+        record
+            .write(directory)
+            .map_err(|error| format!("cannot write {}: {error}", directory.display()))?;
+        joiner.enter(&self.place.cgroup)?;
+        let watch = Watch::new(&self.place.cgroup).map_err(|error| error.to_string())?;
+        self.watch_cgroup(watch);
+        Ok(())
+    }
+
+    fn resume(&mut self, resumed: Resumed) {
+        match resumed {
+            Resumed::Supervised(supervised) => self.watched = Watched::Supervised(supervised),
+            Resumed::Cgroup(watch) => self.watch_cgroup(watch),
+        }
+    }
+
+    fn watch_cgroup(&mut self, watch: Watch) {
+        match AsyncFd::with_interest(Populated(watch), Interest::PRIORITY) {
+            Ok(watch) => self.watched = Watched::Cgroup(watch),
+            Err(error) => {
+                tracing::error!("cannot watch the cgroup of {}: {error}", self.place.key);
+                self.tell(Input::Stopped(self.place.key.clone()));
+            }
+        }
+    }
+
+    async fn adjust(&mut self, record: &Record, limits: &Limits, restart: Restart, stop: Stop) {
+        let key = &self.place.key;
+        if let Err(error) = record.write(&self.place.directory) {
+            tracing::warn!("cannot write {}: {error}", self.place.directory.display());
+        }
+        if let Err(error) = cgroup::apply_limits(&self.place.cgroup, limits) {
+            tracing::warn!("{key} keeps its former limits: {error}");
+        }
+        if let Watched::Supervised(supervised) = &self.watched
+            && let Err(error) = supervised.update_policy(restart, stop).await
+        {
+            tracing::warn!("{key} keeps its former way to restart and stop: {error}");
+        }
+    }
+
+    /// Returns when nothing of it runs, or nobody can tell.
+    async fn stop(&mut self, grace: Duration) {
+        match std::mem::replace(&mut self.watched, Watched::Nothing) {
+            Watched::Nothing => {}
+            Watched::Supervised(supervised) => self.stop_supervised(supervised, grace).await,
+            Watched::Cgroup(watch) => self.stop_cgroup(watch).await,
+        }
+    }
+
+    async fn stop_supervised(&self, mut supervised: Supervised, grace: Duration) {
+        let deadline = Instant::now() + grace + PATIENCE;
+        let stopped = timeout_at(deadline, async {
+            loop {
+                if let Err(error) = supervised.stop().await {
+                    tracing::debug!("{} is not stopped by its supervisor: {error}", self.place.key);
+                }
+                loop {
+                    match supervised.next().await {
+                        Event::Ended { .. } => return,
+                        Event::Lost => break,
+                        _ => {}
+                    }
+                }
+                match reconnect(&self.place.shims, &self.place.directory).await {
+                    Ok(again) => supervised = again,
+                    Err(_) => return,
+                }
+            }
+        });
+        if stopped.await.is_err() {
+            tracing::warn!("{} did not stop in time and is killed", self.place.key);
+        }
+    }
+
+    async fn stop_cgroup(&self, mut watch: AsyncFd<Populated>) {
+        for pid in cgroup::processes(&self.place.cgroup).unwrap_or_default() {
+            if let Some(pid) = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw) {
+                // It may have ended meanwhile.
+                let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
+            }
+        }
+        let deadline = Instant::now() + ATTACHED_GRACE;
+        // What is left after that is killed when its cgroup is removed.
+        let _ = timeout_at(deadline, empty(&mut watch)).await;
+    }
+
+    async fn clean(&self) -> Result<(), String> {
+        let Place { cgroup, directory, .. } = self.place.clone();
+        let removed = tokio::task::spawn_blocking(move || {
+            cgroup::remove_all(&cgroup).map_err(|error| error.to_string())?;
+            match std::fs::remove_dir_all(&directory) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    Err(format!("cannot remove {}: {error}", directory.display()))
+                }
+                _ => Ok(()),
+            }
+        });
+        removed.await.unwrap_or_else(|error| Err(error.to_string()))
+    }
+
+    /// Waits for something to happen, and tells it. May be dropped at any time.
+    async fn watch(&mut self) {
+        let key = self.place.key.clone();
+        match &mut self.watched {
+            Watched::Nothing => std::future::pending().await,
+            Watched::Cgroup(watch) => {
+                empty(watch).await;
+                self.watched = Watched::Nothing;
+                self.tell(Input::Stopped(key));
+            }
+            Watched::Supervised(supervised) => match supervised.next().await {
+                Event::Lost => self.find_again().await,
+                event => self.pass_on(key, event),
+            },
+        }
+    }
+
+    async fn find_again(&mut self) {
+        let key = self.place.key.clone();
+        match reconnect(&self.place.shims, &self.place.directory).await {
+            Ok(supervised) => {
+                tracing::info!("the supervisor of {key} was gone and has a successor");
+                self.watched = Watched::Supervised(supervised);
+            }
+            Err(error) => {
+                tracing::warn!("{key} has lost its supervisor and starts again: {error}");
+                self.watched = Watched::Nothing;
+                self.tell(Input::Stopped(key));
+            }
+        }
+    }
+
+    fn pass_on(&mut self, key: Key, event: Event) {
+        match event {
+            Event::Started { pid, at_ms, restarts } => {
+                self.tell(Input::Started(key, Process { pid, at_ms, restarts }));
+            }
+            Event::Exited { exit } => self.tell(Input::Exited(key, ended(Some(&exit), true))),
+            Event::BackingOff { exit, .. } => {
+                self.tell(Input::Exited(key, ended(exit.as_ref(), true)));
+            }
+            Event::Ended { exit, asked: false } => {
+                self.tell(Input::Exited(key, ended(exit.as_ref(), false)));
+            }
+            Event::Ended { asked: true, .. } => {
+                self.watched = Watched::Nothing;
+                self.tell(Input::Stopped(key));
+            }
+            Event::Lost => {}
+        }
+    }
+}
+
+async fn empty(watch: &mut AsyncFd<Populated>) {
+    loop {
+        if !watch.get_mut().0.is_populated() {
+            return;
+        }
+        match watch.ready(Interest::PRIORITY).await {
+            Ok(mut guard) => guard.clear_ready(),
+            Err(_) => return,
+        }
+    }
+}
+
+/// An end, as the core takes it.
+pub(crate) fn ended(exit: Option<&ExitRecord>, returns: bool) -> Ended {
+    let Some(record) = exit else {
+        return Ended { reason: "it never ran".to_owned(), success: false, returns };
+    };
+    let mut reason = record.exit.to_string();
+    if record.out_of_memory {
+        reason.push_str(" (out of memory: see limits.memory)");
+    }
+    if record.left_behind > 0 {
+        reason.push_str(" and left processes behind; a service must stay in the foreground");
+    }
+    Ended { reason, success: !record.exit.is_failure(), returns }
+}
+
+/// With what it was caused by.
+fn describe(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let more = error.to_string();
+        if !text.contains(&more) {
+            text = format!("{text}: {more}");
+        }
+        cause = error.source();
+    }
+    text
+}

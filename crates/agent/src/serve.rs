@@ -1,0 +1,345 @@
+//! The composition root: options in, everything bound at once or refused, then run until told to
+//! end.
+
+use std::{
+    fs, io,
+    os::unix::fs::{DirBuilderExt as _, PermissionsExt as _, chown},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use sinew_datapath::{Datapath, Event, Events, Kernel};
+use sinew_workload::{Shims, cgroup};
+use tokio::{
+    io::{Interest, unix::AsyncFd},
+    net::UnixListener,
+    signal::unix::{SignalKind, signal},
+    sync::{mpsc, watch},
+    task::JoinSet,
+};
+
+use crate::{
+    alloc::Network6,
+    api,
+    bus::{Bus, now_ms},
+    dns,
+    intent::Intent,
+    lock::{Lock, LockError},
+    paths::Paths,
+    random,
+    record::rebuild,
+    runtime::{Discovered, Ending, Parts, Runtime, SharedDatapath, discover},
+    store::{Loaded, Store, StoreError},
+};
+
+/// How an agent is run.
+pub struct AgentOptions {
+    /// Where it keeps its things.
+    pub paths: Paths,
+    /// The program that is started as `<exe> shim <directory>` beside each workload.
+    pub exe: PathBuf,
+    /// The host's name servers.
+    pub resolv_conf: PathBuf,
+    /// What carries the connections.
+    pub datapath: DatapathSource,
+}
+
+/// What carries the connections.
+pub enum DatapathSource {
+    /// The kernel, with its programs pinned where the paths say.
+    Kernel,
+    /// Another one, with its events.
+    Given(Box<dyn Datapath>, mpsc::UnboundedReceiver<Event>),
+}
+
+/// Why an agent cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Not root.
+    #[error("the agent needs root: it makes cgroups, loads kernel programs and changes users")]
+    NotRoot,
+    /// Another one runs, or the run directory cannot be used.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    /// The state cannot be used.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The cgroups cannot be made.
+    #[error(transparent)]
+    Cgroup(#[from] cgroup::Error),
+    /// The kernel does not take the programs.
+    #[error(transparent)]
+    Datapath(#[from] sinew_datapath::Error),
+    /// The zone cannot be made.
+    #[error(transparent)]
+    Zone(#[from] sinew_dns::ZoneError),
+    /// Something of the system.
+    #[error("cannot {doing}: {source}")]
+    Io {
+        /// What was tried.
+        doing: String,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// A part of the agent ended by a fault of sinew.
+    #[error("the agent failed: {0}")]
+    Failed(tokio::task::JoinError),
+}
+
+impl Error {
+    fn io(doing: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self::Io { doing: doing.into(), source }
+    }
+
+    /// What to do about it.
+    pub fn remedy(&self) -> Option<&'static str> {
+        match self {
+            Self::NotRoot => Some("use sudo"),
+            Self::Lock(LockError::Held { .. }) => {
+                Some("use that one, or end it first; SINEW_RUN names another directory")
+            }
+            Self::Store(error) => Some(error.remedy()),
+            Self::Cgroup(_) => Some("see `sinew doctor`, or name a cgroup with SINEW_CGROUP"),
+            Self::Datapath(_) => Some("see `sinew doctor`"),
+            Self::Lock(_) | Self::Zone(_) | Self::Io { .. } | Self::Failed(_) => None,
+        }
+    }
+}
+
+/// Runs an agent until SIGTERM, SIGINT or a call ends it. Workloads and data path go on, unless the
+/// call said otherwise.
+///
+/// # Errors
+/// When it cannot start; nothing that ran was touched then.
+pub async fn serve(options: AgentOptions) -> Result<(), Error> {
+    let AgentOptions { paths, exe, resolv_conf, datapath } = options;
+    if !rustix::process::geteuid().is_root() {
+        return Err(Error::NotRoot);
+    }
+    let started_at_ms = now_ms();
+    let _lock = Lock::take(&paths.run)?;
+    let store = Store::open(&paths.state)?;
+    let listener = bind(&paths)?;
+    for cgroup in [paths.members(), paths.shims()] {
+        cgroup::create(&cgroup)?;
+    }
+    let shims = Shims { exe, cgroup: paths.shims() };
+    let discovered = discover(&paths, &shims).await;
+    let (intent, mut warnings) = load(&store, &discovered, started_at_ms)?;
+    let (datapath, events) = open(datapath, &paths, intent.network6)?;
+    let datapath = SharedDatapath::new(datapath);
+    let mut tasks = JoinSet::new();
+    let (names, no_names) = dns::start(&resolv_conf, datapath.clone(), &mut tasks).await?;
+    warnings.extend(no_names);
+    if api::group().is_none() {
+        warnings.push("there is no group sinew, so only root reaches the API".to_owned());
+    }
+    for warning in &warnings {
+        tracing::warn!("{warning}");
+    }
+    let (stop, stopped) = watch::channel(false);
+    let parts = Parts {
+        paths: Arc::new(paths.clone()),
+        store,
+        network6: intent.network6,
+        datapath,
+        events: events.pump(&mut tasks)?,
+        names,
+        bus: Arc::new(Bus::new()),
+        shims,
+        warnings,
+        started_at_ms,
+    };
+    let (mut runtime, handle) = Runtime::new(parts, stopped);
+    runtime.boot(intent, discovered);
+    tracing::info!("agent {} answers at {}", std::process::id(), paths.socket().display());
+    run(runtime, handle, listener, &paths, stop).await
+}
+
+/// Runs what was built, and ends it in order: callers, runtime, socket.
+async fn run(
+    runtime: Runtime,
+    handle: crate::runtime::Handle,
+    listener: UnixListener,
+    paths: &Paths,
+    stop: watch::Sender<bool>,
+) -> Result<(), Error> {
+    let mut terminate = signal(SignalKind::terminate()).map_err(Error::io("wait for signals"))?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(Error::io("wait for signals"))?;
+    let datapath = handle.datapath.clone();
+    let callers = tokio::spawn(api::serve(listener, handle, stop.subscribe()));
+    let mut running = tokio::spawn(runtime.run(stop.subscribe()));
+    let ended = tokio::select! {
+        ended = &mut running => ended,
+        _ = terminate.recv() => { stop.send_replace(true); (&mut running).await }
+        _ = interrupt.recv() => { stop.send_replace(true); (&mut running).await }
+    };
+    let (ending, runtime) = ended.map_err(Error::Failed)?;
+    drop(runtime);
+    stop.send_replace(true);
+    let _ = callers.await;
+    let _ = fs::remove_file(paths.socket());
+    match ending {
+        Ending::Leave => tracing::info!("the agent ends; workloads and data path go on"),
+        Ending::Stopped => tracing::info!("every workload has stopped; the agent ends"),
+        Ending::Purge => {
+            purge(paths, &datapath).await?;
+            tracing::info!("nothing of sinew is left; the agent ends");
+        }
+    }
+    Ok(())
+}
+
+/// What was wanted, as the state says, or else what runs.
+fn load(
+    store: &Store,
+    discovered: &Discovered,
+    now_ms: u64,
+) -> Result<(Intent, Vec<String>), Error> {
+    let records = discovered.records();
+    match store.load(now_ms)? {
+        Loaded::Intact(intent) => Ok((*intent, Vec::new())),
+        Loaded::Nothing if records.is_empty() => {
+            let intent = Intent::new(random::network6());
+            store.save(&intent)?;
+            Ok((intent, Vec::new()))
+        }
+        Loaded::Nothing => {
+            let warning = "the state was gone; it is rebuilt from what runs".to_owned();
+            Ok((rebuilt(store, discovered)?, vec![warning]))
+        }
+        Loaded::Corrupt { aside, fault } => {
+            let warning = format!(
+                "the state could not be read ({fault}); it lies in {} and is rebuilt from what runs",
+                aside.display()
+            );
+            Ok((rebuilt(store, discovered)?, vec![warning]))
+        }
+    }
+}
+
+fn rebuilt(store: &Store, discovered: &Discovered) -> Result<Intent, Error> {
+    let intent = rebuild(&discovered.records(), random::network6());
+    store.save(&intent)?;
+    Ok(intent)
+}
+
+/// Binds the socket. The lock is held, so one that is there is nobody's.
+fn bind(paths: &Paths) -> Result<UnixListener, Error> {
+    let socket = paths.socket();
+    let failed = |doing: &str| Error::io(format!("{doing} {}", socket.display()));
+    match fs::remove_file(&socket) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            return Err(failed("replace")(error));
+        }
+        _ => {}
+    }
+    let listener = UnixListener::bind(&socket).map_err(failed("listen at"))?;
+    let group = api::group();
+    let mode = if group.is_some() { 0o660 } else { 0o600 };
+    chown(&socket, None, group).map_err(failed("give to the group sinew"))?;
+    fs::set_permissions(&socket, fs::Permissions::from_mode(mode)).map_err(failed("restrict"))?;
+    chown(&paths.run, None, group).map_err(failed("give to the group sinew"))?;
+    fs::set_permissions(&paths.run, fs::Permissions::from_mode(0o750))
+        .map_err(failed("restrict"))?;
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(paths.workloads())
+        .map_err(failed("make the directories beside"))?;
+    Ok(listener)
+}
+
+/// Where events come from.
+enum EventSource {
+    Kernel(Events),
+    Given(mpsc::UnboundedReceiver<Event>),
+}
+
+fn open(
+    source: DatapathSource,
+    paths: &Paths,
+    network6: Network6,
+) -> Result<(Box<dyn Datapath>, EventSource), Error> {
+    match source {
+        DatapathSource::Given(datapath, events) => Ok((datapath, EventSource::Given(events))),
+        DatapathSource::Kernel => {
+            let options = sinew_datapath::Options {
+                pins: paths.pins.clone(),
+                cgroup: paths.members(),
+                network6,
+            };
+            let (kernel, events) = Kernel::open(&options)?;
+            Ok((Box::new(kernel), EventSource::Kernel(events)))
+        }
+    }
+}
+
+impl EventSource {
+    fn pump(self, tasks: &mut JoinSet<()>) -> Result<mpsc::UnboundedReceiver<Event>, Error> {
+        match self {
+            Self::Given(events) => Ok(events),
+            Self::Kernel(events) => {
+                let (sender, receiver) = mpsc::unbounded_channel();
+                let ring = AsyncFd::with_interest(Ring(events), Interest::READABLE)
+                    .map_err(Error::io("wait for the kernel's events"))?;
+                tasks.spawn(pump(ring, sender));
+                Ok(receiver)
+            }
+        }
+    }
+}
+
+/// The ring of events, which the event loop can wait for.
+struct Ring(Events);
+
+impl std::os::fd::AsRawFd for Ring {
+    fn as_raw_fd(&self) -> std::os::fd::RawFd {
+        std::os::fd::AsFd::as_fd(&self.0).as_raw_fd()
+    }
+}
+
+async fn pump(mut ring: AsyncFd<Ring>, sender: mpsc::UnboundedSender<Event>) {
+    loop {
+        ring.get_mut().0.drain(|event| {
+            let _ = sender.send(event);
+        });
+        match ring.readable().await {
+            Ok(mut guard) => guard.clear_ready(),
+            Err(error) => {
+                tracing::error!("the kernel's events cannot be waited for: {error}");
+                return;
+            }
+        }
+    }
+}
+
+/// Removes all that Sinew made.
+async fn purge(paths: &Paths, datapath: &SharedDatapath) -> Result<(), Error> {
+    let detached = datapath.clone();
+    let (cgroup, pins) = (paths.cgroup.clone(), paths.pins.clone());
+    let done = tokio::task::spawn_blocking(move || {
+        detached.lock().detach()?;
+        cgroup::remove_all(&cgroup)?;
+        match fs::remove_dir_all(&pins) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(Error::io(format!("remove {}", pins.display()))(error))
+            }
+            _ => Ok(()),
+        }
+    });
+    done.await.map_err(Error::Failed)??;
+    for directory in [&paths.run, &paths.state] {
+        remove(directory)?;
+    }
+    Ok(())
+}
+
+fn remove(directory: &Path) -> Result<(), Error> {
+    match fs::remove_dir_all(directory) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(Error::io(format!("remove {}", directory.display()))(error))
+        }
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,145 @@
+//! The core's state in the API's words.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use sinew_api::{EndpointStatus, ProjectStatus, ServiceStatus, WorkloadStatus};
+use sinew_datapath::BackendStats;
+use sinew_model::{Port, ProjectName, ServiceName};
+
+use crate::{
+    alloc,
+    core::{Core, Instance, Kind, backend_key},
+};
+
+/// Every project that is up.
+pub(crate) fn projects(core: &Core) -> Vec<ProjectStatus> {
+    let projects = core.intent().projects.iter();
+    projects
+        .map(|(name, owned)| ProjectStatus {
+            name: name.clone(),
+            generation: owned.generation,
+            services: owned.project.services.keys().cloned().collect(),
+            ready: core.is_ready(name),
+        })
+        .collect()
+}
+
+/// What is common to the instances of a service.
+struct Known {
+    project: Option<ProjectName>,
+    ports: Vec<Port>,
+    replicas: u16,
+}
+
+/// Services that are wanted or still have instances.
+fn known(core: &Core) -> BTreeMap<ServiceName, Known> {
+    let mut all = BTreeMap::new();
+    for instance in core.instances() {
+        let Some(name) = instance.key.service.clone() else { continue };
+        let project = instance.launch().map(|launch| launch.project.clone());
+        let joined = u16::from(matches!(instance.kind, Kind::Attached(_)));
+        let ports = instance.ports().to_vec();
+        let entry = all.entry(name).or_insert(Known { project, ports, replicas: 0 });
+        entry.replicas = entry.replicas.saturating_add(joined);
+    }
+    for (project, _, name, service) in core.intent().services() {
+        let (ports, replicas) = (service.ports.clone(), service.replicas);
+        all.insert(name.clone(), Known { project: Some(project.clone()), ports, replicas });
+    }
+    all
+}
+
+/// Every service.
+pub(crate) fn services(core: &Core, stats: &HashMap<u64, BackendStats>) -> Vec<ServiceStatus> {
+    known(core).into_iter().filter_map(|(name, known)| describe(core, name, known, stats)).collect()
+}
+
+/// One service.
+pub(crate) fn service(
+    core: &Core,
+    name: &ServiceName,
+    stats: &HashMap<u64, BackendStats>,
+) -> Option<ServiceStatus> {
+    let known = known(core).remove(name)?;
+    describe(core, name.clone(), known, stats)
+}
+
+fn describe(
+    core: &Core,
+    name: ServiceName,
+    known: Known,
+    stats: &HashMap<u64, BackendStats>,
+) -> Option<ServiceStatus> {
+    let intent = core.intent();
+    let number = *intent.numbers.get(&name)?;
+    let endpoints = core
+        .instances_of(&name)
+        .flat_map(|instance| instance.ports().iter().map(|port| endpoint(instance, port, stats)))
+        .collect();
+    Some(ServiceStatus {
+        address4: alloc::service4(number),
+        address6: alloc::service6(intent.network6, number),
+        name,
+        project: known.project,
+        ports: known.ports,
+        replicas: known.replicas,
+        endpoints,
+    })
+}
+
+fn endpoint(
+    instance: &Instance,
+    port: &Port,
+    stats: &HashMap<u64, BackendStats>,
+) -> EndpointStatus {
+    let key = backend_key(instance.number, port.protocol, port.number);
+    let counted = stats.get(&key).copied().unwrap_or_default();
+    EndpointStatus {
+        workload: instance.key.to_string(),
+        address: instance.address4,
+        port: port.number,
+        protocol: port.protocol,
+        state: instance.state(),
+        active: counted.active,
+        connections: counted.connections,
+        failures: counted.refused + counted.reset + counted.timed_out,
+        ejected: counted.ejected_now,
+        connect_us: counted.connect_us,
+        sent_bytes: counted.sent_bytes,
+        received_bytes: counted.received_bytes,
+    }
+}
+
+/// Every instance.
+pub(crate) fn workloads(core: &Core) -> Vec<WorkloadStatus> {
+    core.instances().map(workload).collect()
+}
+
+fn workload(instance: &Instance) -> WorkloadStatus {
+    let command = match &instance.kind {
+        Kind::Launched(launch) => launch.service.command.to_string(),
+        Kind::Attached(attached) => attached.command.clone(),
+        Kind::Rubble => String::new(),
+    };
+    WorkloadStatus {
+        service: instance.key.service.clone(),
+        replica: instance.key.replica,
+        state: instance.state(),
+        pid: instance.process.map(|process| process.pid),
+        address: instance.address4,
+        started_at_ms: instance.process.map(|process| process.at_ms),
+        restarts: instance.restarts,
+        reason: instance.reason(),
+        command,
+    }
+}
+
+/// The name of each service by its number, of those that were ever here.
+pub(crate) fn names(core: &Core) -> HashMap<u32, String> {
+    core.intent().numbers.iter().map(|(name, number)| (*number, name.to_string())).collect()
+}
+
+/// The services whose logs there may be.
+pub(crate) fn service_names(core: &Core) -> BTreeSet<ServiceName> {
+    known(core).into_keys().collect()
+}

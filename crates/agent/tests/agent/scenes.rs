@@ -1,0 +1,349 @@
+//! What a user does, and what must come of it.
+
+use std::{
+    fs,
+    io::{BufRead as _, BufReader},
+    os::unix::fs::PermissionsExt as _,
+    process::{Child, ChildStdout, Command, Stdio},
+};
+
+use rustix::process::{Pid, Signal, kill_process};
+use sinew_agent::{Error, LockError, serve};
+use sinew_api::{Attached, ErrorCode, LogQuery, Shutdown, WorkloadState};
+use sinew_model::{Project, ServiceName};
+
+use crate::host::{Host, is_project, is_state};
+
+pub const ALL: &[(&str, fn())] = &[
+    ("a_projects_life", a_projects_life),
+    ("a_crash_is_noticed_and_mended", a_crash_is_noticed_and_mended),
+    ("a_changed_file_is_applied_as_a_difference", a_changed_file_is_applied_as_a_difference),
+    ("an_agent_may_die_at_any_time", an_agent_may_die_at_any_time),
+    ("a_corrupt_state_is_rebuilt", a_corrupt_state_is_rebuilt),
+    ("processes_join_and_leave", processes_join_and_leave),
+    ("there_is_one_agent", there_is_one_agent),
+    ("strangers_are_refused", strangers_are_refused),
+    ("bad_requests_change_nothing", bad_requests_change_nothing),
+    ("a_purge_leaves_nothing", a_purge_leaves_nothing),
+];
+
+/// `web` waits for `base`, which answers HTTP on its own address.
+fn project(replicas: u16, marker: &str) -> Project {
+    let server =
+        "exec python3 -u -m http.server 8080 --bind $SINEW_ADDRESS --directory /proc/self/fdinfo";
+    let text = serde_json::json!({
+        "name": "shop",
+        "services": {
+            "base": service(
+                &["/bin/sh", "-c", server], replicas,
+                serde_json::json!([{"name": "http", "number": 8080, "protocol": "tcp"}]),
+                serde_json::json!({"kind": "http", "port": 8080, "path": "/"}), &[],
+            ),
+            "web": service(
+                &["/bin/sh", "-c", &format!("echo {marker} $SINEW_SERVICE $LOCALDOMAIN; exec sleep 100000")],
+                1, serde_json::json!([]), serde_json::json!({"kind": "none"}), &["base"],
+            ),
+        }
+    });
+    serde_json::from_value(text).unwrap()
+}
+
+fn service(
+    command: &[&str],
+    replicas: u16,
+    ports: serde_json::Value,
+    check: serde_json::Value,
+    depends_on: &[&str],
+) -> serde_json::Value {
+    serde_json::json!({
+        "command": command, "replicas": replicas, "working_dir": "/", "ports": ports,
+        "depends_on": depends_on,
+        "health": {
+            "check": check, "interval_ms": 200, "timeout_ms": 5000, "healthy_threshold": 1,
+            "unhealthy_threshold": 3, "start_period_ms": 30000,
+        },
+        "restart": "always", "stop": {"signal": "SIGTERM", "grace_ms": 5000},
+        "balance": sinew_model::Balance::default(), "outlier": sinew_model::Outlier::default(),
+    })
+}
+
+fn named(name: &str) -> ServiceName {
+    name.parse().unwrap()
+}
+
+fn kill(pid: u32) {
+    let pid = Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
+    kill_process(pid, Signal::KILL).unwrap();
+}
+
+fn a_projects_life() {
+    let host = Host::started();
+    host.apply(&project(2, "hello"));
+    let client = host.client();
+    let base = host.block_on(client.service(&named("base"))).unwrap();
+    assert_eq!(base.endpoints.len(), 2);
+    assert!(base.endpoints.iter().all(|e| e.state == WorkloadState::Up), "{base:#?}");
+    assert_eq!(host.in_choice(), 2);
+    assert!(host.block_on(client.projects()).unwrap()[0].ready);
+
+    let lines = host.block_on(async {
+        use futures_util::StreamExt as _;
+        let query = LogQuery { services: vec![named("web")], ..LogQuery::default() };
+        client.logs(&query).await.unwrap().map(|line| line.unwrap().text).collect::<Vec<_>>().await
+    });
+    assert_eq!(lines, ["hello web sinew.internal corp.example"]);
+
+    host.until(
+        async |client| client.scale(&named("base"), 3).await.unwrap(),
+        |change| is_state(change, "base/2", WorkloadState::Up),
+    );
+    assert_eq!(host.in_choice(), 3);
+    let kept = host.workload("base/0").pid;
+    host.until(
+        async |client| client.scale(&named("base"), 1).await.unwrap(),
+        |change| is_state(change, "base/2", WorkloadState::Draining),
+    );
+    host.until(
+        async |client| client.restart(&named("base")).await.unwrap(),
+        |change| is_state(change, "base/0", WorkloadState::Up),
+    );
+    assert_ne!(host.workload("base/0").pid, kept, "a restart makes a new process");
+
+    host.until(
+        async |client| client.remove(&"shop".parse().unwrap()).await.unwrap(),
+        |change| is_project(change, "removed"),
+    );
+    assert_eq!(host.workloads(), []);
+    assert_eq!(host.fake.state().wanted.instances, []);
+    assert_eq!(host.fake.state().wanted.services, []);
+    assert!(host.fake.state().beats > 0, "the resolver shows that it lives");
+    let left = host.cgroups();
+    assert!(left.iter().all(|cgroup| cgroup.ends_with("svc-base") || cgroup.ends_with("svc-web")));
+    assert_eq!(fs::read_dir(host.paths.run.join("workloads")).unwrap().count(), 0);
+}
+
+fn a_crash_is_noticed_and_mended() {
+    let host = Host::started();
+    host.apply(&project(1, "x"));
+    let before = host.workload("base/0");
+    host.until(
+        async |_| kill(before.pid.unwrap()),
+        |change| is_state(change, "base/0", WorkloadState::BackingOff),
+    );
+    host.until(async |_| {}, |change| is_state(change, "base/0", WorkloadState::Up));
+    let after = host.workload("base/0");
+    assert_eq!((after.restarts, after.address), (1, before.address));
+    assert_ne!(after.pid, before.pid);
+    assert_eq!(host.in_choice(), 1);
+}
+
+fn a_changed_file_is_applied_as_a_difference() {
+    let host = Host::started();
+    host.apply(&project(1, "one"));
+    let (base, web) = (host.workload("base/0").pid, host.workload("web/0").pid);
+    host.apply(&project(2, "two"));
+    assert_eq!(host.workload("base/0").pid, base, "an untouched instance goes on");
+    assert_ne!(host.workload("web/0").pid, web);
+    let client = host.client();
+    let plan = host.block_on(client.plan(&project(1, "three"))).unwrap();
+    assert!(!plan.is_empty());
+    assert_eq!(host.workload("base/1").state, WorkloadState::Up, "a plan changes nothing");
+}
+
+fn an_agent_may_die_at_any_time() {
+    let mut host = Host::started();
+    host.apply(&project(2, "x"));
+    let before = host.workloads();
+    let numbers = host.fake.state().wanted.clone();
+    host.kill_agent();
+    // Who listens is asked of the kernel.
+    host.fake.state().listeners = before
+        .iter()
+        .filter(|w| w.service.as_ref().is_some_and(|s| s.as_str() == "base"))
+        .map(|w| sinew_datapath::Listener {
+            address: w.address.into(),
+            port: 8080,
+            protocol: sinew_model::Protocol::Tcp,
+        })
+        .collect();
+    host.start();
+    assert_eq!(host.workloads(), before, "what runs is not touched");
+    let now = host.fake.state().wanted.clone();
+    assert_eq!(now.instances, numbers.instances);
+    assert_eq!(now.services, numbers.services, "nothing left the choice");
+
+    // While nobody looks, one dies.
+    host.kill_agent();
+    kill(before.iter().find(|w| w.replica == 1).unwrap().pid.unwrap());
+    host.fake.state().listeners.clear();
+    host.start();
+    host.until(async |_| {}, |change| is_state(change, "base/1", WorkloadState::Up));
+    assert_eq!(host.workload("base/1").restarts, 1);
+}
+
+fn a_corrupt_state_is_rebuilt() {
+    let mut host = Host::started();
+    host.apply(&project(2, "x"));
+    let before: Vec<_> = host.workloads().into_iter().map(|w| (w.pid, w.address)).collect();
+    let project = host.block_on(host.client().project(&"shop".parse().unwrap())).unwrap();
+    host.kill_agent();
+    let state = host.paths.state.join("state.json");
+    let mut text = fs::read(&state).unwrap();
+    let middle = text.len() / 2;
+    text[middle] ^= 0xff;
+    fs::write(&state, text).unwrap();
+    host.start();
+    let after: Vec<_> = host.workloads().into_iter().map(|w| (w.pid, w.address)).collect();
+    assert_eq!(before, after);
+    let client = host.client();
+    let rebuilt = host.block_on(client.project(&"shop".parse().unwrap())).unwrap();
+    assert_eq!(rebuilt, project);
+    let agent = host.block_on(client.agent()).unwrap();
+    assert!(agent.warnings.iter().any(|w| w.contains("rebuilt")), "{:?}", agent.warnings);
+    let aside = fs::read_dir(&host.paths.state).unwrap().flatten();
+    assert!(aside.map(|e| e.file_name().into_string().unwrap()).any(|n| n.contains("corrupt-")));
+}
+
+/// A process that joined, with what it was told.
+struct Member {
+    child: Child,
+    output: BufReader<ChildStdout>,
+}
+
+impl Member {
+    fn join(host: &Host, service: Option<&str>) -> Self {
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command.arg("member").arg(host.paths.socket()).args(service);
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let output = BufReader::new(child.stdout.take().unwrap());
+        Self { child, output }
+    }
+
+    fn said(&mut self) -> String {
+        let mut line = String::new();
+        self.output.read_line(&mut line).unwrap();
+        line
+    }
+}
+
+fn processes_join_and_leave() {
+    let mut host = Host::started();
+    host.apply(&project(1, "x"));
+    let mut session = Member::join(&host, None);
+    let attached: Attached = serde_json::from_str(&session.said()).unwrap();
+    assert_eq!(attached.env["LOCALDOMAIN"], "sinew.internal corp.example");
+    let own = fs::read_to_string(format!("/proc/{}/cgroup", session.child.id())).unwrap();
+    assert!(own.contains("/members/exec-0"), "{own}");
+    assert_eq!(host.workload("exec/0").state, WorkloadState::Up);
+    assert_eq!(host.workload("exec/0").pid, Some(session.child.id()));
+
+    let mut first = Member::join(&host, Some("tool"));
+    let mut second = Member::join(&host, Some("tool"));
+    let addresses: Vec<Attached> =
+        [&mut first, &mut second].map(|m| serde_json::from_str(&m.said()).unwrap()).into();
+    assert_ne!(addresses[0].address, addresses[1].address);
+    let tool = host.block_on(host.client().service(&named("tool"))).unwrap();
+    assert_eq!((tool.replicas, tool.project), (2, None));
+
+    let refused = Member::join(&host, Some("base")).said();
+    assert!(refused.contains("taken by the project shop"), "{refused}");
+
+    // Members outlive the agent as well.
+    host.kill_agent();
+    host.start();
+    assert_eq!(host.workload("exec/0").pid, Some(session.child.id()));
+
+    drop(second.child.stdin.take());
+    second.child.wait().unwrap();
+    host.until(
+        async |_| {
+            session.child.kill().unwrap();
+            session.child.wait().unwrap();
+            first.child.kill().unwrap();
+            first.child.wait().unwrap();
+        },
+        |change| is_state(change, "tool/0", WorkloadState::Draining),
+    );
+    // A session has no events of its own; both go the same way.
+    while host.workloads().iter().any(|w| w.service.is_none() || w.service == Some(named("tool"))) {
+        std::thread::yield_now();
+    }
+    assert!(!host.cgroups().iter().any(|cgroup| cgroup.ends_with("exec-0")));
+}
+
+fn there_is_one_agent() {
+    let host = Host::started();
+    let (_sender, events) = tokio::sync::mpsc::unbounded_channel();
+    let error = host.block_on(serve(host.options(events))).unwrap_err();
+    let Error::Lock(LockError::Held { pid, .. }) = &error else { panic!("{error}") };
+    assert_eq!(*pid, std::process::id().to_string());
+    assert_eq!(host.workloads(), [], "the first one still answers");
+}
+
+fn strangers_are_refused() {
+    let host = Host::started();
+    let mode = |path: &std::path::Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert!(matches!(mode(&host.paths.socket()), 0o600 | 0o660));
+    assert_eq!(mode(&host.paths.run), 0o750);
+    // Even one who gets as far as the socket.
+    for directory in [host.paths.run.parent().unwrap(), &host.paths.run] {
+        fs::set_permissions(directory, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    fs::set_permissions(host.paths.socket(), fs::Permissions::from_mode(0o666)).unwrap();
+    // The program has to be where anybody may run it.
+    let program = host.file("caller");
+    fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
+    let said = Command::new(&program)
+        .arg("apply")
+        .arg(host.paths.socket())
+        .arg("65534")
+        .arg(serde_json::to_string(&project(1, "x")).unwrap())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&said.stdout).into_owned();
+    assert!(said.contains("user 65534 is neither root nor in the group sinew"), "{said}");
+    assert_eq!(host.workloads(), []);
+}
+
+fn bad_requests_change_nothing() {
+    let host = Host::started();
+    let client = host.client();
+    let refused = |project: &Project| match host.block_on(client.apply(project)).unwrap_err() {
+        sinew_api::ClientError::Api(body) => *body,
+        other => panic!("{other}"),
+    };
+    let mut wrong = project(1, "x");
+    wrong.services.get_mut(&named("base")).unwrap().user = Some("no-such-user".to_owned());
+    let body = refused(&wrong);
+    assert_eq!(body.code, ErrorCode::Invalid);
+    assert_eq!(body.field.as_deref(), Some("services.base.user"));
+    let mut wrong = project(1, "x");
+    wrong.services.get_mut(&named("web")).unwrap().depends_on = vec![named("nobody")];
+    let body = refused(&wrong);
+    assert!(body.field.unwrap().starts_with("services.web.depends_on"));
+    let error = host.block_on(client.scale(&named("nobody"), 1)).unwrap_err();
+    assert!(error.to_string().contains("nobody"), "{error}");
+
+    // A full disk.
+    std::os::unix::fs::symlink("/dev/full", host.paths.state.join("state.json.new")).unwrap();
+    let body = refused(&project(1, "x"));
+    assert_eq!(body.code, ErrorCode::Exhausted);
+    assert!(body.remedy.unwrap().contains("free some space"));
+    assert_eq!(host.workloads(), []);
+    assert_eq!(host.block_on(client.projects()).unwrap(), []);
+}
+
+fn a_purge_leaves_nothing() {
+    let mut host = Host::started();
+    host.apply(&project(1, "x"));
+    let mut session = Member::join(&host, None);
+    session.said();
+    let client = host.client();
+    host.block_on(client.shutdown(Shutdown { stop_workloads: false, purge: true })).unwrap();
+    host.wait_for_end();
+    session.child.wait().unwrap();
+    assert!(host.fake.state().detached);
+    for path in [&host.paths.run, &host.paths.state, &host.paths.pins, &host.paths.cgroup] {
+        assert!(!path.exists(), "{} is left", path.display());
+    }
+}
