@@ -35,7 +35,7 @@ pub(crate) enum Error {
     #[error("cannot run {program:?}: {source}")]
     Exec { program: String, source: io::Error },
     #[error("project {project} is not up after {seconds} s")]
-    NotReady { project: String, seconds: f64, laggards: Vec<String> },
+    NotReady { project: String, seconds: f64, details: Vec<String> },
     #[error("left before project {project} was up")]
     LeftStarting { project: String },
     #[error("project {project} was not stopped to the end; still there: {}", names.join(", "))]
@@ -122,7 +122,7 @@ impl Error {
     fn details(&self) -> &[String] {
         match self {
             Self::AgentStart { last_lines, .. } => last_lines,
-            Self::NotReady { laggards, .. } => laggards,
+            Self::NotReady { details, .. } => details,
             _ => &[],
         }
     }

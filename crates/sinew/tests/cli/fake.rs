@@ -37,6 +37,8 @@ pub(crate) struct World {
     pub(crate) projects: Vec<ProjectStatus>,
     pub(crate) workloads: Vec<WorkloadStatus>,
     pub(crate) positions: Vec<LogPosition>,
+    /// What a query gets that does not follow; nothing: lines as the test writes them.
+    pub(crate) kept: Vec<LogLine>,
     pub(crate) refuse_attachments: bool,
     /// Method and path of every request, with its body behind it.
     pub(crate) asked: VecDeque<(String, String)>,
@@ -184,6 +186,10 @@ fn route(method: &Method, path: &str, body: &[u8], world: &mut World) -> Respons
         ("POST", ["attachments"]) => attached(body, world),
         ("POST", _) => json(&Accepted {}),
         ("GET", ["logs", "positions"]) => json(&world.positions),
+        ("GET", ["logs"]) if !world.kept.is_empty() => {
+            let line = |line| serde_json::to_string(line).unwrap() + "\n";
+            Response::new(whole(world.kept.iter().map(line).collect::<String>().into()))
+        }
         ("GET", ["logs"]) => follow(&mut world.logs),
         ("GET", ["events"]) => follow(&mut world.events),
         _ => refusal(StatusCode::NOT_FOUND, ErrorCode::NotFound, "there is no such thing"),

@@ -1,6 +1,6 @@
 //! `up`: from the file to the end, through the end of agents.
 
-use sinew_api::{EventKind, LogPosition, WorkloadState};
+use sinew_api::{EventKind, LogLine, LogPosition, WorkloadState};
 use sinew_model::ServiceName;
 
 use crate::{Host, fake::Fake, fake::World};
@@ -138,7 +138,14 @@ async fn detached_up_leaves_when_all_are_up() {
 #[tokio::test]
 async fn detached_up_fails_with_reasons_when_it_takes_too_long() {
     let host = host();
-    let mut agent = host.agent(World::default());
+    let wrote = |replica, text: &str| LogLine {
+        service: ServiceName::new("db").unwrap(),
+        replica,
+        text: text.to_owned(),
+        offset: 0,
+    };
+    let kept = vec![wrote(0, "no space left"), wrote(1, "of another")];
+    let mut agent = host.agent(World { kept, ..World::default() });
     let mut up = host.follow(&["up", "-d", "--timeout", "0.3"]);
     agent.asked("PUT").await;
     agent.workload("db", 0, WorkloadState::BackingOff, Some("exited with 1"));
@@ -147,8 +154,8 @@ async fn detached_up_fails_with_reasons_when_it_takes_too_long() {
     let ended = up.ends().await;
     assert!(
         ended.stderr().starts_with(
-            "  db/0 backing off: exited with 1\n  web/0 was not started yet\n  web/1 was not \
-             started yet\nerror: project shop is not up after 0.3 s\nhelp: "
+            "  db/0 backing off: exited with 1\n    | no space left\n  web/0 was not started yet\n  \
+             web/1 was not started yet\nerror: project shop is not up after 0.3 s\nhelp: "
         ),
         "{}",
         ended.stderr()

@@ -1,6 +1,9 @@
 //! Where each workload of a project stands, and what is worth a word when that changes. No IO.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
 
 use sinew_api::WorkloadState;
 use sinew_model::{Project, ServiceName};
@@ -90,26 +93,49 @@ impl<'a> Progress<'a> {
         self.standings.retain(|workload, _| present.contains(workload));
     }
 
-    /// A line for each wanted instance that is not up, with the reason.
-    pub(crate) fn laggards(&self) -> Vec<String> {
+    /// Wanted instances that are not up.
+    pub(crate) fn laggards(&self) -> Vec<Laggard> {
         let mut laggards = Vec::new();
         for (service, wanted) in &self.project.services {
             for replica in 0..u32::from(wanted.replicas) {
-                match self.standings.get(&(service.clone(), replica)) {
-                    Some(Standing { state: WorkloadState::Up, .. }) => {}
-                    None => laggards.push(format!("{service}/{replica} was not started yet")),
-                    Some(Standing { state, reason }) => {
-                        let reason = reason.as_ref().map(|text| format!(": {text}"));
-                        laggards.push(format!(
-                            "{service}/{replica} {}{}",
-                            state_word(*state),
-                            reason.unwrap_or_default()
-                        ));
-                    }
+                let standing = self.standings.get(&(service.clone(), replica)).cloned();
+                if standing.as_ref().is_none_or(|standing| standing.state != WorkloadState::Up) {
+                    laggards.push(Laggard { service: service.clone(), replica, standing });
                 }
             }
         }
         laggards
+    }
+}
+
+/// A wanted instance that is not up.
+#[derive(Debug)]
+pub(crate) struct Laggard {
+    pub(crate) service: ServiceName,
+    pub(crate) replica: u32,
+    /// `None`: nothing was seen of it.
+    standing: Option<Standing>,
+}
+
+impl Laggard {
+    /// Whether it ran, so that what it wrote may tell why it is not up.
+    pub(crate) fn ran(&self) -> bool {
+        self.standing.as_ref().is_some_and(|standing| standing.state != WorkloadState::Waiting)
+    }
+}
+
+impl fmt::Display for Laggard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { service, replica, standing } = self;
+        match standing {
+            None => write!(f, "{service}/{replica} was not started yet"),
+            Some(Standing { state, reason: None }) => {
+                write!(f, "{service}/{replica} {}", state_word(*state))
+            }
+            Some(Standing { state, reason: Some(reason) }) => {
+                write!(f, "{service}/{replica} {}: {reason}", state_word(*state))
+            }
+        }
     }
 }
 
@@ -129,12 +155,21 @@ pub(crate) fn how_to_call(project: &Project) -> Vec<String> {
             lines.push(format!("{name} is published on {}:{}", publish.host_ip, publish.host_port));
         }
     }
-    if let Some(url) = calls.iter().find(|call| call.starts_with("http")) {
-        lines.push(format!("call it with `sinew exec -- curl {url}`"));
-    } else {
-        lines.push("call them by these names from `sinew exec -- COMMAND`".to_owned());
-    }
+    lines.push(match entrance(project) {
+        Some(url) => format!("call it with `sinew exec -- curl {url}`"),
+        None => "call them by these names from `sinew exec -- COMMAND`".to_owned(),
+    });
     lines
+}
+
+/// What a browser would be pointed at: rather a service that no other one needs.
+fn entrance(project: &Project) -> Option<String> {
+    let urls = project.services.iter().filter_map(|(name, service)| {
+        let url = call(name.as_str(), service.ports.first()?);
+        url.starts_with("http").then_some((name, url))
+    });
+    let is_needed = |name| project.services.values().any(|other| other.depends_on.contains(name));
+    urls.min_by_key(|(name, _)| is_needed(name)).map(|(_, url)| url)
 }
 
 #[cfg(test)]
@@ -158,6 +193,10 @@ services:
     depends_on: [db]
   job:
     command: tidy
+  web:
+    command: nginx
+    port: 80
+    depends_on: [api]
 ";
 
     fn project() -> Project {
@@ -200,13 +239,19 @@ services:
         let mut progress = Progress::new(&project);
         progress.note(&name("db"), 0, standing(WorkloadState::Up, None));
         progress.note(&name("api"), 1, standing(WorkloadState::Unhealthy, Some("status 500")));
+        let laggards = progress.laggards();
         assert_eq!(
-            progress.laggards(),
+            laggards.iter().map(ToString::to_string).collect::<Vec<_>>(),
             [
                 "api/0 was not started yet",
                 "api/1 unhealthy: status 500",
-                "job/0 was not started yet"
+                "job/0 was not started yet",
+                "web/0 was not started yet"
             ]
+        );
+        assert_eq!(
+            laggards.iter().map(Laggard::ran).collect::<Vec<_>>(),
+            [false, true, false, false]
         );
         assert_eq!(progress.running(), ["api/1", "db/0"]);
         progress.keep_only(&[(name("db"), 0)].into());
@@ -218,8 +263,8 @@ services:
         assert_eq!(
             how_to_call(&project()),
             [
-                "ready: http://api:8080/, db:5432",
-                "call it with `sinew exec -- curl http://api:8080/`"
+                "ready: http://api:8080/, db:5432, http://web/",
+                "call it with `sinew exec -- curl http://web/`"
             ]
         );
     }

@@ -19,7 +19,7 @@ use crate::{
     spawn::{self, Reached},
 };
 
-use super::progress::{Progress, Standing, how_to_call};
+use super::progress::{Laggard, Progress, Standing, how_to_call};
 
 /// How long to stay.
 #[derive(Clone, Copy, Debug)]
@@ -116,7 +116,7 @@ impl<'a> Session<'a> {
                 event = events.next() => self.on_event(event).await?,
                 line = next_line(&mut logs) => self.on_line(line, &mut logs)?,
                 _ = signals.next() => self.on_signal(signals).await?,
-                () = deadline(self.mode) => return Err(self.not_ready()),
+                () = deadline(self.mode) => return Err(self.not_ready().await),
             };
             if let Some(end) = end {
                 return Ok(end);
@@ -325,13 +325,37 @@ impl<'a> Session<'a> {
         Err(Error::LeftRunning { project: self.project.name.to_string(), names })
     }
 
-    fn not_ready(&self) -> Error {
+    /// Who is not up, and the last that each of them wrote.
+    async fn not_ready(&self) -> Error {
         let seconds = match self.mode {
             Mode::Detached { timeout, .. } => timeout.as_secs_f64(),
             Mode::Foreground => 0.0,
         };
-        let project = self.project.name.to_string();
-        Error::NotReady { project, seconds, laggards: self.progress.laggards() }
+        let mut details = Vec::new();
+        for laggard in self.progress.laggards() {
+            details.push(laggard.to_string());
+            if laggard.ran() {
+                // Without them the reasons alone must do.
+                let lines = self.last_lines(&laggard).await.unwrap_or_default();
+                details.extend(lines.into_iter().map(|line| format!("  | {line}")));
+            }
+        }
+        Error::NotReady { project: self.project.name.to_string(), seconds, details }
+    }
+
+    async fn last_lines(&self, laggard: &Laggard) -> Result<Vec<String>, ClientError> {
+        const LINES: u32 = 5;
+        let services = vec![laggard.service.clone()];
+        let query = LogQuery { services, tail: Some(LINES), ..LogQuery::default() };
+        let mut lines = self.client.logs(&query).await?;
+        let mut written = Vec::new();
+        while let Some(line) = lines.next().await {
+            let line = line?;
+            if line.replica == laggard.replica {
+                written.push(line.text);
+            }
+        }
+        Ok(written)
     }
 }
 
