@@ -66,9 +66,12 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     }
     let mut report = Report::new("connect", command(), rounds);
     summarize(&turns, &mut report);
-    let of_3 = [SINEW_3.name, DATAPATH_3.name];
-    if let Some((_, sinew)) = open.iter().find(|(name, _)| of_3.contains(name)) {
-        cost::measure(sinew.as_ref(), open[0].1.room(), rounds, &mut report)?;
+    for (names, suffix) in
+        [([SINEW_3.name, DATAPATH_3.name], ""), ([SINEW_1000.name, DATAPATH_1000.name], "_1000")]
+    {
+        if let Some((_, sinew)) = open.iter().find(|(name, _)| names.contains(name)) {
+            cost::measure(sinew.as_ref(), open[0].1.room(), rounds, suffix, &mut report)?;
+        }
     }
     report.publish(&workspace::root())
 }

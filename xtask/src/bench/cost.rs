@@ -15,11 +15,13 @@ use super::world::{self, Room};
 
 const LENGTH: Duration = Duration::from_millis(500);
 
-/// Measures Sinew's programs while connections go through them, and past them.
+/// Measures Sinew's programs while connections go through them, and past them. A service of
+/// another size has a suffix for its keys.
 pub(crate) fn measure(
     sinew: &dyn Path,
     direct: &Room,
     rounds: usize,
+    suffix: &str,
     report: &mut Report,
 ) -> Result<()> {
     let stranger = SERVERS[0].to_string();
@@ -39,12 +41,14 @@ pub(crate) fn measure(
         misses.push(mean(&runs, "connect4")?);
         empties.push(empty(direct)?);
     }
-    report.median("connect4_hit_ns", &hits);
-    report.median("connect4_miss_ns", &misses);
-    report.median("total_bpf_ns", &totals);
-    report.median("empty_program_ns", &empties);
+    report.median(&format!("connect4_hit{suffix}_ns"), &hits);
+    report.median(&format!("total_bpf{suffix}_ns"), &totals);
+    if suffix.is_empty() {
+        report.median("connect4_miss_ns", &misses);
+        report.median("empty_program_ns", &empties);
+    }
     for (name, samples) in shares {
-        report.median(&format!("share_{name}_ns"), &samples);
+        report.median(&format!("share_{name}{suffix}_ns"), &samples);
     }
     Ok(())
 }

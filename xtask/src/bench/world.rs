@@ -162,14 +162,16 @@ pub(crate) fn announced(command: &mut Command) -> Result<Child> {
     Ok(child)
 }
 
-/// Every thread in a cgroup and below it.
+/// Every thread in a cgroup and below it. Sessions end, and their cgroups with them, meanwhile.
 fn threads(cgroup: &Path) -> Result<Vec<Pid>> {
-    let listed = fs::read_to_string(cgroup.join("cgroup.threads"))?;
+    let Ok(listed) = fs::read_to_string(cgroup.join("cgroup.threads")) else {
+        return Ok(Vec::new());
+    };
     let numbers = listed.lines().filter_map(|line| line.parse().ok());
     let mut found: Vec<Pid> = numbers.filter_map(Pid::from_raw).collect();
-    for entry in fs::read_dir(cgroup)? {
+    for entry in fs::read_dir(cgroup).into_iter().flatten() {
         let entry = entry?;
-        if entry.file_type()?.is_dir() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
             found.extend(threads(&entry.path())?);
         }
     }
