@@ -46,7 +46,7 @@ async fn start(context: &Context) -> Result<Reached, Error> {
     let begin = log.metadata().map_or(0, |metadata| metadata.len());
     let mut child = spawn(&log).map_err(Error::system("start the agent"))?;
     tokio::select! {
-        client = first_answer(&context.socket) => Ok(Reached { client: client?, child: Some(child) }),
+        client = wait_for(&context.socket) => Ok(Reached { client: client?, child: Some(child) }),
         status = child.wait() => {
             // Another one may have been first.
             if let Ok(client) = Client::connect(&context.socket).await {
@@ -55,18 +55,6 @@ async fn start(context: &Context) -> Result<Reached, Error> {
             let why = status.map_or_else(|error| error.to_string(), |status| status.to_string());
             let last_lines = last_lines(&path, begin);
             Err(Error::AgentStart { why, log: path, last_lines })
-        }
-    }
-}
-
-/// Waits until an agent answers a call: it listens before it knows that it can work.
-async fn first_answer(socket: &Path) -> Result<Client, Error> {
-    loop {
-        let client = wait_for(socket).await?;
-        match client.agent().await {
-            Ok(_) => return Ok(client),
-            Err(error) if error.agent_is_away() => {}
-            Err(error) => return Err(error.into()),
         }
     }
 }
@@ -101,8 +89,21 @@ fn spawn(log: &File) -> io::Result<Child> {
     command.spawn()
 }
 
-/// Waits until an agent answers at `socket`, for as long as it takes.
+/// Waits until an agent answers at `socket`, for as long as it takes. That somebody listens is not
+/// enough: a new agent listens before it knows that it can work, and one that was killed listens a
+/// little longer than its connections live.
 pub(crate) async fn wait_for(socket: &Path) -> Result<Client, Error> {
+    loop {
+        let client = wait_for_listener(socket).await?;
+        match client.agent().await {
+            Ok(_) => return Ok(client),
+            Err(error) if error.agent_is_away() => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+async fn wait_for_listener(socket: &Path) -> Result<Client, Error> {
     const FIRST_PAUSE: Duration = Duration::from_millis(5);
     const LONGEST_PAUSE: Duration = Duration::from_secs(1);
     let mut pause = FIRST_PAUSE;
@@ -173,7 +174,7 @@ mod tests {
         let socket = directory.path().join("run/deep/api.sock");
         let waiting = tokio::spawn({
             let socket = socket.clone();
-            async move { wait_for(&socket).await.map(|client| client.socket().to_owned()) }
+            async move { wait_for_listener(&socket).await.map(|client| client.socket().to_owned()) }
         });
         tokio::task::yield_now().await;
         fs::create_dir_all(socket.parent().unwrap()).unwrap();

@@ -6,6 +6,7 @@ use crate::{args::Up, context::Context, error::Error, file, spawn};
 
 use session::{Mode, Session};
 
+mod next_agent;
 mod progress;
 mod session;
 

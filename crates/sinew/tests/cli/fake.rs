@@ -19,7 +19,7 @@ use hyper::{
 use hyper_util::rt::TokioIo;
 use serde::Serialize;
 use sinew_api::{
-    Accepted, Attached, ErrorBody, ErrorCode, Event, EventKind, LogLine, LogPosition,
+    Accepted, Agent, Attached, ErrorBody, ErrorCode, Event, EventKind, LogLine, LogPosition,
     ProjectStatus, Scale, ServiceStatus, WorkloadState, WorkloadStatus,
 };
 use sinew_model::{Plan, Project, ProjectName, ServiceName};
@@ -165,6 +165,15 @@ async fn answer(
 fn route(method: &Method, path: &str, body: &[u8], world: &mut World) -> Response<Body> {
     let parts: Vec<&str> = path.split('/').skip(2).collect();
     match (method.as_str(), parts.as_slice()) {
+        ("GET", ["agent"]) => json(&Agent {
+            version: "0.0.0".to_owned(),
+            abi_version: 0,
+            pid: std::process::id(),
+            started_at_ms: 0,
+            cgroup: PathBuf::new(),
+            pins: PathBuf::new(),
+            warnings: Vec::new(),
+        }),
         ("GET", ["projects"]) => json(&world.projects),
         ("PUT", ["projects", _]) => {
             let project: Project = serde_json::from_slice(body).unwrap();

@@ -9,17 +9,20 @@ use std::{
 use futures_util::StreamExt as _;
 use sinew_api::{Client, ClientError, Event, EventKind, LogLine, LogLines, LogPosition, LogQuery};
 use sinew_model::{Project, ServiceName};
-use tokio::{process::Child, time::Instant};
+use tokio::time::Instant;
 
 use crate::{
     command::{printer::Printer, signals::Signals},
     context::Context,
     error::Error,
     render::style::Tint,
-    spawn::{self, Reached},
+    spawn::Reached,
 };
 
-use super::progress::{Laggard, Progress, Standing, how_to_call};
+use super::{
+    next_agent::NextAgent,
+    progress::{Laggard, Progress, Standing, how_to_call},
+};
 
 /// How long to stay.
 #[derive(Clone, Copy, Debug)]
@@ -46,7 +49,7 @@ pub(super) struct Session<'a> {
     project: &'a Project,
     mode: Mode,
     client: Client,
-    child: Option<Child>,
+    next_agent: NextAgent,
     printer: Printer<'a>,
     progress: Progress<'a>,
     /// Behind the last line shown, of each replica.
@@ -55,7 +58,6 @@ pub(super) struct Session<'a> {
     ready: bool,
     told_how_to_call: bool,
     stopping: bool,
-    starts: Vec<Instant>,
 }
 
 impl<'a> Session<'a> {
@@ -71,7 +73,7 @@ impl<'a> Session<'a> {
             project,
             mode,
             client: reached.client,
-            child: reached.child,
+            next_agent: NextAgent::after(reached.child),
             printer: Printer::new(context, replicas),
             progress: Progress::new(project),
             positions: BTreeMap::new(),
@@ -79,7 +81,6 @@ impl<'a> Session<'a> {
             ready: false,
             told_how_to_call: false,
             stopping: false,
-            starts: Vec::new(),
         }
     }
 
@@ -295,9 +296,8 @@ impl<'a> Session<'a> {
     async fn find_agent(&mut self, signals: &mut Signals) -> Result<bool, Error> {
         self.printer.say(Tint::Busy, "the agent is gone; the services go on without it")?;
         tokio::select! {
-            reached = next_agent(self.context, self.child.take(), &mut self.starts) => {
-                let reached = reached?;
-                (self.client, self.child) = (reached.client, reached.child);
+            client = self.next_agent.wait(self.context) => {
+                self.client = client?;
                 self.printer.say(Tint::Good, "the agent is back")?;
                 Ok(true)
             }
@@ -372,40 +372,4 @@ async fn deadline(mode: Mode) {
         Mode::Detached { deadline, .. } => tokio::time::sleep_until(deadline).await,
         Mode::Foreground => std::future::pending().await,
     }
-}
-
-/// The agent that comes next: one that somebody else starts, or, after the end of one that was
-/// started here and did not end by request, a new one of ours.
-async fn next_agent(
-    context: &Context,
-    child: Option<Child>,
-    starts: &mut Vec<Instant>,
-) -> Result<Reached, Error> {
-    let of_others = spawn::wait_for(&context.socket);
-    let Some(mut child) = child else {
-        return Ok(Reached { client: of_others.await?, child: None });
-    };
-    tokio::pin!(of_others);
-    tokio::select! {
-        status = child.wait() => {
-            if status.is_ok_and(|status| status.success()) {
-                return Ok(Reached { client: of_others.await?, child: None });
-            }
-            limit_starts(context, starts, Instant::now())?;
-            spawn::reach(context).await
-        }
-        client = &mut of_others => Ok(Reached { client: client?, child: Some(child) }),
-    }
-}
-
-/// Refuses to start an agent over and over that always ends.
-fn limit_starts(context: &Context, starts: &mut Vec<Instant>, now: Instant) -> Result<(), Error> {
-    const MOST: usize = 5;
-    const WITHIN: Duration = Duration::from_secs(60);
-    starts.retain(|start| now.duration_since(*start) < WITHIN);
-    if starts.len() >= MOST {
-        return Err(Error::AgentUnstable { times: starts.len() + 1, log: context.agent_log() });
-    }
-    starts.push(now);
-    Ok(())
 }
