@@ -6,41 +6,41 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use sinew_abi::address;
 
 /// The first 48 bits of the IPv6 network of a host.
-pub type Network6 = [u8; 6];
+pub(crate) type Network6 = [u8; 6];
 
 /// Numbers below this are kept for the agent itself: 127.80.0.1 is its resolver.
 const FIRST_INSTANCE: u32 = 256;
 
 /// The resolver's address.
-pub const RESOLVER4: Ipv4Addr = Ipv4Addr::new(127, address::INSTANCES4, 0, 1);
+pub(crate) const RESOLVER4: Ipv4Addr = Ipv4Addr::new(127, address::INSTANCES4, 0, 1);
 
 /// The IPv4 address of service `number`.
-pub fn service4(number: u32) -> Ipv4Addr {
+pub(crate) fn service4(number: u32) -> Ipv4Addr {
     ipv4(address::SERVICES4, number)
 }
 
 /// The IPv6 address of service `number`.
-pub fn service6(network: Network6, number: u32) -> Ipv6Addr {
+pub(crate) fn service6(network: Network6, number: u32) -> Ipv6Addr {
     ipv6(network, address::SERVICES6, number)
 }
 
 /// The IPv4 address of instance `number`.
-pub fn instance4(number: u32) -> Ipv4Addr {
+pub(crate) fn instance4(number: u32) -> Ipv4Addr {
     ipv4(address::INSTANCES4, number)
 }
 
 /// The IPv6 address of instance `number`.
-pub fn instance6(network: Network6, number: u32) -> Ipv6Addr {
+pub(crate) fn instance6(network: Network6, number: u32) -> Ipv6Addr {
     ipv6(network, address::INSTANCES6, number)
 }
 
 /// A number for a service called `name` that is not `taken`; `None` when all are.
-pub fn service_number(name: &str, taken: impl Fn(u32) -> bool) -> Option<u32> {
+pub(crate) fn service_number(name: &str, taken: impl Fn(u32) -> bool) -> Option<u32> {
     pick(name, 1, taken)
 }
 
 /// A number for an instance called `name` that is not `taken`; `None` when all are.
-pub fn instance_number(name: &str, taken: impl Fn(u32) -> bool) -> Option<u32> {
+pub(crate) fn instance_number(name: &str, taken: impl Fn(u32) -> bool) -> Option<u32> {
     pick(name, FIRST_INSTANCE, taken)
 }
 
@@ -75,7 +75,7 @@ fn ipv6(network: Network6, subnet: u16, number: u32) -> Ipv6Addr {
 }
 
 /// A number for a zone's name; never 0, which means none.
-pub fn zone_number(name: &str) -> u32 {
+pub(crate) fn zone_number(name: &str) -> u32 {
     (hash(name) as u32).max(1)
 }
 
@@ -101,7 +101,7 @@ mod tests {
         for index in 0..5_000 {
             let name = format!("s{index}");
             let number = instance_number(&name, |n| taken.contains(&n)).unwrap();
-            assert!(usable(number) && number >= FIRST_INSTANCE && number < address::RANGE4);
+            assert!(usable(number) && (FIRST_INSTANCE..address::RANGE4).contains(&number));
             assert!(taken.insert(number), "{number} given twice");
         }
         assert_eq!(service_number("orders", |_| false), service_number("orders", |_| false));

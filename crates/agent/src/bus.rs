@@ -17,19 +17,19 @@ const BACKLOG: usize = 4096;
 
 /// Tells everybody who listens.
 #[derive(Debug)]
-pub struct Bus {
+pub(crate) struct Bus {
     sender: broadcast::Sender<Arc<Event>>,
     sequence: AtomicU64,
 }
 
 impl Bus {
     /// Nobody listens yet.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { sender: broadcast::channel(BACKLOG).0, sequence: AtomicU64::new(0) }
     }
 
     /// Tells everybody, and the log.
-    pub fn publish(&self, project: Option<ProjectName>, kind: EventKind) {
+    pub(crate) fn publish(&self, project: Option<ProjectName>, kind: EventKind) {
         log(project.as_ref(), &kind);
         let sequence = self.sequence.fetch_add(1, Ordering::Relaxed) + 1;
         // Nobody may listen.
@@ -37,7 +37,7 @@ impl Bus {
     }
 
     /// Listens from now on.
-    pub fn subscribe(&self) -> broadcast::Receiver<Arc<Event>> {
+    pub(crate) fn subscribe(&self) -> broadcast::Receiver<Arc<Event>> {
         self.sender.subscribe()
     }
 }
@@ -60,7 +60,7 @@ fn log(project: Option<&ProjectName>, kind: &EventKind) {
 }
 
 /// Milliseconds since 1970.
-pub fn now_ms() -> u64 {
+pub(crate) fn now_ms() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

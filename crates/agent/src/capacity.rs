@@ -9,7 +9,7 @@ const WARN_PERCENT: usize = 80;
 
 /// How many entries are taken of each map.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Usage {
+pub(crate) struct Usage {
     instances: usize,
     service_ports: usize,
     backends: usize,
@@ -17,7 +17,7 @@ pub struct Usage {
 
 impl Usage {
     /// Counts a service with `ports` ports and `replicas` instances.
-    pub fn add(&mut self, ports: usize, replicas: usize) {
+    pub(crate) fn add(&mut self, ports: usize, replicas: usize) {
         self.instances += replicas;
         self.service_ports += ports;
         self.backends += ports * replicas;
@@ -33,7 +33,7 @@ impl Usage {
 
     /// # Errors
     /// When more is wanted than a map holds.
-    pub fn refuse_when_full(&self) -> Result<(), Refusal> {
+    pub(crate) fn refuse_when_full(&self) -> Result<(), Refusal> {
         match self.entries().into_iter().find(|(_, wanted, holds)| wanted > holds) {
             Some((what, wanted, holds)) => Err(Refusal::Full { what, wanted, holds }),
             None => Ok(()),
@@ -41,7 +41,7 @@ impl Usage {
     }
 
     /// A warning for each map that is nearly full.
-    pub fn warnings(&self) -> Vec<String> {
+    pub(crate) fn warnings(&self) -> Vec<String> {
         self.entries()
             .into_iter()
             .filter(|(_, wanted, holds)| wanted * 100 >= holds * WARN_PERCENT)

@@ -33,12 +33,12 @@ mod wanted;
 #[cfg(test)]
 mod tests;
 
-pub use instance::{Attached, Instance, Kind, Phase, Process};
-pub use wanted::{backend_key, backend_keys};
+pub(crate) use instance::{Attached, Instance, Kind, Phase, Process};
+pub(crate) use wanted::{backend_key, backend_keys};
 
 /// What the core is told.
 #[derive(Debug)]
-pub enum Input {
+pub(crate) enum Input {
     /// The intent changed.
     Intent(Arc<Intent>),
     /// A process asks to be an instance.
@@ -118,7 +118,7 @@ pub enum Input {
 
 /// An instance that runs already.
 #[derive(Debug)]
-pub struct Found {
+pub(crate) struct Found {
     /// Which one.
     pub key: Key,
     /// Its number.
@@ -133,7 +133,7 @@ pub struct Found {
 
 /// How a process ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Ended {
+pub(crate) struct Ended {
     /// In words, as `exited with 1`.
     pub reason: String,
     /// It exited with 0.
@@ -144,7 +144,7 @@ pub struct Ended {
 
 /// What the core wants done, in this order.
 #[derive(Debug)]
-pub enum Output {
+pub(crate) enum Output {
     /// Make the cgroup, then tell [`Input::Prepared`].
     Prepare(Key),
     /// Bring the data path to [`Core::wanted`], then tell [`Input::Synced`] with this revision.
@@ -182,7 +182,7 @@ const RETRY_MAX: Duration = Duration::from_secs(30);
 
 /// The state of a host.
 #[derive(Debug)]
-pub struct Core {
+pub(crate) struct Core {
     now: Instant,
     intent: Arc<Intent>,
     /// What an instance of each service is launched with.
@@ -210,7 +210,7 @@ pub struct Core {
 
 impl Core {
     /// Wants nothing and has seen nothing.
-    pub fn new(now: Instant, network6: Network6) -> Self {
+    pub(crate) fn new(now: Instant, network6: Network6) -> Self {
         Self {
             now,
             intent: Arc::new(Intent::new(network6)),
@@ -235,7 +235,7 @@ impl Core {
     }
 
     /// Takes `input` at `now` and says what is to be done about it.
-    pub fn handle(&mut self, now: Instant, input: Input) -> Vec<Output> {
+    pub(crate) fn handle(&mut self, now: Instant, input: Input) -> Vec<Output> {
         self.now = now;
         self.take(input);
         self.fire_timers();
@@ -244,38 +244,38 @@ impl Core {
     }
 
     /// When [`Input::Tick`] is wanted.
-    pub fn next_tick(&self) -> Option<Instant> {
+    pub(crate) fn next_tick(&self) -> Option<Instant> {
         let timer = self.timers.first().map(|(at, _)| *at);
         [timer, self.sync_retry].into_iter().flatten().min()
     }
 
     /// Whether [`Input::Active`] is wanted, now and then.
-    pub fn drains(&self) -> bool {
+    pub(crate) fn drains(&self) -> bool {
         self.instances.values().any(|i| matches!(i.phase, Phase::Draining { .. }))
     }
 
     /// Whether everything stopped, after [`Input::Halt`].
-    pub fn halted(&self) -> bool {
+    pub(crate) fn halted(&self) -> bool {
         self.halting && self.instances.is_empty()
     }
 
     /// Every instance.
-    pub fn instances(&self) -> impl Iterator<Item = &Instance> {
+    pub(crate) fn instances(&self) -> impl Iterator<Item = &Instance> {
         self.instances.values()
     }
 
     /// One instance.
-    pub fn instance(&self, key: &Key) -> Option<&Instance> {
+    pub(crate) fn instance(&self, key: &Key) -> Option<&Instance> {
         self.instances.get(key)
     }
 
     /// What is wanted.
-    pub fn intent(&self) -> &Arc<Intent> {
+    pub(crate) fn intent(&self) -> &Arc<Intent> {
         &self.intent
     }
 
     /// Names held by attached processes, with their ports.
-    pub fn attached_names(&self) -> BTreeMap<ServiceName, Vec<Port>> {
+    pub(crate) fn attached_names(&self) -> BTreeMap<ServiceName, Vec<Port>> {
         self.instances
             .values()
             .filter_map(|instance| match (&instance.kind, &instance.key.service) {
@@ -288,13 +288,13 @@ impl Core {
     }
 
     /// The smallest number that no instance of `service` (`None`: no session) has.
-    pub fn free_replica(&self, service: Option<&ServiceName>) -> u32 {
+    pub(crate) fn free_replica(&self, service: Option<&ServiceName>) -> u32 {
         let used: BTreeSet<u32> = self.of(service).map(|i| i.key.replica).collect();
         (0..).find(|n| !used.contains(n)).unwrap_or(0)
     }
 
     /// The instances of one service.
-    pub fn instances_of(&self, service: &ServiceName) -> impl Iterator<Item = &Instance> {
+    pub(crate) fn instances_of(&self, service: &ServiceName) -> impl Iterator<Item = &Instance> {
         self.of(Some(service))
     }
 
@@ -372,7 +372,7 @@ impl Core {
     }
 
     /// A number that an instance called `key` would have.
-    pub fn number_for(&self, key: &Key) -> Option<u32> {
+    pub(crate) fn number_for(&self, key: &Key) -> Option<u32> {
         alloc::instance_number(&key.to_string(), |n| self.by_number.contains_key(&n))
     }
 }

@@ -7,19 +7,23 @@ use sinew_workload::{DEFAULT_LOG_LIMIT_BYTES, LaunchSpec, restart::Backoff};
 use crate::{core::Instance, key::Key, launch::Launch, paths::Paths};
 
 /// The domain of all services.
-pub const DOMAIN: &str = "sinew.internal";
+pub(crate) const DOMAIN: &str = "sinew.internal";
 
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// `LOCALDOMAIN` replaces the search list of `resolv.conf`, so the host's own domains follow ours.
-pub fn local_domain(search: &[String]) -> String {
+pub(crate) fn local_domain(search: &[String]) -> String {
     let mut domains = vec![DOMAIN];
     domains.extend(search.iter().map(String::as_str).filter(|domain| *domain != DOMAIN));
     domains.join(" ")
 }
 
 /// What every member finds in its environment.
-pub fn variables(key: &Key, address: Ipv4Addr, search: &[String]) -> BTreeMap<String, String> {
+pub(crate) fn variables(
+    key: &Key,
+    address: Ipv4Addr,
+    search: &[String],
+) -> BTreeMap<String, String> {
     let mut variables = BTreeMap::from([
         ("LOCALDOMAIN".to_owned(), local_domain(search)),
         ("SINEW_REPLICA".to_owned(), key.replica.to_string()),
@@ -32,7 +36,7 @@ pub fn variables(key: &Key, address: Ipv4Addr, search: &[String]) -> BTreeMap<St
 }
 
 /// What the supervisor of a launched instance is told.
-pub fn launch_spec(
+pub(crate) fn launch_spec(
     instance: &Instance,
     launch: &Launch,
     search: &[String],

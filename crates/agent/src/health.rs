@@ -3,5 +3,5 @@
 mod probe;
 mod tracker;
 
-pub use probe::{Target, run};
-pub use tracker::Tracker;
+pub(crate) use probe::{Target, run};
+pub(crate) use tracker::Tracker;

@@ -18,14 +18,14 @@ use crate::{
 };
 
 /// Replicas that one service may have.
-pub const MAX_REPLICAS: u16 = 1024;
+pub(crate) const MAX_REPLICAS: u16 = 1024;
 
 /// Names that mean something else where a service's name could stand.
 const RESERVED: [&str; 2] = ["agent", "exec"];
 
 /// A project and who applied it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Owned {
+pub(crate) struct Owned {
     /// What was applied.
     pub project: Project,
     /// By whom.
@@ -36,7 +36,7 @@ pub struct Owned {
 
 /// What this host was told to run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Intent {
+pub(crate) struct Intent {
     /// The host's IPv6 network, generated once.
     pub network6: Network6,
     /// Raised with every change.
@@ -54,7 +54,7 @@ pub struct Intent {
 
 impl Intent {
     /// Nothing wanted.
-    pub fn new(network6: Network6) -> Self {
+    pub(crate) fn new(network6: Network6) -> Self {
         Self {
             network6,
             generation: 0,
@@ -66,14 +66,17 @@ impl Intent {
     }
 
     /// The service called `name` and the project that owns it.
-    pub fn service(&self, name: &ServiceName) -> Option<(&ProjectName, &Arc<Owned>, &Service)> {
+    pub(crate) fn service(
+        &self,
+        name: &ServiceName,
+    ) -> Option<(&ProjectName, &Arc<Owned>, &Service)> {
         self.projects.iter().find_map(|(project, owned)| {
             owned.project.services.get(name).map(|service| (project, owned, service))
         })
     }
 
     /// Every service with its project.
-    pub fn services(
+    pub(crate) fn services(
         &self,
     ) -> impl Iterator<Item = (&ProjectName, &Arc<Owned>, &ServiceName, &Service)> {
         self.projects.iter().flat_map(|(project, owned)| {
@@ -86,7 +89,7 @@ impl Intent {
     }
 
     /// What an instance of `name` is launched with now.
-    pub fn launch(&self, name: &ServiceName) -> Option<Launch> {
+    pub(crate) fn launch(&self, name: &ServiceName) -> Option<Launch> {
         let (project, owned, service) = self.service(name)?;
         Some(Launch {
             project: project.clone(),
@@ -101,7 +104,7 @@ impl Intent {
     ///
     /// # Errors
     /// When a name is taken, a service cannot be had on this host, or a capacity is reached.
-    pub fn apply(
+    pub(crate) fn apply(
         &self,
         project: Project,
         owner: Owner,
@@ -150,7 +153,7 @@ impl Intent {
     ///
     /// # Errors
     /// When there is none.
-    pub fn remove(&self, name: &ProjectName) -> Result<Self, Refusal> {
+    pub(crate) fn remove(&self, name: &ProjectName) -> Result<Self, Refusal> {
         let mut next = self.clone();
         let owned = next
             .projects
@@ -168,7 +171,7 @@ impl Intent {
     ///
     /// # Errors
     /// When no project has such a service, or a capacity is reached.
-    pub fn scale(&self, service: &ServiceName, replicas: u16) -> Result<Self, Refusal> {
+    pub(crate) fn scale(&self, service: &ServiceName, replicas: u16) -> Result<Self, Refusal> {
         if replicas > MAX_REPLICAS {
             return Err(Refusal::TooManyReplicas { service: service.clone(), replicas });
         }
@@ -193,7 +196,7 @@ impl Intent {
     ///
     /// # Errors
     /// When no project has such a service.
-    pub fn restart(&self, service: &ServiceName) -> Result<Self, Refusal> {
+    pub(crate) fn restart(&self, service: &ServiceName) -> Result<Self, Refusal> {
         let mut next = self.clone();
         next.owned_mut(service)?;
         *next.rollouts.entry(service.clone()).or_default() += 1;
@@ -206,7 +209,7 @@ impl Intent {
     ///
     /// # Errors
     /// When no project has such a service or the service no such replica.
-    pub fn drain(&self, service: &ServiceName, replica: u32) -> Result<Self, Refusal> {
+    pub(crate) fn drain(&self, service: &ServiceName, replica: u32) -> Result<Self, Refusal> {
         let key = Key::of(service, replica);
         let (_, _, found) =
             self.service(service).ok_or_else(|| Refusal::NoService { service: service.clone() })?;
@@ -223,7 +226,7 @@ impl Intent {
     ///
     /// # Errors
     /// When a project owns the name or no number is left.
-    pub fn attach(&self, service: &ServiceName) -> Result<Self, Refusal> {
+    pub(crate) fn attach(&self, service: &ServiceName) -> Result<Self, Refusal> {
         if let Some((project, ..)) = self.service(service) {
             let project = project.clone();
             return Err(Refusal::NameTaken { service: service.clone(), project });
@@ -235,7 +238,7 @@ impl Intent {
     }
 
     /// How much of each declared capacity this intent takes.
-    pub fn usage(&self) -> crate::capacity::Usage {
+    pub(crate) fn usage(&self) -> crate::capacity::Usage {
         let mut usage = crate::capacity::Usage::default();
         for (_, _, _, service) in self.services() {
             usage.add(service.ports.len(), usize::from(service.replicas));
@@ -297,7 +300,7 @@ fn check_service(name: &ServiceName, service: &Service) -> Result<(), Refusal> {
 ///
 /// # Errors
 /// When there are too many, one is 0, or one comes twice.
-pub fn check_ports(
+pub(crate) fn check_ports(
     service: &ServiceName,
     ports: impl Iterator<Item = (Protocol, u16)>,
 ) -> Result<(), Refusal> {

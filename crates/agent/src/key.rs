@@ -7,7 +7,7 @@ use sinew_model::ServiceName;
 
 /// An instance: a replica of a service, or an `exec` session, which belongs to none.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct Key {
+pub(crate) struct Key {
     /// Its service.
     pub service: Option<ServiceName>,
     /// Its number there, from 0.
@@ -16,13 +16,13 @@ pub struct Key {
 
 impl Key {
     /// Replica `replica` of `service`.
-    pub fn of(service: &ServiceName, replica: u32) -> Self {
+    pub(crate) fn of(service: &ServiceName, replica: u32) -> Self {
         Self { service: Some(service.clone()), replica }
     }
 
     /// Where its cgroup lies below the members' one. Service directories bear a prefix, so that no
     /// name of a service collides with a session.
-    pub fn cgroup(&self) -> PathBuf {
+    pub(crate) fn cgroup(&self) -> PathBuf {
         match &self.service {
             Some(service) => PathBuf::from(format!("svc-{service}")).join(self.replica.to_string()),
             None => PathBuf::from(format!("exec-{}", self.replica)),
@@ -31,7 +31,7 @@ impl Key {
 
     /// The name of its directory or file among all instances'. A service name holds no dot, and
     /// a session has no service, so names never collide.
-    pub fn file(&self) -> String {
+    pub(crate) fn file(&self) -> String {
         match &self.service {
             Some(service) => format!("{service}.{}", self.replica),
             None => format!(".exec.{}", self.replica),
@@ -39,7 +39,7 @@ impl Key {
     }
 
     /// The instance whose directory is called `name`.
-    pub fn from_file(name: &str) -> Option<Self> {
+    pub(crate) fn from_file(name: &str) -> Option<Self> {
         let (service, replica) = name.rsplit_once('.')?;
         let replica = replica.parse().ok()?;
         match service {

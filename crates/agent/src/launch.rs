@@ -5,7 +5,7 @@ use sinew_model::{ProjectName, Service};
 
 /// Who applied a project or attached a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Owner {
+pub(crate) struct Owner {
     /// User.
     pub uid: u32,
     /// Primary group.
@@ -14,7 +14,7 @@ pub struct Owner {
 
 /// A service as one launch of its instances sees it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Launch {
+pub(crate) struct Launch {
     /// Project of the service.
     pub project: ProjectName,
     /// Who applied it: a service without a user runs as this one.
@@ -28,7 +28,7 @@ pub struct Launch {
 impl Launch {
     /// Whether an instance of `self` has to be launched again to become one of `wanted`: it has, for
     /// what execve() was given, and for the ports, by which its binds were rewritten.
-    pub fn outdated(&self, wanted: &Launch) -> bool {
+    pub(crate) fn outdated(&self, wanted: &Launch) -> bool {
         let (is, shall) = (&self.service, &wanted.service);
         self.rollout != wanted.rollout
             || (is.user.is_none() && self.owner != wanted.owner)

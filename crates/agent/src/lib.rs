@@ -21,6 +21,7 @@ mod lock;
 mod metrics;
 mod paths;
 mod peer;
+mod pollable;
 mod random;
 mod record;
 mod refusal;

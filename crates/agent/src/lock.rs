@@ -32,7 +32,7 @@ pub enum LockError {
 
 /// Held as long as this value lives; the kernel ends it with the process.
 #[derive(Debug)]
-pub struct Lock {
+pub(crate) struct Lock {
     _file: File,
 }
 
@@ -41,7 +41,7 @@ impl Lock {
     ///
     /// # Errors
     /// When another one is, or the directory cannot be used.
-    pub fn take(run: &Path) -> Result<Self, LockError> {
+    pub(crate) fn take(run: &Path) -> Result<Self, LockError> {
         let fault = |path: &Path| {
             let path = path.to_owned();
             move |source| LockError::Io { path, source }

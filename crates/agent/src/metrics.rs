@@ -127,7 +127,7 @@ fn protocol(protocol: Protocol) -> &'static str {
 type EdgeReading = (&'static str, &'static str, fn(&sinew_abi::Edge) -> u64);
 
 const EDGES: [EdgeReading; 8] = [
-    ("sinew_edge_connects_total", "Connects from one service to another.", |e| e.connects),
+    ("sinew_edge_connects_total", "Connects from one service to another.", |e| e.connects()),
     ("sinew_edge_refused_total", "Connects that a backend refused.", |e| e.refused),
     ("sinew_edge_reset_total", "Connections that a backend reset.", |e| e.reset),
     ("sinew_edge_timed_out_total", "Connects without an answer.", |e| e.timed_out),
@@ -228,7 +228,7 @@ mod tests {
 
     fn page() -> String {
         let mut counters = sinew_abi::Edge::ZERO;
-        counters.connects = 6;
+        counters.closed = 6;
         for us in [0, 1, 5, 5, 1_500_000] {
             counters.connect_us[histogram::bucket(us)] += 1;
         }

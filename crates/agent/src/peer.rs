@@ -99,8 +99,11 @@ mod tests {
         assert_eq!(peer.caller.pid, std::process::id());
         assert_eq!(peer.caller.uid, rustix::process::geteuid().as_raw());
         assert_eq!(peer.caller.gid, rustix::process::getegid().as_raw());
-        let own: Vec<u32> =
-            rustix::process::getgroups().unwrap().into_iter().map(|g| g.as_raw()).collect();
+        let own: Vec<u32> = rustix::process::getgroups()
+            .unwrap()
+            .into_iter()
+            .map(rustix::process::Gid::as_raw)
+            .collect();
         assert_eq!(peer.caller.groups, own);
         assert!(peer.pidfd.is_some());
     }

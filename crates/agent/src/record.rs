@@ -18,7 +18,7 @@ const FILE: &str = "instance.json";
 
 /// An instance, as its directory tells it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Record {
+pub(crate) struct Record {
     /// Its name.
     pub key: Key,
     /// Its number.
@@ -34,7 +34,7 @@ pub struct Record {
 /// How an instance came to be.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Origin {
+pub(crate) enum Origin {
     /// The agent launched it.
     Launched(Arc<Launch>),
     /// It joined by itself.
@@ -43,7 +43,7 @@ pub enum Origin {
 
 impl Record {
     /// Of an instance that is about to be launched; `None` when there is nothing to launch.
-    pub fn of(instance: &Instance, intent: &Intent) -> Option<Self> {
+    pub(crate) fn of(instance: &Instance, intent: &Intent) -> Option<Self> {
         let origin = match &instance.kind {
             Kind::Launched(launch) => Origin::Launched(launch.clone()),
             Kind::Attached(attached) => Origin::Attached(attached.clone()),
@@ -60,7 +60,7 @@ impl Record {
     }
 
     /// As the core takes it.
-    pub fn kind(&self) -> Kind {
+    pub(crate) fn kind(&self) -> Kind {
         match &self.origin {
             Origin::Launched(launch) => Kind::Launched(launch.clone()),
             Origin::Attached(attached) => Kind::Attached(attached.clone()),
@@ -71,7 +71,7 @@ impl Record {
     ///
     /// # Errors
     /// When it cannot be written.
-    pub fn write(&self, directory: &Path) -> io::Result<()> {
+    pub(crate) fn write(&self, directory: &Path) -> io::Result<()> {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
         let fresh = directory.join(format!("{FILE}.new"));
         fs::write(&fresh, serde_json::to_vec(self)?)?;
@@ -82,13 +82,13 @@ impl Record {
     ///
     /// # Errors
     /// When there is none, or it cannot be read.
-    pub fn read(directory: &Path) -> io::Result<Self> {
+    pub(crate) fn read(directory: &Path) -> io::Result<Self> {
         Ok(serde_json::from_slice(&fs::read(directory.join(FILE))?)?)
     }
 }
 
 /// An intent under which everything that runs goes on as it is.
-pub fn rebuild(records: &[Record], network6: Network6) -> Intent {
+pub(crate) fn rebuild(records: &[Record], network6: Network6) -> Intent {
     let network6 = records.first().map_or(network6, |record| record.network6);
     let mut intent = Intent::new(network6);
     let mut projects = BTreeMap::new();

@@ -7,7 +7,7 @@ use crate::{key::Key, store::StoreError};
 
 /// Why a request is refused. Nothing of it was done.
 #[derive(Debug, thiserror::Error)]
-pub enum Refusal {
+pub(crate) enum Refusal {
     /// No such project.
     #[error("there is no project {project}")]
     NoProject {
@@ -171,7 +171,7 @@ pub enum Refusal {
 
 impl Refusal {
     /// A word for machines.
-    pub fn code(&self) -> ErrorCode {
+    pub(crate) fn code(&self) -> ErrorCode {
         match self {
             Self::NoProject { .. }
             | Self::NoService { .. }
@@ -249,7 +249,7 @@ impl Refusal {
     }
 
     /// As the API answers it.
-    pub fn body(&self) -> ErrorBody {
+    pub(crate) fn body(&self) -> ErrorBody {
         ErrorBody {
             code: self.code(),
             message: self.to_string(),

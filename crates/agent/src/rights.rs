@@ -13,7 +13,7 @@ const ASK_ROOT: &str = "have root do it, as with sudo";
 
 /// Who is on the other end of a connection, as the kernel says.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Caller {
+pub(crate) struct Caller {
     /// Process.
     pub pid: u32,
     /// User.
@@ -26,7 +26,7 @@ pub struct Caller {
 
 impl Caller {
     /// As the owner of what it applies.
-    pub fn owner(&self) -> Owner {
+    pub(crate) fn owner(&self) -> Owner {
         Owner { uid: self.uid, gid: self.gid }
     }
 
@@ -36,7 +36,7 @@ impl Caller {
 
     /// # Errors
     /// When it is neither root nor of the group `sinew`, whose number is `group`, if there is one.
-    pub fn may_call(&self, group: Option<u32>) -> Result<(), Refusal> {
+    pub(crate) fn may_call(&self, group: Option<u32>) -> Result<(), Refusal> {
         let in_group = group.is_some_and(|g| self.gid == g || self.groups.contains(&g));
         if self.is_root() || in_group {
             return Ok(());
@@ -50,7 +50,7 @@ impl Caller {
 
     /// # Errors
     /// When it may not change what `owned` holds.
-    pub fn may_change(&self, owned: &Owned) -> Result<(), Refusal> {
+    pub(crate) fn may_change(&self, owned: &Owned) -> Result<(), Refusal> {
         if self.is_root() || self.uid == owned.owner.uid {
             return Ok(());
         }
@@ -66,7 +66,7 @@ impl Caller {
 
     /// # Errors
     /// When it is not root; `what` names what only root may do.
-    pub fn must_be_root(&self, what: &str) -> Result<(), Refusal> {
+    pub(crate) fn must_be_root(&self, what: &str) -> Result<(), Refusal> {
         if self.is_root() {
             return Ok(());
         }
@@ -76,7 +76,7 @@ impl Caller {
     /// # Errors
     /// When a service of `project` asks for rights that are not the caller's own, or for a user
     /// that does not exist; the field is named.
-    pub fn may_apply(&self, project: &Project) -> Result<(), Refusal> {
+    pub(crate) fn may_apply(&self, project: &Project) -> Result<(), Refusal> {
         for (name, service) in &project.services {
             let field = |field: &str| format!("services.{name}.{field}");
             let rights = self.resolve(service).map_err(|error| Refusal::Invalid {
@@ -139,7 +139,7 @@ impl Caller {
 }
 
 /// The number of the group `sinew` in the text of `/etc/group`.
-pub fn sinew_group(group_file: &str) -> Option<u32> {
+pub(crate) fn sinew_group(group_file: &str) -> Option<u32> {
     let groups: BTreeMap<&str, &str> = group_file
         .lines()
         .filter_map(|line| {

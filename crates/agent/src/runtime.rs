@@ -196,7 +196,7 @@ impl Runtime {
             let drains = self.core.drains();
             tokio::select! {
                 biased;
-                Some(event) = self.events.recv() => self.take_event(event),
+                Some(event) = self.events.recv() => self.take_event(&event),
                 Some(input) = self.incoming.recv() => self.feed(input),
                 Some(call) = self.calls.recv() => call(&mut self),
                 () = sleep_until(tick) => self.feed(Input::Tick),
@@ -237,7 +237,7 @@ impl Runtime {
                 Some(Input::Synced(revision, result))
             }
             Output::Scan => self.scan(),
-            Output::Launch(key) => return self.launch(key),
+            Output::Launch(key) => self.launch(key),
             Output::Adjust(key) => {
                 self.adjust(&key);
                 None
@@ -314,7 +314,7 @@ impl Runtime {
     }
 
     fn launch(&mut self, key: Key) -> Option<Input> {
-        let Some(instance) = self.core.instance(&key) else { return None };
+        let instance = self.core.instance(&key)?;
         let Some(record) = Record::of(instance, self.core.intent()).map(Box::new) else {
             return Some(Input::Launched(key, Err("there is nothing to launch".to_owned())));
         };
@@ -390,8 +390,8 @@ impl Runtime {
         self.probes.insert(key, task.abort_handle());
     }
 
-    fn take_event(&mut self, event: datapath::Event) {
-        match event {
+    fn take_event(&mut self, event: &datapath::Event) {
+        match *event {
             datapath::Event::Listening { instance, address, port } => {
                 self.feed(Input::Listening { instance, address, port });
             }

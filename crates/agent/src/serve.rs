@@ -11,7 +11,7 @@ use std::{
 use sinew_datapath::{Datapath, Event, Events, Kernel};
 use sinew_workload::{Shims, cgroup};
 use tokio::{
-    io::{Interest, unix::AsyncFd},
+    io::unix::AsyncFd,
     net::UnixListener,
     signal::unix::{SignalKind, signal},
     sync::{mpsc, watch},
@@ -26,6 +26,7 @@ use crate::{
     intent::Intent,
     lock::{Lock, LockError},
     paths::Paths,
+    pollable::{self, Pollable},
     random,
     record::rebuild,
     runtime::{Discovered, Ending, Parts, Runtime, SharedDatapath, discover},
@@ -281,8 +282,8 @@ impl EventSource {
             Self::Given(events) => Ok(events),
             Self::Kernel(events) => {
                 let (sender, receiver) = mpsc::unbounded_channel();
-                let ring = AsyncFd::with_interest(Ring(events), Interest::READABLE)
-                    .map_err(Error::io("wait for the kernel's events"))?;
+                let ring =
+                    pollable::events(events).map_err(Error::io("wait for the kernel's events"))?;
                 tasks.spawn(pump(ring, sender));
                 Ok(receiver)
             }
@@ -290,16 +291,7 @@ impl EventSource {
     }
 }
 
-/// The ring of events, which the event loop can wait for.
-struct Ring(Events);
-
-impl std::os::fd::AsRawFd for Ring {
-    fn as_raw_fd(&self) -> std::os::fd::RawFd {
-        std::os::fd::AsFd::as_fd(&self.0).as_raw_fd()
-    }
-}
-
-async fn pump(mut ring: AsyncFd<Ring>, sender: mpsc::UnboundedSender<Event>) {
+async fn pump(mut ring: AsyncFd<Pollable<Events>>, sender: mpsc::UnboundedSender<Event>) {
     loop {
         ring.get_mut().0.drain(|event| {
             let _ = sender.send(event);

@@ -1,6 +1,6 @@
 //! The core's state in the API's words.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 
 use sinew_api::{EndpointStatus, ProjectStatus, ServiceStatus, WorkloadStatus};
 use sinew_datapath::BackendStats;
@@ -137,9 +137,4 @@ fn workload(instance: &Instance) -> WorkloadStatus {
 /// The name of each service by its number, of those that were ever here.
 pub(crate) fn names(core: &Core) -> HashMap<u32, String> {
     core.intent().numbers.iter().map(|(name, number)| (*number, name.to_string())).collect()
-}
-
-/// The services whose logs there may be.
-pub(crate) fn service_names(core: &Core) -> BTreeSet<ServiceName> {
-    known(core).into_keys().collect()
 }

@@ -79,7 +79,7 @@ impl StoreError {
 
 /// What was found on disk.
 #[derive(Debug)]
-pub enum Loaded {
+pub(crate) enum Loaded {
     /// No state yet.
     Nothing,
     /// The state.
@@ -108,7 +108,7 @@ struct Envelope {
 
 /// The state directory.
 #[derive(Debug)]
-pub struct Store {
+pub(crate) struct Store {
     directory: PathBuf,
 }
 
@@ -117,7 +117,7 @@ impl Store {
     ///
     /// # Errors
     /// When somebody else may write it, or it cannot be made.
-    pub fn open(directory: &Path) -> Result<Self, StoreError> {
+    pub(crate) fn open(directory: &Path) -> Result<Self, StoreError> {
         fs::DirBuilder::new()
             .recursive(true)
             .mode(0o700)
@@ -138,7 +138,7 @@ impl Store {
     ///
     /// # Errors
     /// When the file is there but cannot be read, or a newer version wrote it.
-    pub fn load(&self, now_ms: u64) -> Result<Loaded, StoreError> {
+    pub(crate) fn load(&self, now_ms: u64) -> Result<Loaded, StoreError> {
         let file = self.directory.join(FILE);
         let text = match fs::read(&file) {
             Ok(text) => text,
@@ -160,7 +160,7 @@ impl Store {
     ///
     /// # Errors
     /// When it cannot be written.
-    pub fn save(&self, intent: &Intent) -> Result<(), StoreError> {
+    pub(crate) fn save(&self, intent: &Intent) -> Result<(), StoreError> {
         let text = encode(intent)?;
         let file = self.directory.join(FILE);
         let fresh = self.directory.join(format!("{FILE}.new"));

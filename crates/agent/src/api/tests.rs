@@ -1,1 +1,96 @@
+use std::collections::BTreeSet;
 
+use serde_json::Value;
+
+use super::*;
+
+fn document() -> Value {
+    serde_json::from_str(include_str!("openapi.json")).unwrap()
+}
+
+#[test]
+fn the_document_describes_every_route() {
+    let document = document();
+    let described: BTreeSet<String> = document["paths"]
+        .as_object()
+        .unwrap()
+        .iter()
+        .flat_map(|(path, calls)| {
+            calls.as_object().unwrap().keys().map(move |method| format!("{method} {path}"))
+        })
+        .collect();
+    assert_eq!(described, ROUTES.iter().map(|route| (*route).to_owned()).collect());
+}
+
+#[test]
+fn every_route_is_in_the_router() {
+    let source = include_str!("../api.rs");
+    for route in ROUTES {
+        let (method, path) = route.split_once(' ').unwrap();
+        assert!(source.contains(&format!("(\"{path}\", {method}(")), "{route}");
+    }
+    assert_eq!(source.matches(".route(").count(), ROUTES.len());
+}
+
+#[test]
+fn every_reference_leads_somewhere() {
+    fn references(value: &Value, found: &mut Vec<String>) {
+        match value {
+            Value::Object(fields) => {
+                found.extend(fields.get("$ref").and_then(Value::as_str).map(str::to_owned));
+                fields.values().for_each(|value| references(value, found));
+            }
+            Value::Array(items) => items.iter().for_each(|item| references(item, found)),
+            _ => {}
+        }
+    }
+    let document = document();
+    let mut found = Vec::new();
+    references(&document, &mut found);
+    for reference in found {
+        let pointer = reference.strip_prefix('#').unwrap();
+        assert!(document.pointer(pointer).is_some(), "{reference}");
+    }
+}
+
+#[test]
+fn the_schemas_name_the_fields_of_the_types() {
+    let document = document();
+    let fields_of = |name: &str, value: Value| {
+        let is: BTreeSet<String> = value.as_object().unwrap().keys().cloned().collect();
+        let described = &document["components"]["schemas"][name]["properties"];
+        let described: BTreeSet<String> = described.as_object().unwrap().keys().cloned().collect();
+        assert_eq!(is, described, "{name}");
+    };
+    let name = || "orders".parse::<sinew_model::ServiceName>().unwrap();
+    let json = |value: &dyn Fn() -> serde_json::Result<Value>| value().unwrap();
+    fields_of("Scale", json(&|| serde_json::to_value(sinew_api::Scale { replicas: 1 })));
+    fields_of("Shutdown", json(&|| serde_json::to_value(sinew_api::Shutdown::default())));
+    fields_of(
+        "LogLine",
+        json(&|| {
+            let (service, text) = (name(), String::new());
+            serde_json::to_value(sinew_api::LogLine { service, replica: 0, text, offset: 0 })
+        }),
+    );
+    fields_of(
+        "ErrorBody",
+        json(&|| serde_json::to_value(Refusal::PortTwice { service: name(), number: 1 }.body())),
+    );
+    fields_of(
+        "WorkloadStatus",
+        json(&|| {
+            serde_json::to_value(sinew_api::WorkloadStatus {
+                service: None,
+                replica: 0,
+                state: sinew_api::WorkloadState::Up,
+                pid: None,
+                address: [127, 0, 0, 1].into(),
+                started_at_ms: None,
+                restarts: 0,
+                reason: None,
+                command: String::new(),
+            })
+        }),
+    );
+}

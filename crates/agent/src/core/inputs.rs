@@ -15,7 +15,7 @@ impl Core {
     pub(super) fn take(&mut self, input: Input) {
         match input {
             Input::Intent(intent) => self.take_intent(intent),
-            Input::Attach { key, attached } => self.take_attach(key, attached),
+            Input::Attach { key, attached } => self.take_attach(&key, attached),
             Input::Boot { intent, found, listeners, rubble } => {
                 found.into_iter().for_each(|found| self.take_found(found));
                 self.take_listeners(&listeners);
@@ -85,13 +85,13 @@ impl Core {
         self.dirty = true;
     }
 
-    fn take_attach(&mut self, key: Key, attached: Attached) {
-        let Some(number) = self.number_for(&key) else { return };
+    fn take_attach(&mut self, key: &Key, attached: Attached) {
+        let Some(number) = self.number_for(key) else { return };
         let process = Process { pid: attached.pid, at_ms: attached.at_ms, restarts: 0 };
         let mut instance = self.fresh(key.clone(), number, Kind::Attached(attached));
         instance.process = Some(process);
         self.insert(instance);
-        self.touch(&key);
+        self.touch(key);
     }
 
     fn take_found(&mut self, found: Found) {
@@ -143,7 +143,7 @@ impl Core {
                 instance.phase = Phase::Registering(revision);
                 self.dirty = true;
             }
-            Err(error) => self.fail(key, error),
+            Err(error) => self.fail(key, &error),
         }
         self.touch(key);
     }
@@ -180,19 +180,19 @@ impl Core {
                 instance.phase = Phase::Running;
                 instance.retry = super::instance::Retry::default();
             }
-            Err(error) => self.fail(key, error),
+            Err(error) => self.fail(key, &error),
         }
         self.touch(key);
     }
 
     /// The step failed: what there is of the instance is cleared away; it is tried again later.
-    fn fail(&mut self, key: &Key, error: String) {
+    fn fail(&mut self, key: &Key, error: &str) {
         let Some(instance) = self.instances.get_mut(key) else { return };
         let retry = &mut instance.retry;
         let pause = RETRY.saturating_mul(1 << retry.failures.min(10)).min(RETRY_MAX);
         retry.failures += 1;
         retry.at = Some(self.now + pause);
-        retry.error = Some(error.clone());
+        retry.error = Some(error.to_owned());
         instance.silence();
         instance.phase = Phase::Cleaning;
         self.timers.insert((self.now + pause, key.clone()));

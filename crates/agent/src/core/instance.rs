@@ -20,7 +20,7 @@ use crate::{
 
 /// The process of an instance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Process {
+pub(crate) struct Process {
     /// Its id.
     pub pid: u32,
     /// When it started, milliseconds since 1970.
@@ -31,7 +31,7 @@ pub struct Process {
 
 /// A process that joined by itself.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct Attached {
+pub(crate) struct Attached {
     /// The process.
     pub pid: u32,
     /// Who runs it.
@@ -46,7 +46,7 @@ pub struct Attached {
 
 /// How an instance came to be.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub(crate) enum Kind {
     /// The agent launched it.
     Launched(Arc<Launch>),
     /// It joined by itself.
@@ -57,7 +57,7 @@ pub enum Kind {
 
 /// Where an instance stands between nothing and running.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Phase {
+pub(crate) enum Phase {
     /// For the services it depends on, or for the end of a pause after a failure.
     Waiting,
     /// Its cgroup is being made.
@@ -85,7 +85,7 @@ pub enum Phase {
 
 impl Phase {
     /// Whether the data path holds the cgroup.
-    pub fn is_registered(self) -> bool {
+    pub(crate) fn is_registered(self) -> bool {
         matches!(
             self,
             Self::Registering(_)
@@ -99,7 +99,7 @@ impl Phase {
 
 /// Which family a listener can be reached by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Family {
+pub(super) enum Family {
     /// IPv4, and IPv4-mapped addresses.
     V4,
     /// IPv6.
@@ -124,7 +124,7 @@ pub(super) struct Retry {
 
 /// An instance of a service, or a session.
 #[derive(Debug)]
-pub struct Instance {
+pub(crate) struct Instance {
     /// Its name.
     pub key: Key,
     /// Number that its addresses and the kernel's notices bear.
@@ -190,7 +190,7 @@ impl Instance {
     }
 
     /// What it was launched with, unless it joined by itself.
-    pub fn launch(&self) -> Option<&Arc<Launch>> {
+    pub(crate) fn launch(&self) -> Option<&Arc<Launch>> {
         match &self.kind {
             Kind::Launched(launch) => Some(launch),
             Kind::Attached(_) | Kind::Rubble => None,
@@ -198,7 +198,7 @@ impl Instance {
     }
 
     /// Ports it declares.
-    pub fn ports(&self) -> &[Port] {
+    pub(crate) fn ports(&self) -> &[Port] {
         match &self.kind {
             Kind::Launched(launch) => &launch.service.ports,
             Kind::Attached(attached) => &attached.ports,
@@ -207,12 +207,12 @@ impl Instance {
     }
 
     /// Services that must be up before it is launched.
-    pub fn depends_on(&self) -> &[ServiceName] {
+    pub(crate) fn depends_on(&self) -> &[ServiceName] {
         self.launch().map_or(&[], |launch| &launch.service.depends_on)
     }
 
     /// Where it stands, in the API's words.
-    pub fn state(&self) -> WorkloadState {
+    pub(crate) fn state(&self) -> WorkloadState {
         match self.phase {
             Phase::Waiting if self.retry.at.is_some() => WorkloadState::BackingOff,
             Phase::Waiting => WorkloadState::Waiting,
@@ -236,7 +236,7 @@ impl Instance {
     }
 
     /// Why it stands there, in words.
-    pub fn reason(&self) -> Option<String> {
+    pub(crate) fn reason(&self) -> Option<String> {
         if let Some(error) = &self.retry.error {
             return Some(error.clone());
         }
@@ -258,7 +258,7 @@ impl Instance {
     }
 
     /// Whether it did all that it was launched for.
-    pub fn is_done(&self) -> bool {
+    pub(crate) fn is_done(&self) -> bool {
         self.state() == WorkloadState::Exited && self.ended.as_ref().is_some_and(|e| e.success)
     }
 
@@ -294,7 +294,7 @@ impl Instance {
     }
 
     /// Whether callers may be sent to `port`.
-    pub fn in_choice(&self, protocol: Protocol, port: u16) -> bool {
+    pub(crate) fn in_choice(&self, protocol: Protocol, port: u16) -> bool {
         self.phase == Phase::Running
             && self.process.is_some()
             && self.is_healthy()
@@ -311,7 +311,7 @@ impl Instance {
     }
 
     /// Where its checks go: by IPv4, unless it listens by IPv6 only.
-    pub fn check_address(&self) -> IpAddr {
+    pub(crate) fn check_address(&self) -> IpAddr {
         let by_v4 = self.listening.iter().any(|(_, _, family)| *family == Family::V4);
         if by_v4 || self.listening.is_empty() {
             IpAddr::V4(self.address4)

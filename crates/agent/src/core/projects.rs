@@ -7,7 +7,7 @@ use super::{Core, Output};
 
 impl Core {
     /// Whether every wanted instance of `project` is up, or did what it was to do.
-    pub fn is_ready(&self, project: &ProjectName) -> bool {
+    pub(crate) fn is_ready(&self, project: &ProjectName) -> bool {
         let Some(owned) = self.intent.projects.get(project) else { return false };
         owned.project.services.iter().all(|(name, service)| {
             let ready = self

@@ -23,12 +23,12 @@ struct Callable<'a> {
 }
 
 /// The key of an instance's port among all backends: the same for ever.
-pub fn backend_key(number: u32, protocol: Protocol, port: u16) -> u64 {
+pub(crate) fn backend_key(number: u32, protocol: Protocol, port: u16) -> u64 {
     u64::from(number) << 17 | u64::from(protocol == Protocol::Udp) << 16 | u64::from(port)
 }
 
 /// The keys of all ports of an instance.
-pub fn backend_keys(instance: &Instance) -> impl Iterator<Item = u64> {
+pub(crate) fn backend_keys(instance: &Instance) -> impl Iterator<Item = u64> {
     instance.ports().iter().map(|p| backend_key(instance.number, p.protocol, p.number))
 }
 
@@ -44,7 +44,7 @@ pub(super) fn sockets(instance: &Instance) -> Vec<SocketAddr> {
 
 impl Core {
     /// What the data path shall hold; cgroups lie below `members`.
-    pub fn wanted(&self, members: &Path, resolver: Option<&datapath::Resolver>) -> Wanted {
+    pub(crate) fn wanted(&self, members: &Path, resolver: Option<&datapath::Resolver>) -> Wanted {
         Wanted {
             instances: self
                 .instances

@@ -23,7 +23,7 @@ const STATUS_LINE_BYTES: usize = 256;
 
 /// What is checked.
 #[derive(Clone, Debug)]
-pub struct Target {
+pub(crate) struct Target {
     /// Address of the instance.
     pub address: IpAddr,
     /// How to check.
@@ -33,7 +33,7 @@ pub struct Target {
 }
 
 /// Checks until it is dropped.
-pub async fn run(target: Target, report: impl Fn(Result<(), String>)) {
+pub(crate) async fn run(target: Target, report: impl Fn(Result<(), String>)) {
     let mut tracker = Tracker::new(Instant::now());
     loop {
         let result = check(&target).await;

@@ -7,7 +7,7 @@ use sinew_model::Health;
 
 /// The verdict about one process.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Tracker {
+pub(crate) struct Tracker {
     since: Instant,
     verdict: Option<bool>,
     successes: u32,
@@ -16,18 +16,18 @@ pub struct Tracker {
 
 impl Tracker {
     /// Knows nothing of a process that started at `now`.
-    pub fn new(now: Instant) -> Self {
+    pub(crate) fn new(now: Instant) -> Self {
         Self { since: now, verdict: None, successes: 0, failures: 0 }
     }
 
     /// Takes a process that ran before anybody looked for a healthy one, until the first failure.
-    pub fn presume_well(now: Instant, health: &Health) -> Self {
+    pub(crate) fn presume_well(now: Instant, health: &Health) -> Self {
         let failures = health.unhealthy_threshold.saturating_sub(1);
         Self { since: now, verdict: Some(true), successes: 0, failures }
     }
 
     /// Takes the result of a check that ended at `now`.
-    pub fn record(&mut self, now: Instant, well: bool, health: &Health) {
+    pub(crate) fn record(&mut self, now: Instant, well: bool, health: &Health) {
         if well {
             self.failures = 0;
             self.successes = self.successes.saturating_add(1);
@@ -47,17 +47,17 @@ impl Tracker {
     }
 
     /// Enough successes came in a row, and not enough failures since.
-    pub fn is_healthy(&self) -> bool {
+    pub(crate) fn is_healthy(&self) -> bool {
         self.verdict == Some(true)
     }
 
     /// Enough failures came in a row, and not enough successes since.
-    pub fn failed(&self) -> bool {
+    pub(crate) fn failed(&self) -> bool {
         self.verdict == Some(false)
     }
 
     /// Whether there is a verdict at all.
-    pub fn is_settled(&self) -> bool {
+    pub(crate) fn is_settled(&self) -> bool {
         self.verdict.is_some()
     }
 }

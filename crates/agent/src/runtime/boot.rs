@@ -72,7 +72,7 @@ async fn resume(record: &Record, paths: &Paths, shims: &Shims) -> Result<Resumed
     match &record.origin {
         Origin::Launched(_) => reconnect(shims, &paths.workload(&record.key))
             .await
-            .map(Resumed::Supervised)
+            .map(|supervised| Resumed::Supervised(Box::new(supervised)))
             .map_err(|error| error.to_string()),
         Origin::Attached(_) => {
             let mut watch =

@@ -1,13 +1,7 @@
 //! One task an instance: starts, watches, stops and clears away what runs, in this order of orders.
 //! Everything that may block or fail for one instance happens here, so that none holds up another.
 
-use std::{
-    os::fd::{AsFd as _, AsRawFd, RawFd},
-    panic::AssertUnwindSafe,
-    path::PathBuf,
-    sync::Arc,
-    time::Duration,
-};
+use std::{panic::AssertUnwindSafe, path::PathBuf, sync::Arc, time::Duration};
 
 use futures_util::FutureExt as _;
 use sinew_model::{Limits, Restart, Stop};
@@ -26,6 +20,7 @@ use crate::{
     attach::Joiner,
     core::{Ended, Input, Process},
     key::Key,
+    pollable::{self, Pollable},
     record::Record,
 };
 
@@ -77,7 +72,7 @@ pub(crate) enum Order {
 #[derive(Debug)]
 pub(crate) enum Resumed {
     /// A workload under its supervisor.
-    Supervised(Supervised),
+    Supervised(Box<Supervised>),
     /// A cgroup with processes that joined by themselves.
     Cgroup(Watch),
 }
@@ -91,20 +86,11 @@ pub(crate) struct Place {
     pub(crate) shims: Arc<Shims>,
 }
 
-/// A watch that the event loop can wait for.
-struct Populated(Watch);
-
-impl AsRawFd for Populated {
-    fn as_raw_fd(&self) -> RawFd {
-        self.0.as_fd().as_raw_fd()
-    }
-}
-
 /// What a worker watches.
 enum Watched {
     Nothing,
-    Supervised(Supervised),
-    Cgroup(AsyncFd<Populated>),
+    Supervised(Box<Supervised>),
+    Cgroup(AsyncFd<Pollable<Watch>>),
 }
 
 /// Carries out orders until there can be none any more.
@@ -199,7 +185,8 @@ impl Worker {
                 .map_err(|error| format!("cannot make {}: {error}", logs.display()))?;
         }
         let started = start(&self.place.shims, directory, spec).await;
-        self.watched = Watched::Supervised(started.map_err(|error| describe(&error))?);
+        let supervised = started.map_err(|error| describe(&error))?;
+        self.watched = Watched::Supervised(Box::new(supervised));
         Ok(())
     }
 
@@ -222,7 +209,7 @@ impl Worker {
     }
 
     fn watch_cgroup(&mut self, watch: Watch) {
-        match AsyncFd::with_interest(Populated(watch), Interest::PRIORITY) {
+        match pollable::watch(watch) {
             Ok(watch) => self.watched = Watched::Cgroup(watch),
             Err(error) => {
                 tracing::error!("cannot watch the cgroup of {}: {error}", self.place.key);
@@ -255,7 +242,7 @@ impl Worker {
         }
     }
 
-    async fn stop_supervised(&self, mut supervised: Supervised, grace: Duration) {
+    async fn stop_supervised(&self, mut supervised: Box<Supervised>, grace: Duration) {
         let deadline = Instant::now() + grace + PATIENCE;
         let stopped = timeout_at(deadline, async {
             loop {
@@ -270,7 +257,7 @@ impl Worker {
                     }
                 }
                 match reconnect(&self.place.shims, &self.place.directory).await {
-                    Ok(again) => supervised = again,
+                    Ok(again) => *supervised = again,
                     Err(_) => return,
                 }
             }
@@ -280,7 +267,7 @@ impl Worker {
         }
     }
 
-    async fn stop_cgroup(&self, mut watch: AsyncFd<Populated>) {
+    async fn stop_cgroup(&self, mut watch: AsyncFd<Pollable<Watch>>) {
         for pid in cgroup::processes(&self.place.cgroup).unwrap_or_default() {
             if let Some(pid) = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw) {
                 // It may have ended meanwhile.
@@ -328,7 +315,7 @@ impl Worker {
         match reconnect(&self.place.shims, &self.place.directory).await {
             Ok(supervised) => {
                 tracing::info!("the supervisor of {key} was gone and has a successor");
-                self.watched = Watched::Supervised(supervised);
+                self.watched = Watched::Supervised(Box::new(supervised));
             }
             Err(error) => {
                 tracing::warn!("{key} has lost its supervisor and starts again: {error}");
@@ -359,7 +346,7 @@ impl Worker {
     }
 }
 
-async fn empty(watch: &mut AsyncFd<Populated>) {
+async fn empty(watch: &mut AsyncFd<Pollable<Watch>>) {
     loop {
         if !watch.get_mut().0.is_populated() {
             return;

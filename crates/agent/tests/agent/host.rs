@@ -22,20 +22,20 @@ use sinew_workload::cgroup;
 use tokio::sync::mpsc;
 
 /// Longer than anything takes on a loaded machine.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 static NUMBER: AtomicU32 = AtomicU32::new(0);
 
-pub fn enter_own_network() {
+pub(crate) fn enter_own_network() {
     // SAFETY: no other thread exists yet that could share what is unshared.
     unsafe { unshare_unsafe(UnshareFlags::NEWNET) }.unwrap();
     let up = Command::new("ip").args(["link", "set", "lo", "up"]).status().unwrap();
     assert!(up.success());
 }
 
-pub struct Host {
-    pub paths: Paths,
-    pub fake: Fake,
+pub(crate) struct Host {
+    pub(crate) paths: Paths,
+    pub(crate) fake: Fake,
     directory: tempfile::TempDir,
     agent: Option<Agent>,
 }
@@ -49,7 +49,7 @@ struct Agent {
 }
 
 impl Host {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let name = format!("sinew-agent-test-{}-{number}", std::process::id());
@@ -65,17 +65,17 @@ impl Host {
     }
 
     /// With a running agent.
-    pub fn started() -> Self {
+    pub(crate) fn started() -> Self {
         let mut host = Self::new();
         host.start();
         host
     }
 
-    pub fn file(&self, name: &str) -> PathBuf {
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
     }
 
-    pub fn options(&self, events: mpsc::UnboundedReceiver<Event>) -> AgentOptions {
+    pub(crate) fn options(&self, events: mpsc::UnboundedReceiver<Event>) -> AgentOptions {
         AgentOptions {
             paths: self.paths.clone(),
             exe: std::env::current_exe().unwrap(),
@@ -84,7 +84,7 @@ impl Host {
         }
     }
 
-    pub fn start(&mut self) {
+    pub(crate) fn start(&mut self) {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .enable_all()
@@ -111,7 +111,7 @@ impl Host {
     }
 
     /// As kill -9 would: nothing is said to anybody.
-    pub fn kill_agent(&mut self) {
+    pub(crate) fn kill_agent(&mut self) {
         let Some(mut agent) = self.agent.take() else { return };
         agent.stop.store(true, Ordering::Relaxed);
         agent.runtime.shutdown_timeout(Duration::from_millis(1));
@@ -119,7 +119,7 @@ impl Host {
     }
 
     /// Waits for an agent that was told to end.
-    pub fn wait_for_end(&mut self) {
+    pub(crate) fn wait_for_end(&mut self) {
         let mut agent = self.agent.take().unwrap();
         agent.stop.store(true, Ordering::Relaxed);
         let ended = async { tokio::time::timeout(PATIENCE, &mut agent.ended).await };
@@ -128,16 +128,16 @@ impl Host {
         agent.runtime.shutdown_background();
     }
 
-    pub fn block_on<T>(&self, future: impl Future<Output = T>) -> T {
+    pub(crate) fn block_on<T>(&self, future: impl Future<Output = T>) -> T {
         self.agent.as_ref().unwrap().runtime.block_on(future)
     }
 
-    pub fn client(&self) -> Client {
+    pub(crate) fn client(&self) -> Client {
         self.block_on(Client::connect(self.paths.socket())).unwrap()
     }
 
     /// Does something, and waits for a change that it leads to.
-    pub fn until<T>(
+    pub(crate) fn until<T>(
         &self,
         act: impl AsyncFnOnce(&Client) -> T,
         done: impl Fn(&Change) -> bool,
@@ -161,32 +161,32 @@ impl Host {
         })
     }
 
-    pub fn apply(&self, project: &Project) {
+    pub(crate) fn apply(&self, project: &Project) {
         self.until(
             async |client| client.apply(project).await.unwrap(),
             |change| is_project(change, "ready"),
         );
     }
 
-    pub fn workloads(&self) -> Vec<WorkloadStatus> {
+    pub(crate) fn workloads(&self) -> Vec<WorkloadStatus> {
         let client = self.client();
         self.block_on(client.workloads()).unwrap()
     }
 
-    pub fn workload(&self, name: &str) -> WorkloadStatus {
+    pub(crate) fn workload(&self, name: &str) -> WorkloadStatus {
         let all = self.workloads();
         let found = all.iter().find(|w| self::name(w) == name).cloned();
         found.unwrap_or_else(|| panic!("no {name} in {all:#?}"))
     }
 
     /// Instances that callers may be sent to.
-    pub fn in_choice(&self) -> usize {
+    pub(crate) fn in_choice(&self) -> usize {
         let state = self.fake.state();
         let ports = state.wanted.services.iter().flat_map(|s| &s.ports);
         ports.flat_map(|p| &p.backends).filter(|b| b.in_choice).count()
     }
 
-    pub fn cgroups(&self) -> Vec<PathBuf> {
+    pub(crate) fn cgroups(&self) -> Vec<PathBuf> {
         let mut found = Vec::new();
         let mut left = vec![self.paths.cgroup.join("members")];
         while let Some(directory) = left.pop() {
@@ -229,16 +229,16 @@ fn watch_listeners(fake: &Fake, events: &mpsc::UnboundedSender<Event>, stop: &At
     }
 }
 
-pub fn name(workload: &WorkloadStatus) -> String {
+pub(crate) fn name(workload: &WorkloadStatus) -> String {
     let service = workload.service.as_ref().map_or("exec".to_owned(), ToString::to_string);
     format!("{service}/{}", workload.replica)
 }
 
-pub fn is_project(change: &Change, what: &str) -> bool {
+pub(crate) fn is_project(change: &Change, what: &str) -> bool {
     matches!(&change.kind, EventKind::Project { change } if change == what)
 }
 
-pub fn is_state(change: &Change, who: &str, wanted: WorkloadState) -> bool {
+pub(crate) fn is_state(change: &Change, who: &str, wanted: WorkloadState) -> bool {
     matches!(&change.kind, EventKind::Workload { service, replica, state, .. }
         if format!("{service}/{replica}") == who && *state == wanted)
 }

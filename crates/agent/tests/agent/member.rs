@@ -10,7 +10,7 @@ fn block_on<T>(future: impl Future<Output = T>) -> T {
 }
 
 /// `member SOCKET [SERVICE]`: joins, says so, and stays until standard input ends.
-pub fn join(arguments: &[String]) -> ExitCode {
+pub(crate) fn join(arguments: &[String]) -> ExitCode {
     let service = arguments.get(1).map(|name| name.parse().unwrap());
     let attach = Attach { service, ports: Vec::new(), command: "member".to_owned() };
     let attached =
@@ -27,7 +27,7 @@ pub fn join(arguments: &[String]) -> ExitCode {
 }
 
 /// `apply SOCKET UID PROJECT`: applies as another user, and says what came of it.
-pub fn apply(arguments: &[String]) -> ExitCode {
+pub(crate) fn apply(arguments: &[String]) -> ExitCode {
     let uid = rustix::process::Uid::from_raw(arguments[1].parse().unwrap());
     rustix::thread::set_thread_groups(&[]).unwrap();
     rustix::thread::set_thread_res_gid(

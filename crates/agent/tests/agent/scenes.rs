@@ -14,7 +14,7 @@ use sinew_model::{Project, ServiceName};
 
 use crate::host::{Host, is_project, is_state};
 
-pub const ALL: &[(&str, fn())] = &[
+pub(crate) const ALL: &[(&str, fn())] = &[
     ("a_projects_life", a_projects_life),
     ("a_crash_is_noticed_and_mended", a_crash_is_noticed_and_mended),
     ("a_changed_file_is_applied_as_a_difference", a_changed_file_is_applied_as_a_difference),
@@ -36,12 +36,12 @@ fn project(replicas: u16, marker: &str) -> Project {
         "services": {
             "base": service(
                 &["/bin/sh", "-c", server], replicas,
-                serde_json::json!([{"name": "http", "number": 8080, "protocol": "tcp"}]),
-                serde_json::json!({"kind": "http", "port": 8080, "path": "/"}), &[],
+                &serde_json::json!([{"name": "http", "number": 8080, "protocol": "tcp"}]),
+                &serde_json::json!({"kind": "http", "port": 8080, "path": "/"}), &[],
             ),
             "web": service(
                 &["/bin/sh", "-c", &format!("echo {marker} $SINEW_SERVICE $LOCALDOMAIN; exec sleep 100000")],
-                1, serde_json::json!([]), serde_json::json!({"kind": "none"}), &["base"],
+                1, &serde_json::json!([]), &serde_json::json!({"kind": "none"}), &["base"],
             ),
         }
     });
@@ -51,8 +51,8 @@ fn project(replicas: u16, marker: &str) -> Project {
 fn service(
     command: &[&str],
     replicas: u16,
-    ports: serde_json::Value,
-    check: serde_json::Value,
+    ports: &serde_json::Value,
+    check: &serde_json::Value,
     depends_on: &[&str],
 ) -> serde_json::Value {
     serde_json::json!({
@@ -238,10 +238,11 @@ fn processes_join_and_leave() {
     assert_eq!(host.workload("exec/0").pid, Some(session.child.id()));
 
     let mut first = Member::join(&host, Some("tool"));
+    let one: Attached = serde_json::from_str(&first.said()).unwrap();
     let mut second = Member::join(&host, Some("tool"));
-    let addresses: Vec<Attached> =
-        [&mut first, &mut second].map(|m| serde_json::from_str(&m.said()).unwrap()).into();
-    assert_ne!(addresses[0].address, addresses[1].address);
+    let two: Attached = serde_json::from_str(&second.said()).unwrap();
+    assert_eq!((one.replica, two.replica), (0, 1));
+    assert_ne!(one.address, two.address);
     let tool = host.block_on(host.client().service(&named("tool"))).unwrap();
     assert_eq!((tool.replicas, tool.project), (2, None));
 

@@ -9,7 +9,7 @@ use super::*;
 use crate::launch::Owner;
 
 /// One thing that happens.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(super) enum Step {
     Apply {
         replicas: [u16; 3],
