@@ -153,6 +153,8 @@ pub(crate) fn boot_id() -> io::Result<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::fd::AsFd;
+
     use super::*;
 
     #[test]
@@ -161,6 +163,35 @@ mod tests {
         fields.extend((4..=52).map(|number| number.to_string()));
         let stat = Stat::parse(&format!("17 (a) (b c) {}", fields.join(" "))).unwrap();
         assert_eq!((stat.state, stat.start_ticks, stat.exit_status), ('Z', 22, Some(52)));
+    }
+
+    fn kernel_is_at_least(major: u32, minor: u32) -> bool {
+        let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+        let mut numbers =
+            release.split(|c: char| !c.is_ascii_digit()).map(|n| n.parse().unwrap_or(0));
+        (numbers.next().unwrap(), numbers.next().unwrap()) >= (major, minor)
+    }
+
+    /// On a kernel before 6.15 the status of such a process is not known.
+    #[test]
+    fn the_status_of_a_process_that_another_waited_for_is_known() {
+        let command = |script| {
+            let mut shell = std::process::Command::new("/bin/sh");
+            shell.args(["-c", script]).stdin(std::process::Stdio::piped()).spawn().unwrap()
+        };
+        for (script, expected) in [
+            ("read line; exit 7", Exit::Code { code: 7 }),
+            ("read line; kill -9 $$", Exit::Signal { number: 9, core: false }),
+        ] {
+            let mut child = command(script);
+            let process = ProcessId::of(child.id()).unwrap();
+            let pidfd = process.open().unwrap();
+            assert_eq!(exit_of(pidfd.as_fd(), process), None);
+            drop(child.stdin.take());
+            child.wait().unwrap();
+            let expected = if kernel_is_at_least(6, 15) { expected } else { Exit::Unknown };
+            assert_eq!(exit_of(pidfd.as_fd(), process), Some(expected));
+        }
     }
 
     #[test]

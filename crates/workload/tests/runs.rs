@@ -5,7 +5,7 @@ mod common;
 
 use std::time::Duration;
 
-use common::{Place, end};
+use common::{Place, end, started};
 use sinew_model::{Restart, Stop};
 use sinew_workload::{Error, Event, Exit, LaunchError, cgroup, start};
 
@@ -70,7 +70,7 @@ async fn always_starts_again_after_success_until_stopped() {
     let mut spec = place.script("true");
     spec.restart = Restart::Always;
     let mut supervised = place.start(&spec).await;
-    while !matches!(supervised.next().await, Event::Started { restarts: 3.., .. }) {}
+    started(&mut supervised, 3).await;
     supervised.stop().await.unwrap();
     end(&mut supervised).await;
     assert!(matches!(supervised.stop().await, Err(Error::Ended { .. })));
@@ -133,11 +133,7 @@ async fn kill_and_restart_do_what_they_say() {
     let mut supervised = place.start(&spec).await;
     let Event::Started { pid: first, .. } = supervised.next().await else { panic!("not started") };
     supervised.restart().await.unwrap();
-    let second = loop {
-        if let Event::Started { pid, restarts: 1, .. } = supervised.next().await {
-            break pid;
-        }
-    };
+    let second = started(&mut supervised, 1).await;
     assert_ne!(first, second);
     supervised.kill().await.unwrap();
     assert_eq!(end(&mut supervised).await, Exit::Signal { number: 9, core: false });

@@ -9,7 +9,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-use common::{Place, end, kill_hard, wait_dead};
+use common::{Place, end, kill_hard, started, wait_dead};
 use sinew_model::Restart;
 use sinew_workload::{Error, Event, Exit, LaunchSpec, cgroup, reconnect, start};
 
@@ -97,7 +97,7 @@ async fn an_adopted_program_is_stopped_and_started_again() {
     kill_hard(pid);
     let Event::Exited { exit } = supervised.next().await else { panic!("no exit") };
     assert_eq!(exit.exit, Exit::Signal { number: 9, core: false });
-    while !matches!(supervised.next().await, Event::Started { restarts: 1, .. }) {}
+    started(&mut supervised, 1).await;
     supervised.stop().await.unwrap();
     assert_eq!(end(&mut supervised).await, Exit::Signal { number: 15, core: false });
 }
@@ -118,11 +118,7 @@ async fn an_end_that_nobody_saw_counts_as_a_failure() {
         tokio::task::yield_now().await;
     }
     let mut supervised = reconnect(&place.shims(), &place.dir()).await.unwrap();
-    loop {
-        if let Event::Started { restarts: 1, .. } = supervised.next().await {
-            break;
-        }
-    }
+    started(&mut supervised, 1).await;
     assert_eq!(supervised.status().last_exit().unwrap().exit, Exit::Unknown);
 }
 
@@ -144,8 +140,8 @@ async fn shims_killed_at_any_point_of_the_start_never_lead_to_two_programs() {
                 while cgroup::processes(&cgroup).unwrap_or_default().is_empty() {
                     std::thread::yield_now();
                 }
-                let spins = u64::from(round * 97 + attempt * 41);
-                std::thread::sleep(std::time::Duration::from_micros(spins % 4000));
+                let micros = u64::from(round * 613 + attempt * 4127) % 16_000;
+                std::thread::sleep(std::time::Duration::from_micros(micros));
                 cgroup::kill(&cgroup).unwrap();
             });
             match attempt {
@@ -155,7 +151,7 @@ async fn shims_killed_at_any_point_of_the_start_never_lead_to_two_programs() {
             killer.join().unwrap();
         }
         let mut supervised = reconnect(&shims, &place.dir()).await.unwrap();
-        while !matches!(supervised.next().await, Event::Started { .. }) {}
+        started(&mut supervised, 0).await;
         let mut runs = String::new();
         while runs.is_empty() {
             runs = std::fs::read_to_string(place.path("runs")).unwrap_or_default();
@@ -215,12 +211,21 @@ async fn clients_that_misbehave_hold_nobody_up() {
 #[tokio::test]
 async fn a_shim_is_small_and_holds_nothing_of_its_parent() {
     let place = Place::new();
-    let supervised = place.start(&place.script("sleep 1000")).await;
+    // A file that this process lets its children inherit.
+    let leaked = std::fs::File::create(place.path("leaked")).unwrap();
+    rustix::io::fcntl_setfd(&leaked, rustix::io::FdFlags::empty()).unwrap();
+    let mut supervised = place.start(&place.script("sleep 1000")).await;
+    let pid = started(&mut supervised, 0).await;
     let shim = supervised.status().shim.pid;
+    for process in [shim, pid] {
+        let files = std::fs::read_dir(format!("/proc/{process}/fd")).unwrap().flatten();
+        let files: Vec<_> = files.filter_map(|file| std::fs::read_link(file.path()).ok()).collect();
+        assert!(!files.iter().any(|file| file.ends_with("leaked")), "{files:?}");
+    }
     let status = std::fs::read_to_string(format!("/proc/{shim}/status")).unwrap();
     let rss_kib: u32 =
         common::field(&status, "VmRSS:").trim_end_matches(" kB").trim().parse().unwrap();
-    println!("{status}");
+    println!("a shim takes {rss_kib} KiB");
     assert!(rss_kib < 8192, "{rss_kib} KiB");
     assert_eq!(common::field(&status, "Threads:"), "1");
     assert_eq!(common::field(&status, "Name:"), "sinew-shim");

@@ -6,7 +6,10 @@ use std::{
     collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
-    sync::atomic::{AtomicU32, Ordering},
+    sync::{
+        Once,
+        atomic::{AtomicU32, Ordering},
+    },
     time::Duration,
 };
 
@@ -25,6 +28,8 @@ pub(crate) struct Place {
 impl Place {
     pub(crate) fn new() -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
+        static SWEPT: Once = Once::new();
+        SWEPT.call_once(sweep);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let name = format!("sinew-test-{}-{number}", std::process::id());
         let cgroup = cgroup::find_root().unwrap().join(name);
@@ -99,6 +104,19 @@ impl Place {
     }
 }
 
+/// Removes what tests that were killed left.
+fn sweep() {
+    let root = cgroup::find_root().unwrap();
+    for entry in fs::read_dir(&root).unwrap().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let pid = name.strip_prefix("sinew-test-").and_then(|rest| rest.split('-').next());
+        if pid.is_some_and(|pid| !Path::new("/proc").join(pid).exists()) {
+            let _ = cgroup::remove_all(&entry.path().join("shims"));
+            let _ = cgroup::remove_all(&entry.path());
+        }
+    }
+}
+
 impl Drop for Place {
     fn drop(&mut self) {
         // Shims first: a shim whose workload is killed starts it again.
@@ -113,6 +131,17 @@ pub(crate) async fn end(supervised: &mut Supervised) -> Exit {
         match supervised.next().await {
             Event::Ended { exit, .. } => return exit.unwrap().exit,
             Event::Lost => panic!("the shim died"),
+            _ => {}
+        }
+    }
+}
+
+/// Waits until the program was started again so many times; answers its process.
+pub(crate) async fn started(supervised: &mut Supervised, wanted: u32) -> u32 {
+    loop {
+        match supervised.next().await {
+            Event::Started { pid, restarts, .. } if restarts >= wanted => return pid,
+            event @ (Event::Ended { .. } | Event::Lost) => panic!("{event:?}"),
             _ => {}
         }
     }
