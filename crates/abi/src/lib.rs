@@ -289,8 +289,9 @@ plain! {
     }
     /// What an edge counted on one CPU.
     Edge = 2120 {
-        /// Calls of connect() that got a backend, and first datagrams.
-        connects: u64,
+        /// Open connections. The kernel leaves it 0: user space counts them in the records of
+        /// sockets, so that connect() need not look the edge up.
+        active: u64,
         /// Refused by the backend.
         refused: u64,
         /// Reset by the backend.
@@ -305,7 +306,7 @@ plain! {
         sent_bytes: u64,
         /// Received by the caller.
         received_bytes: u64,
-        /// Closed connections: the number of entries in both histograms.
+        /// Connections that are over, and first datagrams of unconnected sockets.
         closed: u64,
         /// Connect times, microseconds: see [`histogram`].
         connect_us: [u64; histogram::BUCKETS],
@@ -441,10 +442,15 @@ plain! {
 }
 
 impl Edge {
+    /// Calls that got a backend.
+    pub const fn connects(&self) -> u64 {
+        self.active + self.closed
+    }
+
     /// The sum of two copies: counters and histograms add up.
     #[must_use]
     pub fn merge(mut self, other: &Self) -> Self {
-        self.connects += other.connects;
+        self.active += other.active;
         self.refused += other.refused;
         self.reset += other.reset;
         self.timed_out += other.timed_out;

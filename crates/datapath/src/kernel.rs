@@ -198,13 +198,19 @@ impl Datapath for Kernel {
     fn edges(&self) -> Result<Vec<EdgeStats>, Error> {
         let entries =
             self.maps.edges.entries((abi::EdgeKey::ZERO, abi::Edge::ZERO), possible_cpus())?;
-        Ok(entries
+        let mut edges: HashMap<(u32, u32), abi::Edge> = entries
             .into_iter()
-            .map(|(key, copies)| EdgeStats {
-                source: key.source,
-                destination: key.destination,
-                counters: copies.iter().fold(abi::Edge::ZERO, sinew_abi::Edge::merge),
+            .map(|(key, copies)| {
+                let sum = copies.iter().fold(abi::Edge::ZERO, abi::Edge::merge);
+                ((key.source, key.destination), sum)
             })
+            .collect();
+        for open in self.maps.open_connections()? {
+            edges.entry((open.source, open.destination)).or_insert(abi::Edge::ZERO).active += 1;
+        }
+        Ok(edges
+            .into_iter()
+            .map(|((source, destination), counters)| EdgeStats { source, destination, counters })
             .collect())
     }
 

@@ -134,6 +134,8 @@ pub(crate) struct Maps {
     pub(crate) hot: Shared<abi::BackendHot>,
     pub(crate) edges: Hash<abi::EdgeKey, abi::Edge>,
     pub(crate) name_servers: Hash<[u32; 4], u32>,
+    sockets: Shared<abi::Socket>,
+    overflow: Hash<u64, abi::Socket>,
     counters: Hash<u32, abi::Counters>,
     backends: Shared<abi::Backend>,
     slots: Shared<u32>,
@@ -157,6 +159,8 @@ impl Maps {
             hot: Shared::open(maps, "BACKEND_HOT", c::BACKENDS)?,
             edges: Hash::open(maps, "EDGES")?,
             name_servers: Hash::open(maps, "NAME_SERVERS")?,
+            sockets: Shared::open(maps, "SOCKETS", c::SOCKETS)?,
+            overflow: Hash::open(maps, "SOCKETS_OVERFLOW")?,
             counters: Hash::open(maps, "COUNTERS")?,
             backends: Shared::open(maps, "BACKENDS", c::BACKENDS)?,
             slots: Shared::open(maps, "SLOTS", c::SLOTS)?,
@@ -170,6 +174,15 @@ impl Maps {
             listeners: Hash::open(maps, "LISTENERS")?,
             listeners6: Hash::open(maps, "LISTENERS6")?,
         })
+    }
+
+    /// Records of open connections.
+    pub(crate) fn open_connections(&self) -> Result<impl Iterator<Item = abi::Socket> + '_, Error> {
+        let overflowed = self.overflow.list((0, abi::Socket::ZERO))?;
+        let placed = (0..abi::capacity::SOCKETS).filter_map(|index| self.sockets.get(index));
+        Ok(placed
+            .chain(overflowed.into_iter().map(|(_, record)| record))
+            .filter(|r| r.cookie != 0 && r.flags & abi::socket_flags::COUNTED != 0))
     }
 
     /// The programs' own counters, summed over the CPUs.

@@ -123,9 +123,8 @@ impl Target {
     #[inline(always)]
     pub fn is_mptcp(&self) -> bool {
         // SAFETY: the helper takes any socket pointer and answers null for other kinds.
-        let mptcp = unsafe {
-            aya_ebpf::helpers::generated::bpf_skc_to_mptcp_sock(self.socket().cast())
-        };
+        let mptcp =
+            unsafe { aya_ebpf::helpers::generated::bpf_skc_to_mptcp_sock(self.socket().cast()) };
         !mptcp.is_null()
     }
 

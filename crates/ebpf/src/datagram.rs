@@ -2,7 +2,9 @@
 //! remembered per socket and address, and the sender of an answer is shown by the name that was
 //! asked for.
 
-use aya_ebpf::{EbpfContext, helpers::generated::bpf_ktime_get_ns, programs::SockAddrContext};
+use aya_ebpf::{
+    EbpfContext, helpers::generated::bpf_ktime_get_coarse_ns, programs::SockAddrContext,
+};
 use sinew_abi::{
     DatagramKey, DatagramPeer, Instance, NONE, Service,
     address::{self, Kind},
@@ -174,7 +176,7 @@ fn peer(
     six: bool,
 ) -> Option<DatagramPeer> {
     // SAFETY: no arguments.
-    let now_ns = unsafe { bpf_ktime_get_ns() };
+    let now_ns = unsafe { bpf_ktime_get_coarse_ns() };
     let reach = match six {
         true if target.ipv6_only() => Reach::V6,
         true => Reach::Both,
@@ -209,7 +211,8 @@ fn peer(
     // SAFETY: map value.
     unsafe { add64(&raw mut (*hot).connections, 1) };
     if let Some(edge) = count::edge(instance.map_or(0, |i| i.service), service.service) {
-        edge.connects += 1;
+        // No record is kept of an unconnected socket: its first datagram counts as all of it.
+        edge.closed += 1;
     }
     let _ = DATAGRAM_PEERS.insert(&key, &value, 0);
     answer_as(context, asked, port, addr, value.port);

@@ -3,7 +3,7 @@
 
 use aya_ebpf::{
     bindings::bpf_sock,
-    helpers::generated::{bpf_get_prandom_u32, bpf_ktime_get_ns},
+    helpers::generated::{bpf_get_prandom_u32, bpf_ktime_get_coarse_ns},
     programs::SockContext,
 };
 use sinew_abi::{BackendHot, Event, Socket, event, histogram, protocol, socket_flags, verdict};
@@ -115,7 +115,7 @@ fn on_backend(index: u32, hot: *mut BackendHot, verdict: u32, facts: Option<&Tcp
         if verdict == verdict::RESET && facts.is_some_and(|f| f.received_bytes > 0) {
             return;
         }
-        backend::failed(index, hot, bpf_ktime_get_ns());
+        backend::failed(index, hot, bpf_ktime_get_coarse_ns());
     }
 }
 
