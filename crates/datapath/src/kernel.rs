@@ -61,7 +61,7 @@ pub struct Kernel {
     attached: bool,
 }
 
-fn maps_directory(pins: &Path) -> PathBuf {
+pub(crate) fn maps_directory(pins: &Path) -> PathBuf {
     pins.join(format!("v{}", abi::ABI_VERSION))
 }
 

@@ -22,7 +22,7 @@ pub(crate) struct Shared<T> {
 unsafe impl<T: aya::Pod> Send for Shared<T> {}
 
 impl<T: aya::Pod> Shared<T> {
-    fn open(maps: &Path, name: &str, len: u32) -> Result<Self, Error> {
+    pub(crate) fn open(maps: &Path, name: &str, len: u32) -> Result<Self, Error> {
         let fd = pinned(maps, name)?;
         let bytes = len as usize * Self::STRIDE;
         // SAFETY: a new mapping of a map that was created with BPF_F_MMAPABLE; nothing aliases it.
