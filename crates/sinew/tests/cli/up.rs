@@ -58,8 +58,16 @@ async fn up_shows_what_happens_and_stops_on_interrupt() {
     up.says(&["sinew | stopping; Ctrl-C again leaves at once"]).await;
     agent.workload("web", 0, WorkloadState::Draining, None);
     agent.workload("web", 0, WorkloadState::Stopped, None);
+    up.says(&["sinew | web/0 draining", "sinew | web/0 stopped"]).await;
+    // Written before the end, but still on its way when that is told.
+    let db = ServiceName::new("db").unwrap();
+    agent.world.lock().unwrap().positions =
+        vec![LogPosition { service: db, replica: 0, offset: 23 }];
+    agent.asked("GET /v1/logs/positions").await;
     agent.project("shop", "removed");
-    up.says(&["sinew | web/0 draining", "sinew | web/0 stopped", "sinew | all stopped"]).await;
+    agent.asked("GET /v1/logs/positions").await;
+    agent.log("db", 0, "bye", 23);
+    up.says(&["db/0  | bye", "sinew | all stopped"]).await;
     assert_eq!(up.ends().await.status(), 0);
 }
 

@@ -37,8 +37,10 @@ pub(super) enum Mode {
 enum End {
     /// The agent went away.
     Away,
-    /// Nothing more to do here.
-    Done,
+    /// The project is ready, and that is all that was wanted.
+    Ready,
+    /// The project is gone.
+    Removed,
     /// The user does not want to wait.
     Left,
 }
@@ -93,7 +95,7 @@ impl<'a> Session<'a> {
                 end => end?,
             };
             match end {
-                End::Done => return Ok(()),
+                End::Ready | End::Removed => return Ok(()),
                 End::Left => return self.leave().await,
                 End::Away if !self.find_agent(&mut signals).await? => return self.leave().await,
                 End::Away => {}
@@ -109,20 +111,24 @@ impl<'a> Session<'a> {
         if let Some(end) = self.submit(signals).await? {
             return Ok(end);
         }
-        if self.look().await? {
-            return Ok(End::Done);
-        }
-        loop {
-            let end = tokio::select! {
+        let mut end = self.look().await?;
+        let end = loop {
+            if let Some(end) = end {
+                break end;
+            }
+            end = tokio::select! {
                 event = events.next() => self.on_event(event).await?,
                 line = next_line(&mut logs) => self.on_line(line, &mut logs)?,
                 _ = signals.next() => self.on_signal(signals).await?,
                 () = deadline(self.mode) => return Err(self.not_ready().await),
             };
-            if let Some(end) = end {
-                return Ok(end);
-            }
+        };
+        if matches!(end, End::Removed) {
+            self.last_words(&mut logs).await?;
+            let text = if self.stopping { "all stopped" } else { "stopped by somebody else" };
+            self.printer.say(Tint::Bold, text)?;
         }
+        Ok(end)
     }
 
     /// Lines from now on; in a later round, from behind the last one shown.
@@ -168,8 +174,8 @@ impl<'a> Session<'a> {
         Ok(None)
     }
 
-    /// Takes note of where everything stands; whether that is the end.
-    async fn look(&mut self) -> Result<bool, Error> {
+    /// Takes note of where everything stands.
+    async fn look(&mut self) -> Result<Option<End>, Error> {
         let workloads = self.client.workloads().await?;
         let mut present = BTreeSet::new();
         for workload in workloads {
@@ -183,8 +189,8 @@ impl<'a> Session<'a> {
         let projects = self.client.projects().await?;
         match projects.iter().find(|project| project.name == self.project.name) {
             Some(status) if status.ready => self.on_ready(),
-            None if self.stopping && present.is_empty() => self.on_removed().map(|()| true),
-            _ => Ok(false),
+            None if self.stopping && present.is_empty() => Ok(Some(End::Removed)),
+            _ => Ok(None),
         }
     }
 
@@ -220,11 +226,8 @@ impl<'a> Session<'a> {
             EventKind::Project { change } if event.project.as_ref() == Some(&self.project.name) => {
                 match change.as_str() {
                     // It may be about what was before this change: only a look tells.
-                    "ready" if self.look().await? => return Ok(Some(End::Done)),
-                    "removed" => {
-                        self.on_removed()?;
-                        return Ok(Some(End::Done));
-                    }
+                    "ready" => return self.look().await,
+                    "removed" => return Ok(Some(End::Removed)),
                     _ => {}
                 }
             }
@@ -236,10 +239,9 @@ impl<'a> Session<'a> {
         Ok(None)
     }
 
-    /// Tells it; whether that is the end.
-    fn on_ready(&mut self) -> Result<bool, Error> {
+    fn on_ready(&mut self) -> Result<Option<End>, Error> {
         if self.stopping {
-            return Ok(false);
+            return Ok(None);
         }
         if !self.told_how_to_call {
             for line in how_to_call(self.project) {
@@ -249,12 +251,7 @@ impl<'a> Session<'a> {
             self.printer.say(Tint::Good, "ready")?;
         }
         (self.ready, self.told_how_to_call) = (true, true);
-        Ok(matches!(self.mode, Mode::Detached { .. }))
-    }
-
-    fn on_removed(&self) -> Result<(), Error> {
-        let text = if self.stopping { "all stopped" } else { "stopped by somebody else" };
-        self.printer.say(Tint::Bold, text)
+        Ok(matches!(self.mode, Mode::Detached { .. }).then_some(End::Ready))
     }
 
     fn on_line(
@@ -274,6 +271,25 @@ impl<'a> Session<'a> {
             }
         }
         Ok(None)
+    }
+
+    /// Shows what was written before the end but is still on its way.
+    async fn last_words(&mut self, logs: &mut Option<LogLines>) -> Result<(), Error> {
+        const LONGEST: Duration = Duration::from_secs(2);
+        let deadline = Instant::now() + LONGEST;
+        // An agent that ends with its last project has told what it could.
+        let ends = self.client.log_positions().await.unwrap_or_default();
+        let is_missing = |this: &Self, end: &LogPosition| {
+            let shown = this.positions.get(&(end.service.clone(), end.replica));
+            this.owns(&end.service) && shown.is_none_or(|shown| *shown < end.offset)
+        };
+        while ends.iter().any(|end| is_missing(self, end)) && logs.is_some() {
+            match tokio::time::timeout_at(deadline, next_line(logs)).await {
+                Ok(Some(Ok(line))) => drop(self.on_line(Some(Ok(line)), logs)?),
+                Ok(None | Some(Err(_))) | Err(_) => break,
+            }
+        }
+        Ok(())
     }
 
     async fn on_signal(&mut self, signals: &mut Signals) -> Result<Option<End>, Error> {
