@@ -67,7 +67,11 @@ pub(crate) enum Input {
     Launched(Key, Result<(), String>),
     /// A process of it started.
     Started(Key, Process),
-    /// Its process is gone.
+    /// Something about it did not work, in words; it goes on as it was.
+    Trouble(Key, String),
+    /// The kernel says that this process of it is gone; how it ended will be told.
+    Gone(Key, u32),
+    /// Its process ended.
     Exited(Key, Ended),
     /// Nothing of it runs any more, and nothing starts it again.
     Stopped(Key),
@@ -179,6 +183,9 @@ pub(crate) enum Output {
 /// How long the first repetition of a failed action waits; doubled each time.
 const RETRY: Duration = Duration::from_millis(500);
 const RETRY_MAX: Duration = Duration::from_secs(30);
+/// A look at open connections counts only so long after the choice was changed: a connect() that
+/// began before is in the count by then.
+const SETTLE: Duration = Duration::from_millis(20);
 
 /// The state of a host.
 #[derive(Debug)]
@@ -260,7 +267,7 @@ impl Core {
     }
 
     /// Every instance.
-    pub(crate) fn instances(&self) -> impl Iterator<Item = &Instance> {
+    pub(crate) fn instances(&self) -> impl ExactSizeIterator<Item = &Instance> {
         self.instances.values()
     }
 

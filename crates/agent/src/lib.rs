@@ -17,6 +17,7 @@ mod health;
 mod intent;
 mod key;
 mod launch;
+mod limits;
 mod lock;
 mod metrics;
 mod paths;

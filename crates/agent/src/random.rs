@@ -19,6 +19,11 @@ pub(crate) fn unit() -> f64 {
     f64::from(u32::from_ne_bytes(bytes())) / f64::from(u32::MAX)
 }
 
+/// Any number.
+pub(crate) fn number() -> u64 {
+    u64::from_ne_bytes(bytes())
+}
+
 /// A unique local network, as RFC 4193 has it.
 pub(crate) fn network6() -> Network6 {
     let mut network: Network6 = bytes();

@@ -113,6 +113,14 @@ pub(crate) enum Refusal {
         /// What to do instead.
         remedy: &'static str,
     },
+    /// This machine cannot enforce a limit.
+    #[error("{field}: {what}")]
+    Limits {
+        /// Which field asked for it.
+        field: String,
+        /// What stands in the way.
+        what: String,
+    },
     /// A field has a value that cannot be.
     #[error("{field}: {what}")]
     Invalid {
@@ -189,7 +197,7 @@ impl Refusal {
             | Self::InvalidProject { .. }
             | Self::Unreadable { .. } => ErrorCode::Invalid,
             Self::Full { .. } | Self::NoAddressLeft => ErrorCode::Exhausted,
-            Self::Unsupported { .. } => ErrorCode::Unsupported,
+            Self::Unsupported { .. } | Self::Limits { .. } => ErrorCode::Unsupported,
             Self::Forbidden { .. } => ErrorCode::Forbidden,
             Self::Datapath { .. } | Self::Stopping => ErrorCode::Unavailable,
             Self::Store(error) if error.is_full() => ErrorCode::Exhausted,
@@ -220,6 +228,9 @@ impl Refusal {
             Self::Unsupported { remedy, .. } | Self::Forbidden { remedy, .. } => {
                 (*remedy).to_owned()
             }
+            Self::Limits { .. } => {
+                "remove the limit, or have the machine enable its controller".into()
+            }
             Self::Invalid { remedy, .. } => remedy.clone(),
             Self::InvalidProject { .. } => "correct these fields".into(),
             Self::Unreadable { .. } => "GET /v1/openapi.json describes what each call takes".into(),
@@ -241,6 +252,7 @@ impl Refusal {
             | Self::NameAttached { service }
             | Self::NameReserved { service } => Some(format!("services.{service}")),
             Self::Unsupported { field, .. }
+            | Self::Limits { field, .. }
             | Self::Invalid { field, .. }
             | Self::InvalidProject { field, .. } => Some(field.clone()),
             Self::Forbidden { field, .. } => field.clone(),

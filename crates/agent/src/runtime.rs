@@ -221,7 +221,9 @@ impl Runtime {
                 inputs.extend(self.execute(output));
             }
         }
-        self.workers.retain(|key, _| self.core.instance(key).is_some());
+        if self.workers.len() > self.core.instances().len() {
+            self.workers.retain(|key, _| self.core.instance(key).is_some());
+        }
     }
 
     /// Has `output` done; what is known at once about it is returned.

@@ -13,7 +13,7 @@ use super::{
     answer::{Answer, Body, Failure, named},
     state,
 };
-use crate::{peer::Peer, refusal::Refusal, runtime::Handle};
+use crate::{limits, peer::Peer, refusal::Refusal, runtime::Handle};
 
 const ACCEPTED: Json<Accepted> = Json(Accepted {});
 
@@ -35,9 +35,14 @@ pub(super) async fn apply(
     }
     let dry_run = dry_run(query.as_deref())?;
     project.validate().map_err(|invalid| refuse(&invalid))?;
-    let checked = peer.clone();
-    // Looks into the user database.
-    let project = blocking(move || checked.caller.may_apply(&project).map(|()| project)).await??;
+    let (checked, members) = (peer.clone(), handle.paths.members());
+    // Looks into the user database and tries limits on a cgroup.
+    let project = blocking(move || {
+        checked.caller.may_apply(&project)?;
+        limits::check(&project, &members)?;
+        Ok::<_, Refusal>(project)
+    })
+    .await??;
     let plan = handle.call(move |runtime| runtime.apply(&peer.caller, project, dry_run)).await??;
     Ok(Json(plan))
 }

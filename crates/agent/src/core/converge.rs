@@ -169,7 +169,8 @@ impl Core {
     /// Whether somebody who leaves too still calls it: callers stop before what they call.
     fn is_needed(&self, key: &Key) -> bool {
         let Some(name) = &key.service else { return false };
-        self.instances.values().any(|other| {
+        let callers = self.dependents.get(name).into_iter().flatten();
+        callers.flat_map(|caller| self.of(Some(caller))).any(|other| {
             other.depends_on().contains(name)
                 && other.key.service.as_ref() != Some(name)
                 && !matches!(other.phase, Phase::Waiting | Phase::Held)
@@ -186,7 +187,7 @@ impl Core {
         let until = now + grace;
         self.timers.insert((until, key.clone()));
         self.dirty = true;
-        self.set_phase(key, Phase::Draining { revision, until })
+        self.set_phase(key, Phase::Draining { revision, since: now, until })
     }
 
     fn step_draining(&mut self, key: &Key, desire: &Desire, late: bool) -> bool {

@@ -7,25 +7,27 @@ use sinew_model::{Protocol, ServiceName};
 
 use super::{
     Attached, Core, Ended, Found, Input, Instance, Key, Kind, Output, Phase, Process, RETRY,
-    RETRY_MAX, backend_keys,
+    RETRY_MAX, SETTLE, backend_keys,
 };
-use crate::{health::Tracker, intent::Intent};
+use crate::{health::Tracker, intent::Intent, launch::Launch};
 
 impl Core {
     pub(super) fn take(&mut self, input: Input) {
         match input {
-            Input::Intent(intent) => self.take_intent(intent),
+            Input::Intent(intent) => self.take_intent(intent, true),
             Input::Attach { key, attached } => self.take_attach(&key, attached),
             Input::Boot { intent, found, listeners, rubble } => {
                 found.into_iter().for_each(|found| self.take_found(found));
                 self.take_listeners(&listeners);
                 rubble.into_iter().for_each(|key| self.take_rubble(key));
-                self.take_intent(intent);
+                self.take_intent(intent, false);
             }
             Input::Prepared(key, result) => self.take_prepared(&key, result),
             Input::Synced(revision, result) => self.take_synced(revision, result),
             Input::Launched(key, result) => self.take_launched(&key, result),
             Input::Started(key, process) => self.take_started(&key, process),
+            Input::Trouble(key, what) => self.warn(format!("{key} {what}")),
+            Input::Gone(key, pid) => self.take_gone(&key, pid),
             Input::Exited(key, ended) => self.take_exited(&key, ended),
             Input::Stopped(key) => self.take_stopped(&key),
             Input::Cleaned(key, result) => self.take_cleaned(&key, result),
@@ -48,7 +50,7 @@ impl Core {
         }
     }
 
-    fn take_intent(&mut self, intent: Arc<Intent>) {
+    fn take_intent(&mut self, intent: Arc<Intent>, news: bool) {
         let launches: std::collections::BTreeMap<_, _> = intent
             .services()
             .filter_map(|(_, _, name, _)| {
@@ -61,11 +63,8 @@ impl Core {
                 Some((name.clone(), launch))
             })
             .collect();
-        self.dependents.clear();
         for (name, launch) in &launches {
-            for needed in &launch.service.depends_on {
-                self.dependents.entry(needed.clone()).or_default().insert(name.clone());
-            }
+            self.note_dependencies(name, launch);
         }
         for (name, owned) in &intent.projects {
             let changed = self
@@ -75,7 +74,10 @@ impl Core {
                 .is_none_or(|before| before.generation != owned.generation);
             if changed {
                 self.ready.insert(name.clone(), false);
-                self.publish_project(name, "applied");
+                self.touched_projects.insert(name.clone());
+                if news {
+                    self.publish_project(name, "applied");
+                }
             }
         }
         self.touch_all();
@@ -130,7 +132,17 @@ impl Core {
         Instance::new(key, number, self.intent.network6, kind, self.now)
     }
 
+    /// Who once needed a service may still be leaving: entries stay.
+    fn note_dependencies(&mut self, name: &ServiceName, launch: &Launch) {
+        for needed in &launch.service.depends_on {
+            self.dependents.entry(needed.clone()).or_default().insert(name.clone());
+        }
+    }
+
     pub(super) fn insert(&mut self, instance: Instance) {
+        if let (Some(name), Some(launch)) = (&instance.key.service, instance.launch()) {
+            self.note_dependencies(&name.clone(), &launch.clone());
+        }
         self.by_number.insert(instance.number, instance.key.clone());
         self.instances.insert(instance.key.clone(), instance);
     }
@@ -212,6 +224,7 @@ impl Core {
         // Its listen() may have been told before the end of its predecessor was.
         let look = instance.ended.is_some() || instance.process.is_some();
         instance.process = Some(process);
+        instance.gone = false;
         instance.restarts = process.restarts;
         instance.ended = None;
         instance.health = Tracker::new(now);
@@ -219,6 +232,14 @@ impl Core {
             self.scan_after_sync();
         }
         self.touch(key);
+    }
+
+    fn take_gone(&mut self, key: &Key, pid: u32) {
+        let Some(instance) = self.instances.get_mut(key) else { return };
+        if instance.process.is_some_and(|process| process.pid == pid) {
+            instance.gone = true;
+            self.touch(key);
+        }
     }
 
     fn take_exited(&mut self, key: &Key, ended: Ended) {
@@ -351,12 +372,12 @@ impl Core {
     }
 
     fn take_active(&mut self, active: &std::collections::HashMap<u64, u32>) {
-        let synced = self.synced;
+        let (synced, now) = (self.synced, self.now);
         let mut idle = Vec::new();
         for instance in self.instances.values_mut() {
-            let Phase::Draining { revision, .. } = instance.phase else { continue };
+            let Phase::Draining { revision, since, .. } = instance.phase else { continue };
             let open = backend_keys(instance).any(|key| active.get(&key).is_some_and(|n| *n > 0));
-            if synced >= revision && !open {
+            if synced >= revision && now >= since + SETTLE && !open {
                 instance.idle = true;
                 idle.push(instance.key.clone());
             }

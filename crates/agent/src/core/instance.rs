@@ -72,6 +72,8 @@ pub(crate) enum Phase {
     Draining {
         /// First revision without it.
         revision: u64,
+        /// When it began.
+        since: Instant,
         /// When it is stopped all the same.
         until: Instant,
     },
@@ -139,6 +141,8 @@ pub(crate) struct Instance {
     pub phase: Phase,
     /// Its process, while one runs.
     pub process: Option<Process>,
+    /// The kernel says that the process is gone, and the supervisor has not said how.
+    pub(super) gone: bool,
     /// How often it was started again.
     pub restarts: u32,
     /// How its last process ended, until the next one starts.
@@ -173,6 +177,7 @@ impl Instance {
             kind,
             phase: Phase::Waiting,
             process: None,
+            gone: false,
             restarts: 0,
             ended: None,
             unwell: None,
@@ -297,6 +302,7 @@ impl Instance {
     pub(crate) fn in_choice(&self, protocol: Protocol, port: u16) -> bool {
         self.phase == Phase::Running
             && self.process.is_some()
+            && !self.gone
             && self.is_healthy()
             && self.hears(protocol, port)
     }
@@ -352,6 +358,7 @@ impl Instance {
     /// Forgets what the last process did.
     pub(super) fn silence(&mut self) {
         self.process = None;
+        self.gone = false;
         self.listening.clear();
         self.awaited.clear();
         self.unwell = None;

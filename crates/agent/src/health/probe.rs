@@ -2,7 +2,7 @@
 
 use std::{
     net::{IpAddr, SocketAddr},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use sinew_model::{Check, Health};
@@ -10,7 +10,7 @@ use sinew_workload::exec::{CheckOutcome, CheckSpec, run_check};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
-    time::timeout,
+    time::{Instant, timeout, timeout_at},
 };
 
 use super::Tracker;
@@ -20,6 +20,9 @@ const EARLY: Duration = Duration::from_millis(500);
 
 /// A status line is no longer than this.
 const STATUS_LINE_BYTES: usize = 256;
+
+/// So much of an answer is read to its end: a server that is cut off writes so into its log.
+const BODY_BYTES: u64 = 1 << 20;
 
 /// What is checked.
 #[derive(Clone, Debug)]
@@ -34,10 +37,10 @@ pub(crate) struct Target {
 
 /// Checks until it is dropped.
 pub(crate) async fn run(target: Target, report: impl Fn(Result<(), String>)) {
-    let mut tracker = Tracker::new(Instant::now());
+    let mut tracker = Tracker::new(std::time::Instant::now());
     loop {
         let result = check(&target).await;
-        tracker.record(Instant::now(), result.is_ok(), &target.health);
+        tracker.record(std::time::Instant::now(), result.is_ok(), &target.health);
         report(result);
         let interval = target.health.interval;
         let pause = if tracker.is_settled() { interval } else { interval.min(EARLY) };
@@ -68,7 +71,8 @@ async fn check(target: &Target) -> Result<(), String> {
         }
         (Check::Http { port, path }, _) => {
             let socket = SocketAddr::new(target.address, *port);
-            timeout(limit, get(socket, path)).await.map(|done| {
+            let deadline = Instant::now() + limit;
+            timeout_at(deadline, get(socket, path, deadline)).await.map(|done| {
                 done.map_err(|error| format!("health.http: GET http://{socket}{path}: {error}"))
             })
         }
@@ -87,7 +91,7 @@ enum GetError {
     Status(u16),
 }
 
-async fn get(socket: SocketAddr, path: &str) -> Result<(), GetError> {
+async fn get(socket: SocketAddr, path: &str, deadline: Instant) -> Result<(), GetError> {
     let mut stream = TcpStream::connect(socket).await?;
     let request = format!(
         "GET {path} HTTP/1.1\r\nHost: {socket}\r\nUser-Agent: sinew-health\r\n\
@@ -100,11 +104,22 @@ async fn get(socket: SocketAddr, path: &str) -> Result<(), GetError> {
             break;
         }
     }
-    match status(&head) {
+    let status = status(&head);
+    read_rest(stream, deadline).await;
+    match status {
         Some(200..=399) => Ok(()),
         Some(other) => Err(GetError::Status(other)),
         None => Err(GetError::NotHttp),
     }
+}
+
+/// The verdict is known: what comes, or does not come in half of the time that is left, changes
+/// nothing.
+async fn read_rest(stream: TcpStream, deadline: Instant) {
+    let now = Instant::now();
+    let half = now + deadline.saturating_duration_since(now) / 2;
+    let (mut rest, mut nowhere) = (stream.take(BODY_BYTES), tokio::io::sink());
+    let _ = timeout_at(half, tokio::io::copy(&mut rest, &mut nowhere)).await;
 }
 
 /// The status of an answer that begins with `head`.

@@ -3,6 +3,7 @@
 
 use std::{collections::BTreeSet, os::fd::OwnedFd, sync::Arc};
 
+use sinew_abi::capacity;
 use sinew_api::{Attach, Attached, Shutdown};
 use sinew_model::{Plan, Project, ProjectName, ServiceName};
 use tokio::sync::oneshot;
@@ -11,7 +12,7 @@ use super::{Ending, Runtime};
 use crate::{
     attach::Joiner,
     bus::now_ms,
-    core::{Attached as Joined, Input},
+    core::{Attached as Joined, Input, Kind},
     environment,
     intent::{self, Intent},
     key::Key,
@@ -116,11 +117,13 @@ impl Runtime {
         self.check_not_ending()?;
         if let Some(service) = &attach.service {
             intent::check_ports(service, attach.ports.iter().map(|p| (p.protocol, p.number)))?;
-            if self.core.attached_names().get(service).is_some_and(|held| *held != attach.ports) {
-                return Err(Refusal::PortsDiffer { service: service.clone() });
-            }
+            self.check_held(caller, service, &attach)?;
             let next = self.core.intent().attach(service)?;
             self.intend(next)?;
+        }
+        let (present, holds) = (self.core.instances().len(), capacity::INSTANCES as usize);
+        if present >= holds {
+            return Err(Refusal::Full { what: "instances", wanted: present + 1, holds });
         }
         let replica = self.core.free_replica(attach.service.as_ref());
         let key = Key { service: attach.service, replica };
@@ -144,6 +147,31 @@ impl Runtime {
         self.joiners.insert(key.clone(), joiner);
         self.feed(Input::Attach { key, attached: joined });
         Ok(receiver)
+    }
+
+    /// Nobody joins a service that other people's processes are, or on other ports.
+    fn check_held(
+        &self,
+        caller: &Caller,
+        service: &ServiceName,
+        attach: &Attach,
+    ) -> Result<(), Refusal> {
+        let held = self.core.instances_of(service).find_map(|instance| match &instance.kind {
+            Kind::Attached(joined) => Some(joined),
+            Kind::Launched(_) | Kind::Rubble => None,
+        });
+        let Some(held) = held else { return Ok(()) };
+        if held.owner.uid != caller.uid {
+            let what = format!(
+                "the service name {service} is held by a process of user {}",
+                held.owner.uid
+            );
+            caller.must_be_root(&what)?;
+        }
+        if held.ports != attach.ports {
+            return Err(Refusal::PortsDiffer { service: service.clone() });
+        }
+        Ok(())
     }
 
     pub(crate) fn shut_down(&mut self, caller: &Caller, how: Shutdown) -> Result<(), Refusal> {

@@ -1,9 +1,16 @@
 //! One task an instance: starts, watches, stops and clears away what runs, in this order of orders.
 //! Everything that may block or fail for one instance happens here, so that none holds up another.
 
-use std::{panic::AssertUnwindSafe, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    os::fd::OwnedFd,
+    panic::AssertUnwindSafe,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use futures_util::FutureExt as _;
+use rustix::process::{PidfdFlags, pidfd_open};
 use sinew_model::{Limits, Restart, Stop};
 use sinew_workload::{
     Event, ExitRecord, LaunchSpec, Shims, Supervised,
@@ -99,7 +106,8 @@ pub(crate) async fn run(
     mut orders: mpsc::UnboundedReceiver<Order>,
     inputs: mpsc::UnboundedSender<Input>,
 ) {
-    let mut worker = Worker { place, watched: Watched::Nothing, inputs };
+    let watched = Watched::Nothing;
+    let mut worker = Worker { place, watched, main: None, policy: None, inputs };
     loop {
         tokio::select! {
             order = orders.recv() => match order {
@@ -111,9 +119,29 @@ pub(crate) async fn run(
     }
 }
 
+/// A process and what tells its end.
+struct Main {
+    pid: u32,
+    end: AsyncFd<OwnedFd>,
+}
+
+impl Main {
+    /// `None` when it has ended already: its supervisor will say so.
+    fn of(pid: u32, cgroup: &Path) -> Option<Self> {
+        let handle = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw)?;
+        let end = pollable::pidfd(pidfd_open(handle, PidfdFlags::empty()).ok()?).ok()?;
+        // Looked at when the handle is open: it is no stranger who has the number now.
+        cgroup::processes(cgroup).ok()?.contains(&pid).then_some(Self { pid, end })
+    }
+}
+
 struct Worker {
     place: Place,
     watched: Watched,
+    /// The main process under the supervisor: the kernel tells of its end before anybody else does.
+    main: Option<Main>,
+    /// What the supervisor was told after the launch; a successor has to be told again.
+    policy: Option<(Restart, Stop)>,
     inputs: mpsc::UnboundedSender<Input>,
 }
 
@@ -147,6 +175,7 @@ impl Worker {
         let key = self.place.key.clone();
         match order {
             Order::Launch { record, spec } => {
+                self.policy = None;
                 let result = self.launch(&record, &spec).await;
                 self.tell(Input::Launched(key, result));
             }
@@ -219,18 +248,32 @@ impl Worker {
     }
 
     async fn adjust(&mut self, record: &Record, limits: &Limits, restart: Restart, stop: Stop) {
-        let key = &self.place.key;
-        if let Err(error) = record.write(&self.place.directory) {
-            tracing::warn!("cannot write {}: {error}", self.place.directory.display());
+        self.policy = Some((restart, stop));
+        let limited = cgroup::apply_limits(&self.place.cgroup, limits)
+            .map_err(|error| format!("keeps its former limits: {error}"));
+        let told = self.tell_policy().await;
+        // Written last: a successor that finds the old record does all of it again.
+        let written = limited.and(told).and_then(|()| {
+            let directory = &self.place.directory;
+            record
+                .write(directory)
+                .map_err(|error| format!("cannot write {}: {error}", directory.display()))
+        });
+        if let Err(what) = written {
+            self.tell(Input::Trouble(self.place.key.clone(), what));
         }
-        if let Err(error) = cgroup::apply_limits(&self.place.cgroup, limits) {
-            tracing::warn!("{key} keeps its former limits: {error}");
-        }
-        if let Watched::Supervised(supervised) = &self.watched
-            && let Err(error) = supervised.update_policy(restart, stop).await
-        {
-            tracing::warn!("{key} keeps its former way to restart and stop: {error}");
-        }
+    }
+
+    async fn tell_policy(&self) -> Result<(), String> {
+        let (Watched::Supervised(supervised), Some((restart, stop))) =
+            (&self.watched, self.policy.clone())
+        else {
+            return Ok(());
+        };
+        supervised
+            .update_policy(restart, stop)
+            .await
+            .map_err(|error| format!("keeps its former way to restart and stop: {error}"))
     }
 
     /// Returns when nothing of it runs, or nobody can tell.
@@ -303,10 +346,16 @@ impl Worker {
                 self.watched = Watched::Nothing;
                 self.tell(Input::Stopped(key));
             }
-            Watched::Supervised(supervised) => match supervised.next().await {
-                Event::Lost => self.find_again().await,
-                event => self.pass_on(key, event),
-            },
+            Watched::Supervised(supervised) => {
+                let event = tokio::select! {
+                    event = supervised.next() => event,
+                    pid = end_of(&mut self.main) => return self.tell(Input::Gone(key, pid)),
+                };
+                match event {
+                    Event::Lost => self.find_again().await,
+                    event => self.pass_on(key, event),
+                }
+            }
         }
     }
 
@@ -316,6 +365,9 @@ impl Worker {
             Ok(supervised) => {
                 tracing::info!("the supervisor of {key} was gone and has a successor");
                 self.watched = Watched::Supervised(Box::new(supervised));
+                if let Err(what) = self.tell_policy().await {
+                    self.tell(Input::Trouble(key, what));
+                }
             }
             Err(error) => {
                 tracing::warn!("{key} has lost its supervisor and starts again: {error}");
@@ -328,6 +380,7 @@ impl Worker {
     fn pass_on(&mut self, key: Key, event: Event) {
         match event {
             Event::Started { pid, at_ms, restarts } => {
+                self.main = Main::of(pid, &self.place.cgroup);
                 self.tell(Input::Started(key, Process { pid, at_ms, restarts }));
             }
             Event::Exited { exit } => self.tell(Input::Exited(key, ended(Some(&exit), true))),
@@ -344,6 +397,16 @@ impl Worker {
             Event::Lost => {}
         }
     }
+}
+
+/// The process whose end the kernel tells, once.
+async fn end_of(main: &mut Option<Main>) -> u32 {
+    let Some(Main { pid, end }) = main else { return std::future::pending().await };
+    let pid = *pid;
+    // A handle that cannot be waited for is no better than none.
+    let told = end.readable().await.is_ok();
+    *main = None;
+    if told { pid } else { std::future::pending().await }
 }
 
 async fn empty(watch: &mut AsyncFd<Pollable<Watch>>) {

@@ -18,7 +18,10 @@ pub(crate) const ALL: &[(&str, fn())] = &[
     ("a_projects_life", a_projects_life),
     ("a_crash_is_noticed_and_mended", a_crash_is_noticed_and_mended),
     ("a_changed_file_is_applied_as_a_difference", a_changed_file_is_applied_as_a_difference),
+    ("what_needs_no_new_process_gets_none", what_needs_no_new_process_gets_none),
     ("an_agent_may_die_at_any_time", an_agent_may_die_at_any_time),
+    ("an_agent_dies_amid_changes", an_agent_dies_amid_changes),
+    ("a_host_boots_again", a_host_boots_again),
     ("a_corrupt_state_is_rebuilt", a_corrupt_state_is_rebuilt),
     ("processes_join_and_leave", processes_join_and_leave),
     ("there_is_one_agent", there_is_one_agent),
@@ -179,6 +182,95 @@ fn an_agent_may_die_at_any_time() {
     host.start();
     host.until(async |_| {}, |change| is_state(change, "base/1", WorkloadState::Up));
     assert_eq!(host.workload("base/1").restarts, 1);
+}
+
+fn what_needs_no_new_process_gets_none() {
+    let host = Host::started();
+    host.apply(&project(1, "x"));
+    let before = host.workload("base/0").pid;
+    let mut changed = project(1, "x");
+    let base = changed.services.get_mut(&named("base")).unwrap();
+    base.limits.pids = Some(50);
+    base.stop.grace *= 2;
+    base.restart = sinew_model::Restart::Never;
+    base.health.healthy_threshold = 2;
+    let client = host.client();
+    host.block_on(client.apply(&changed)).unwrap();
+    host.until(
+        async |_| kill(before.unwrap()),
+        |change| is_state(change, "base/0", WorkloadState::Exited),
+    );
+    assert_eq!(host.workload("base/0").restarts, 0, "the new policy holds for the old process");
+
+    let mut wrong = project(1, "x");
+    wrong.services.get_mut(&named("base")).unwrap().limits.cpu_millis = Some(u32::MAX);
+    let error = host.block_on(client.apply(&wrong)).unwrap_err();
+    assert!(error.to_string().contains("services.base.limits"), "{error}");
+}
+
+/// Numbers that look random and are the same for the same seed.
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self, sides: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % sides
+    }
+}
+
+fn an_agent_dies_amid_changes() {
+    for seed in 1..=4 {
+        let mut dice = Dice(seed * 0x9e37_79b9_7f4a_7c15);
+        let mut host = Host::started();
+        host.apply(&project(1, "x"));
+        for _ in 0..4 {
+            let client = host.client();
+            match dice.roll(4) {
+                0 => drop(host.block_on(client.scale(&named("base"), 1 + dice.roll(3) as u16))),
+                1 => drop(host.block_on(client.restart(&named("base")))),
+                2 => drop(host.block_on(client.drain(&named("base"), 0))),
+                _ => drop(host.block_on(client.apply(&project(2, &format!("v{}", dice.roll(9)))))),
+            }
+            // Somewhere within what that set going.
+            std::thread::sleep(std::time::Duration::from_millis(dice.roll(250)));
+            host.kill_agent();
+            host.start();
+        }
+        let shop = host.block_on(host.client().project(&"shop".parse().unwrap())).unwrap();
+        let wanted = shop.services[&named("base")].replicas;
+        host.until(
+            async |client| client.restart(&named("base")).await.unwrap(),
+            |change| is_project(change, "ready"),
+        );
+        assert_eq!(host.in_choice(), usize::from(wanted), "seed {seed}");
+        assert_eq!(host.workloads().len(), usize::from(wanted) + 1, "seed {seed}");
+        for workload in host.workloads() {
+            let service = workload.service.as_ref().unwrap();
+            let cgroup =
+                host.paths.cgroup.join(format!("members/svc-{service}/{}", workload.replica));
+            let processes = sinew_workload::cgroup::processes(&cgroup).unwrap();
+            assert_eq!(processes, [workload.pid.unwrap()], "seed {seed}");
+        }
+    }
+}
+
+fn a_host_boots_again() {
+    let mut host = Host::started();
+    host.apply(&project(2, "x"));
+    let addresses = |host: &Host| -> Vec<_> {
+        host.workloads().into_iter().map(|w| (w.service, w.replica, w.address)).collect()
+    };
+    let before = addresses(&host);
+    host.kill_agent();
+    // What a reboot takes away.
+    sinew_workload::cgroup::remove_all(&host.paths.cgroup).unwrap();
+    fs::remove_dir_all(&host.paths.run).unwrap();
+    host.fake = sinew_datapath::Fake::default();
+    host.start();
+    host.until(async |_| {}, |change| is_state(change, "web/0", WorkloadState::Up));
+    assert_eq!(addresses(&host), before);
 }
 
 fn a_corrupt_state_is_rebuilt() {

@@ -402,7 +402,9 @@ impl Host {
                 }
             }
             Act::Exit if workload.alive.is_some() => {
+                let pid = workload.alive.map_or(0, |process| process.pid);
                 self.end(key);
+                self.reports.push(Input::Gone(key.clone(), pid));
                 let input = if attached {
                     Input::Stopped(key.clone())
                 } else {

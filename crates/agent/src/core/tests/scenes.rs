@@ -102,12 +102,19 @@ fn scaling_back_up_in_time_takes_a_draining_instance_back() {
 #[test]
 fn an_exit_leaves_the_choice_with_the_next_revision() {
     let mut host = calm([1, 0, 0]);
+    let in_choice = |host: &Host| {
+        let ports = host.kernel.services.iter().flat_map(|s| &s.ports);
+        ports.flat_map(|p| &p.backends).filter(|b| b.in_choice).count()
+    };
+    assert_eq!(in_choice(&host), 1);
     host.take(Step::Process { nth: 0, act: super::host::Act::Exit });
+    // The kernel tells first, the supervisor then tells how.
+    host.take(Step::Deliver { kernel: false });
+    host.take(Step::Finish { nth: 0, well: true });
+    assert_eq!(in_choice(&host), 0);
     host.take(Step::Deliver { kernel: false });
     assert_eq!(state(&host, 0, 0), Some(WorkloadState::BackingOff));
     host.take(Step::Finish { nth: 0, well: true });
-    let port = &host.kernel.services.iter().find(|s| !s.ports[0].backends.is_empty()).unwrap();
-    assert!(!port.ports[0].backends[0].in_choice);
     assert!(host.kernel.instances[0].watch_listen, "the next listen() must be seen");
 }
 
