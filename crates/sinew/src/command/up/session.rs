@@ -262,20 +262,25 @@ impl<'a> Session<'a> {
         match line {
             // The end of the events tells why.
             None => *logs = None,
-            Some(line) => {
-                let line = line?;
-                if self.owns(&line.service) {
-                    self.printer.log(&line)?;
-                    self.positions.insert((line.service, line.replica), line.offset);
-                }
-            }
+            Some(line) => self.show(line?)?,
         }
         Ok(None)
+    }
+
+    fn show(&mut self, line: LogLine) -> Result<(), Error> {
+        if self.owns(&line.service) {
+            self.printer.log(&line)?;
+            self.positions.insert((line.service, line.replica), line.offset);
+        }
+        Ok(())
     }
 
     /// Shows what was written before the end but is still on its way.
     async fn last_words(&mut self, logs: &mut Option<LogLines>) -> Result<(), Error> {
         const LONGEST: Duration = Duration::from_secs(2);
+        if logs.is_none() {
+            return Ok(());
+        }
         let deadline = Instant::now() + LONGEST;
         // An agent that ends with its last project has told what it could.
         let ends = self.client.log_positions().await.unwrap_or_default();
@@ -283,9 +288,9 @@ impl<'a> Session<'a> {
             let shown = this.positions.get(&(end.service.clone(), end.replica));
             this.owns(&end.service) && shown.is_none_or(|shown| *shown < end.offset)
         };
-        while ends.iter().any(|end| is_missing(self, end)) && logs.is_some() {
+        while ends.iter().any(|end| is_missing(self, end)) {
             match tokio::time::timeout_at(deadline, next_line(logs)).await {
-                Ok(Some(Ok(line))) => drop(self.on_line(Some(Ok(line)), logs)?),
+                Ok(Some(Ok(line))) => self.show(line)?,
                 Ok(None | Some(Err(_))) | Err(_) => break,
             }
         }
