@@ -91,5 +91,8 @@ fn print_told(events: &[Event]) {
     let requests: u64 = events.iter().map(|event| event.seen.requests).sum();
     let failed: u64 = events.iter().map(|event| event.seen.failed).sum();
     println!("  {:<28} {requests:>9} {failed:>7}", "in all");
-    println!("\n  A request that a killed process was answering is lost with it; no other is.");
+    println!(
+        "\n  A killed process takes the requests it was answering with it. Those that a frozen one \
+         was\n  answering wait until it thaws. New ones go elsewhere, with the agent or without it."
+    );
 }

@@ -18,8 +18,8 @@ use super::{Args, command};
 use crate::workspace;
 
 const REPLICAS: u16 = 3;
-/// Clients at a time.
-const CONCURRENCY: usize = 8;
+/// Clients at a time; a killed replica takes with it what these have at it, a third of them.
+const CONCURRENCY: usize = 4;
 /// Load between a replica's return and the next kill.
 const CALM: Duration = Duration::from_millis(100);
 /// A replica that is not back by then will not come.
