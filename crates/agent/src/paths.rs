@@ -70,6 +70,12 @@ impl Paths {
         self.cgroup.join("shims")
     }
 
+    /// The cgroup of the supervisor of an instance: whatever becomes of its directory, it can be
+    /// found and ended by this.
+    pub(crate) fn shim(&self, key: &Key) -> PathBuf {
+        self.shims().join(key.file())
+    }
+
     /// Directory of all logs.
     pub(crate) fn logs(&self) -> PathBuf {
         self.state.join("logs")

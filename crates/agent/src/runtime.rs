@@ -5,6 +5,7 @@ use std::{
     collections::{BTreeMap, VecDeque},
     net::SocketAddr,
     panic::{AssertUnwindSafe, catch_unwind},
+    path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
@@ -107,7 +108,8 @@ pub(crate) struct Parts {
     pub(crate) events: mpsc::UnboundedReceiver<datapath::Event>,
     pub(crate) names: Names,
     pub(crate) bus: Arc<Bus>,
-    pub(crate) shims: Shims,
+    /// What is started as supervisor.
+    pub(crate) exe: PathBuf,
     pub(crate) warnings: Vec<String>,
     pub(crate) started_at_ms: u64,
 }
@@ -121,7 +123,7 @@ pub(crate) struct Runtime {
     events: mpsc::UnboundedReceiver<datapath::Event>,
     names: Names,
     pub(crate) bus: Arc<Bus>,
-    shims: Arc<Shims>,
+    exe: PathBuf,
     inputs: mpsc::UnboundedSender<Input>,
     incoming: mpsc::UnboundedReceiver<Input>,
     calls: mpsc::UnboundedReceiver<Call>,
@@ -168,7 +170,7 @@ impl Runtime {
             events: parts.events,
             names: parts.names,
             bus: parts.bus,
-            shims: Arc::new(parts.shims),
+            exe: parts.exe,
             inputs,
             incoming,
             calls,
@@ -351,7 +353,7 @@ impl Runtime {
                 key: key.clone(),
                 directory: self.paths.workload(key),
                 cgroup: self.paths.member(key),
-                shims: self.shims.clone(),
+                shims: Shims { exe: self.exe.clone(), cgroup: self.paths.shim(key) },
             };
             tokio::spawn(worker::run(place, orders, self.inputs.clone()));
             sender

@@ -9,7 +9,7 @@ use std::{
 };
 
 use sinew_datapath::{Datapath, Event, Events, Kernel};
-use sinew_workload::{Shims, cgroup};
+use sinew_workload::cgroup;
 use tokio::{
     io::unix::AsyncFd,
     net::UnixListener,
@@ -124,8 +124,7 @@ pub async fn serve(options: AgentOptions) -> Result<(), Error> {
     for cgroup in [paths.members(), paths.shims()] {
         cgroup::create(&cgroup)?;
     }
-    let shims = Shims { exe, cgroup: paths.shims() };
-    let discovered = discover(&paths, &shims).await;
+    let discovered = discover(&paths, &exe).await;
     let (intent, mut warnings) = load(&store, &discovered, started_at_ms)?;
     let (datapath, events) = open(datapath, &paths, intent.network6)?;
     let datapath = SharedDatapath::new(datapath);
@@ -147,7 +146,7 @@ pub async fn serve(options: AgentOptions) -> Result<(), Error> {
         events: events.pump(&mut tasks)?,
         names,
         bus: Arc::new(Bus::new()),
-        shims,
+        exe,
         warnings,
         started_at_ms,
     };

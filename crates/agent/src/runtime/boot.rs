@@ -31,8 +31,9 @@ impl Discovered {
 }
 
 /// Looks at everything that lies about.
-pub(crate) async fn discover(paths: &Paths, shims: &Shims) -> Discovered {
+pub(crate) async fn discover(paths: &Paths, exe: &Path) -> Discovered {
     let mut found = Discovered { rubble: cgroups(&paths.members()), ..Discovered::default() };
+    found.rubble.extend(names(&paths.shims()).iter().filter_map(|name| Key::from_file(name)));
     let mut looks = JoinSet::new();
     for name in names(&paths.workloads()) {
         let directory = paths.workloads().join(&name);
@@ -45,7 +46,8 @@ pub(crate) async fn discover(paths: &Paths, shims: &Shims) -> Discovered {
             }
             continue;
         };
-        let (paths, shims) = (paths.clone(), shims.clone());
+        let shims = Shims { exe: exe.to_owned(), cgroup: paths.shim(&record.key) };
+        let paths = paths.clone();
         looks.spawn(async move {
             let resumed = resume(&record, &paths, &shims).await;
             (record, resumed)

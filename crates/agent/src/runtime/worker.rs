@@ -5,7 +5,6 @@ use std::{
     os::fd::OwnedFd,
     panic::AssertUnwindSafe,
     path::{Path, PathBuf},
-    sync::Arc,
     time::Duration,
 };
 
@@ -90,7 +89,7 @@ pub(crate) struct Place {
     pub(crate) key: Key,
     pub(crate) directory: PathBuf,
     pub(crate) cgroup: PathBuf,
-    pub(crate) shims: Arc<Shims>,
+    pub(crate) shims: Shims,
 }
 
 /// What a worker watches.
@@ -323,9 +322,12 @@ impl Worker {
     }
 
     async fn clean(&self) -> Result<(), String> {
-        let Place { cgroup, directory, .. } = self.place.clone();
+        let Place { cgroup, directory, shims, .. } = self.place.clone();
         let removed = tokio::task::spawn_blocking(move || {
-            cgroup::remove_all(&cgroup).map_err(|error| error.to_string())?;
+            // The supervisor first: it would start again what is killed.
+            for cgroup in [&shims.cgroup, &cgroup] {
+                cgroup::remove_all(cgroup).map_err(|error| error.to_string())?;
+            }
             match std::fs::remove_dir_all(&directory) {
                 Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                     Err(format!("cannot remove {}: {error}", directory.display()))

@@ -114,7 +114,8 @@ impl Host {
     pub(crate) fn kill_agent(&mut self) {
         let Some(mut agent) = self.agent.take() else { return };
         agent.stop.store(true, Ordering::Relaxed);
-        agent.runtime.shutdown_timeout(Duration::from_millis(1));
+        // Threads that are amid a system call end it; all else stops where it is.
+        agent.runtime.shutdown_timeout(PATIENCE);
         agent.kernel.take().unwrap().join().unwrap();
     }
 

@@ -21,6 +21,7 @@ pub(crate) const ALL: &[(&str, fn())] = &[
     ("what_needs_no_new_process_gets_none", what_needs_no_new_process_gets_none),
     ("an_agent_may_die_at_any_time", an_agent_may_die_at_any_time),
     ("an_agent_dies_amid_changes", an_agent_dies_amid_changes),
+    ("a_lost_directory_is_no_second_instance", a_lost_directory_is_no_second_instance),
     ("a_host_boots_again", a_host_boots_again),
     ("a_corrupt_state_is_rebuilt", a_corrupt_state_is_rebuilt),
     ("processes_join_and_leave", processes_join_and_leave),
@@ -123,6 +124,8 @@ fn a_projects_life() {
     let left = host.cgroups();
     assert!(left.iter().all(|cgroup| cgroup.ends_with("svc-base") || cgroup.ends_with("svc-web")));
     assert_eq!(fs::read_dir(host.paths.run.join("workloads")).unwrap().count(), 0);
+    let shims = fs::read_dir(host.paths.cgroup.join("shims")).unwrap().flatten();
+    assert_eq!(shims.filter(|entry| entry.path().is_dir()).count(), 0);
 }
 
 fn a_crash_is_noticed_and_mended() {
@@ -221,8 +224,8 @@ impl Dice {
 }
 
 fn an_agent_dies_amid_changes() {
-    for seed in 1..=4 {
-        let mut dice = Dice(seed * 0x9e37_79b9_7f4a_7c15);
+    for seed in 1..=4u64 {
+        let mut dice = Dice(0x9e37_79b9_7f4a_7c15 ^ seed);
         let mut host = Host::started();
         host.apply(&project(1, "x"));
         for _ in 0..4 {
@@ -251,9 +254,27 @@ fn an_agent_dies_amid_changes() {
             let cgroup =
                 host.paths.cgroup.join(format!("members/svc-{service}/{}", workload.replica));
             let processes = sinew_workload::cgroup::processes(&cgroup).unwrap();
-            assert_eq!(processes, [workload.pid.unwrap()], "seed {seed}");
+            let lines =
+                processes.iter().map(|pid| fs::read_to_string(format!("/proc/{pid}/cmdline")));
+            let lines: Vec<_> = lines.collect();
+            assert_eq!(processes, [workload.pid.unwrap()], "seed {seed}: {lines:?}");
         }
     }
+}
+
+fn a_lost_directory_is_no_second_instance() {
+    let mut host = Host::started();
+    host.apply(&project(1, "x"));
+    host.kill_agent();
+    // Its supervisor lives on, and nobody can talk to it any more.
+    fs::remove_dir_all(host.paths.run.join("workloads/base.0")).unwrap();
+    host.start();
+    host.until(async |_| {}, |change| is_state(change, "base/0", WorkloadState::Up));
+    let cgroup = host.paths.cgroup.join("members/svc-base/0");
+    let processes = sinew_workload::cgroup::processes(&cgroup).unwrap();
+    assert_eq!(processes, [host.workload("base/0").pid.unwrap()]);
+    let shims = sinew_workload::cgroup::processes(&host.paths.cgroup.join("shims")).unwrap();
+    assert_eq!(shims.len(), 2, "one supervisor a workload");
 }
 
 fn a_host_boots_again() {
