@@ -6,7 +6,10 @@ mod udp;
 use std::{
     io,
     net::{Ipv6Addr, SocketAddr, SocketAddrV4},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use futures_util::future::join_all;
@@ -59,6 +62,25 @@ struct Shared {
     upstream: Upstream,
     own: Vec<SocketAddr>,
     forwards: Semaphore,
+    received: AtomicU64,
+}
+
+/// What a resolver has to do, for whoever wants to end it without a loss.
+#[derive(Clone, Debug)]
+pub struct Load(Arc<Shared>);
+
+impl Load {
+    /// Queries so far.
+    #[must_use]
+    pub fn received(&self) -> u64 {
+        self.0.received.load(Ordering::Relaxed)
+    }
+
+    /// Queries that wait for the host's name servers.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        FORWARDS.saturating_sub(self.0.forwards.available_permits())
+    }
 }
 
 impl Resolver {
@@ -78,7 +100,13 @@ impl Resolver {
         Ok(Self {
             address: SocketAddrV4::new(*v4.ip(), port),
             listeners,
-            shared: Arc::new(Shared { zone, upstream, own, forwards: Semaphore::new(FORWARDS) }),
+            shared: Arc::new(Shared {
+                zone,
+                upstream,
+                own,
+                forwards: Semaphore::new(FORWARDS),
+                received: AtomicU64::new(0),
+            }),
         })
     }
 
@@ -86,6 +114,12 @@ impl Resolver {
     #[must_use]
     pub fn local_addr(&self) -> SocketAddrV4 {
         self.address
+    }
+
+    /// What it has to do, also while it serves.
+    #[must_use]
+    pub fn load(&self) -> Load {
+        Load(self.shared.clone())
     }
 
     /// Answers until `shutdown` completes. Queries still under way then are dropped: their clients
@@ -143,6 +177,7 @@ async fn bind(mut address: SocketAddr) -> Result<Listener, Error> {
 
 impl Shared {
     fn decide(&self, query: &[u8], transport: Transport) -> Decision {
+        self.received.fetch_add(1, Ordering::Relaxed);
         let zone = self.zone.borrow().clone();
         answer(&zone, query, transport)
     }

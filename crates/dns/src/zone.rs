@@ -39,7 +39,7 @@ pub enum ZoneError {
 #[derive(Clone, Debug)]
 pub struct Zone {
     domain: Name,
-    /// Changes since the zone was made: the SOA's serial.
+    /// The SOA's serial: changes since the zone was made, or what it was given.
     serial: u32,
     services: HashMap<Box<[u8]>, Arc<Service>>,
     addresses: HashMap<IpAddr, Arc<Service>>,
@@ -133,6 +133,12 @@ impl Zone {
         self.addresses.remove(&old.address6.into());
         self.serial = self.serial.wrapping_add(1);
         true
+    }
+
+    /// Gives it the serial by which others tell that this very zone is served.
+    #[must_use]
+    pub fn with_serial(self, serial: u32) -> Self {
+        Self { serial, ..self }
     }
 
     pub(crate) fn serial(&self) -> u32 {

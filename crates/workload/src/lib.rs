@@ -6,6 +6,7 @@
 //! is in the shim's status file, and a new shim adopts the program of a dead one.
 
 pub mod cgroup;
+pub mod daemon;
 pub mod exec;
 pub mod logs;
 pub mod restart;

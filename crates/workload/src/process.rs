@@ -24,7 +24,10 @@ pub struct ProcessId {
 
 impl ProcessId {
     /// The calling process.
-    pub(crate) fn own() -> io::Result<Self> {
+    ///
+    /// # Errors
+    /// When `/proc` cannot be read.
+    pub fn own() -> io::Result<Self> {
         Self::of(std::process::id())
     }
 
@@ -35,7 +38,7 @@ impl ProcessId {
     }
 
     /// A handle to the process, if it is still there (perhaps as a zombie).
-    pub(crate) fn open(self) -> Option<OwnedFd> {
+    pub fn open(self) -> Option<OwnedFd> {
         let pid = i32::try_from(self.pid).ok().and_then(Pid::from_raw)?;
         let pidfd = pidfd_open(pid, PidfdFlags::empty()).ok()?;
         // The handle exists, so the number cannot be reused while it is compared.

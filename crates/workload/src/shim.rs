@@ -9,6 +9,7 @@ use std::{path::Path, process::ExitCode};
 
 use crate::{
     Errno,
+    daemon::{Side, close_inherited, detach, enter_cgroup},
     process::{self, ProcessId},
     protocol::Greeting,
     spec::Order,
@@ -41,10 +42,10 @@ pub fn shim_main(dir: &Path) -> ExitCode {
 
 fn work(dir: &Path) -> Result<(), Greeting> {
     let order = Order::read(dir).map_err(failed("read spec.json"))?;
-    daemon::close_inherited();
-    daemon::enter_cgroup(&order.shims)
+    close_inherited();
+    enter_cgroup(&order.shims)
         .map_err(|error| Greeting::Failed { step: error.to_string(), errno: Errno(libc::EPERM) })?;
-    if daemon::detach().map_err(failed("detach"))? == daemon::Side::Parent {
+    if detach(c"sinew-shim").map_err(failed("detach"))? == Side::Parent {
         return Ok(());
     }
     let signals = daemon::set_up_signals().map_err(failed("set up signals"))?;

@@ -1,5 +1,4 @@
-//! How a shim leaves its parent behind: descriptors, session, cgroup, signals; and how it makes sure
-//! to be the only one.
+//! What a shim does with signals and its standard output, and how it makes sure to be the only one.
 
 use std::{
     fs::{File, OpenOptions},
@@ -18,46 +17,7 @@ use rustix::{
 };
 
 use super::failed;
-use crate::{cgroup, protocol::Greeting};
-
-/// Which of the two processes of a fork this is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Side {
-    Parent,
-    Shim,
-}
-
-/// Closes all but standard input and output: nothing of the agent's may live on here.
-pub(super) fn close_inherited() {
-    // SAFETY: this early the process has opened nothing that anything of it refers to.
-    unsafe { libc::syscall(libc::SYS_close_range, 3, u32::MAX, 0) };
-}
-
-/// Shims have a cgroup of their own: in the workload's they would be killed with it, be counted with
-/// it and be steered as it; in the agent's they would end with its unit.
-pub(super) fn enter_cgroup(path: &Path) -> Result<(), cgroup::Error> {
-    cgroup::create(path)?;
-    cgroup::move_pid(path, std::process::id())
-}
-
-/// Forks; the child leads a session of its own and belongs to nobody.
-pub(super) fn detach() -> io::Result<Side> {
-    // SAFETY: one thread, so the child's memory is in order.
-    match unsafe { libc::fork() } {
-        -1 => return Err(io::Error::last_os_error()),
-        0 => {}
-        _ => return Ok(Side::Parent),
-    }
-    rustix::process::setsid()?;
-    rustix::process::chdir("/")?;
-    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
-    // By its own name, so that killing all that is called `sinew` by hand does not end it.
-    let _ = rustix::thread::set_name(c"sinew-shim");
-    // The kernel should rather take the workload's memory than its supervisor's. Without the
-    // capability for this the small size has to do.
-    let _ = std::fs::write("/proc/self/oom_score_adj", "-900");
-    Ok(Side::Shim)
-}
+use crate::protocol::Greeting;
 
 /// Ignores what a terminal or a lost reader may send, and returns where SIGTERM arrives.
 ///
