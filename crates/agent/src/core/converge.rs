@@ -220,7 +220,8 @@ impl Core {
 
     /// Begins the replacement of instances that were launched with something else: at once those
     /// that serve nobody, then one at a time, and only while all the others are up. An instance
-    /// that does not come up thus stops the roll-out while the rest still serves.
+    /// that does not come up thus stops the roll-out while the rest still serves, and none begins
+    /// that could not start.
     fn roll(&mut self, keys: &[Key]) {
         let (mut serving, mut silent, mut all_well) = (Vec::new(), Vec::new(), true);
         for instance in keys.iter().filter_map(|key| self.instances.get(key)) {
@@ -228,6 +229,7 @@ impl Core {
             let up = instance.state() == WorkloadState::Up;
             let outdated = instance.launch().is_some_and(|l| l.outdated(&wanted));
             match (instance.phase, outdated) {
+                (Phase::Running, true) if self.missing_dependency(&wanted).is_some() => {}
                 (Phase::Running, true) if up => serving.push(instance.key.clone()),
                 (Phase::Running, true) => silent.push(instance.key.clone()),
                 _ => all_well &= up || instance.is_done(),

@@ -55,12 +55,18 @@ pub(super) enum Step {
     },
     RestartAgent,
     NoticesLost,
+    /// All that is under way goes one step on.
+    GoOn {
+        notices_first: bool,
+    },
 }
 
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Act {
     Start,
     Listen,
+    /// A listener more, as of a server that reads its configuration again.
+    ListenAgain,
     Exit,
     SupervisorDies,
 }
@@ -71,6 +77,7 @@ pub(super) fn step() -> impl Strategy<Value = Step> {
     let act = prop_oneof![
         4 => Just(Act::Start),
         4 => Just(Act::Listen),
+        1 => Just(Act::ListenAgain),
         2 => Just(Act::Exit),
         1 => Just(Act::SupervisorDies)
     ];
@@ -92,6 +99,7 @@ pub(super) fn step() -> impl Strategy<Value = Step> {
         3 => (0..40_000u64).prop_map(|ms| Step::Wait { ms }),
         1 => Just(Step::RestartAgent),
         1 => Just(Step::NoticesLost),
+        16 => any::<bool>().prop_map(|notices_first| Step::GoOn { notices_first }),
     ]
 }
 
@@ -282,6 +290,9 @@ impl Host {
                 self.feed(Input::Tick);
             }
             Step::RestartAgent => self.restart_agent(),
+            Step::GoOn { notices_first } => {
+                self.go_on(notices_first);
+            }
             Step::NoticesLost => {
                 self.notices.clear();
                 self.feed(Input::NoticesLost);
@@ -389,7 +400,11 @@ impl Host {
                 workload.alive = Some(process);
                 self.reports.push(Input::Started(key.clone(), process));
             }
-            Act::Listen if workload.alive.is_some() && !workload.listens && !attached => {
+            Act::Listen | Act::ListenAgain
+                if workload.alive.is_some()
+                    && workload.listens == matches!(act, Act::ListenAgain)
+                    && !attached =>
+            {
                 workload.listens = true;
                 let (instance, address) =
                     (u64::from(workload.number), IpAddr::V4(alloc::instance4(workload.number)));
@@ -469,28 +484,28 @@ impl Host {
             .collect()
     }
 
+    /// What is under way goes one step on; tells whether nothing was.
+    fn go_on(&mut self, notices_first: bool) -> bool {
+        let pending = std::mem::take(&mut self.pending);
+        let reports = std::mem::take(&mut self.reports);
+        let notices = std::mem::take(&mut self.notices);
+        let idle = pending.is_empty() && reports.is_empty() && notices.is_empty();
+        pending.into_iter().for_each(|output| self.finish(output, true));
+        let inputs = if notices_first { [notices, reports] } else { [reports, notices] };
+        inputs.into_iter().flatten().for_each(|input| self.feed(input));
+        for key in self.workloads.keys().cloned().collect::<Vec<_>>() {
+            self.act(&key, Act::Start);
+            self.act(&key, Act::Listen);
+        }
+        idle
+    }
+
     /// Everything under way ends well, every process starts and listens, every check is well.
     pub(super) fn calm_down(&mut self) {
         self.open = 0;
         for _ in 0..2_000 {
             let before = self.published.len();
-            let mut idle = true;
-            for output in std::mem::take(&mut self.pending) {
-                idle = false;
-                self.finish(output, true);
-            }
-            for input in std::mem::take(&mut self.reports) {
-                idle = false;
-                self.feed(input);
-            }
-            for input in std::mem::take(&mut self.notices) {
-                idle = false;
-                self.feed(input);
-            }
-            for key in self.workloads.keys().cloned().collect::<Vec<_>>() {
-                self.act(&key, Act::Start);
-                self.act(&key, Act::Listen);
-            }
+            let mut idle = self.go_on(false);
             for (key, run) in self.probes.clone() {
                 self.feed(Input::Checked { key, run, result: Ok(()) });
             }
@@ -547,13 +562,18 @@ impl Host {
             let workload = &self.workloads[key];
             let Kind::Launched(launch) = &workload.kind else { unreachable!() };
             let current = self.intent.launch(key.service.as_ref().unwrap()).unwrap();
-            assert!(!launch.outdated(&current), "{key} runs what was wanted before");
+            // What could not start again is left as it is.
+            if self.dependencies_can_start(&current.service) {
+                assert!(!launch.outdated(&current), "{key} runs what was wanted before");
+            }
             let called =
                 self.kernel.services.iter().flat_map(|s| &s.ports).flat_map(|p| &p.backends).any(
                     |b| b.in_choice && b.key == backend_key(workload.number, Protocol::Tcp, PORT),
                 );
             assert!(called, "{key} runs and is not called: {:#?}", self.core.instance(key));
         }
+        let watched = self.kernel.instances.iter().filter(|i| i.watch_listen).count();
+        assert_eq!(watched, 0, "each connection pays for a watch that nobody needs");
         let cgroups: BTreeSet<_> = self.workloads.keys().cloned().collect();
         assert_eq!(self.cgroups, cgroups, "cgroups are left over");
         assert_eq!(self.kernel, self.core.wanted(Path::new("/c"), None));
@@ -565,14 +585,17 @@ impl Host {
             return false;
         };
         // One that runs already goes on when what it depends on is taken away.
-        self.workloads.contains_key(key)
-            || service.depends_on.iter().all(|needed| {
-                self.intent.service(needed).is_some_and(|(_, _, s)| {
-                    (0..u32::from(s.replicas)).any(|replica| {
-                        let key = Key::of(needed, replica);
-                        !self.intent.drained.contains(&key) && self.can_start(&key)
-                    })
+        self.workloads.contains_key(key) || self.dependencies_can_start(service)
+    }
+
+    fn dependencies_can_start(&self, service: &Service) -> bool {
+        service.depends_on.iter().all(|needed| {
+            self.intent.service(needed).is_some_and(|(_, _, s)| {
+                (0..u32::from(s.replicas)).any(|replica| {
+                    let key = Key::of(needed, replica);
+                    !self.intent.drained.contains(&key) && self.can_start(&key)
                 })
             })
+        })
     }
 }
