@@ -316,6 +316,7 @@ impl<'a> Session<'a> {
     /// Waits for an agent, or starts it again; `false` when the user does not want to wait.
     async fn find_agent(&mut self, signals: &mut Signals) -> Result<bool, Error> {
         self.printer.say(Tint::Busy, "the agent is gone; the services go on without it")?;
+        let late = deadline(self.mode);
         tokio::select! {
             client = self.next_agent.wait(self.context) => {
                 self.client = client?;
@@ -323,6 +324,7 @@ impl<'a> Session<'a> {
                 Ok(true)
             }
             _ = signals.next() => Ok(false),
+            () = late => Err(self.not_ready().await),
         }
     }
 

@@ -1,0 +1,165 @@
+//! A project's life, as its user sees it.
+
+use std::{os::unix::process::ExitStatusExt, process::Command};
+
+use crate::world::{World, eventually, kill};
+
+pub(crate) const WEB: &str = r#"
+name: trial
+services:
+  web:
+    command: ["python3", "-u", "-m", "http.server", "8000"]
+    port: 8000
+    replicas: 3
+  worker:
+    command: ["sleep", "1000000"]
+    depends_on: [web]
+"#;
+
+/// Calls the service by name `n` times, each on a connection of its own; prints what came of it.
+pub(crate) fn calls(n: u32) -> String {
+    format!(
+        r#"
+import socket, collections
+c = collections.Counter()
+for i in range({n}):
+    try:
+        s = socket.create_connection(("web", 8000), timeout=5)
+        s.sendall(b"GET / HTTP/1.0\r\n\r\n")
+        c["ok" if s.recv(99).startswith(b"HTTP/1.0 200") else "bad"] += 1
+        s.close()
+    except Exception as e: c[repr(e)] += 1
+print(dict(c))
+"#
+    )
+}
+
+#[test]
+fn up_call_kill_scale_down_purge() {
+    let world = World::new();
+    let before = world.left();
+    let file = world.file(WEB);
+    let up = world.run(&["up", "-d", "-f", file.to_str().unwrap()]);
+    assert!(up.contains("ready"), "{up}");
+    assert_eq!(world.member(&calls(50)), "{'ok': 50}");
+
+    let services = world.json(&["services"]);
+    let web = services.as_array().unwrap().iter().find(|s| s["name"] == "web").unwrap();
+    let endpoints = web["endpoints"].as_array().unwrap();
+    assert_eq!(endpoints.len(), 3);
+    assert!(endpoints.iter().all(|e| e["state"] == "up"), "{endpoints:?}");
+    let taken: u64 = endpoints.iter().map(|e| e["connections"].as_u64().unwrap()).sum();
+    assert_eq!(taken, 50);
+
+    kill(world.pid("web", 1), rustix::process::Signal::KILL).unwrap();
+    assert_eq!(world.member(&calls(100)), "{'ok': 100}", "nobody noticed");
+    eventually("web/1 is back", || {
+        world.workloads("web").iter().all(|w| w["state"] == "up" && w["pid"].is_u64())
+    });
+
+    world.run(&["scale", "web=1"]);
+    eventually("one is left", || world.workloads("web").len() == 1);
+    assert_eq!(world.member(&calls(20)), "{'ok': 20}");
+    let same = world.pid("worker", 0);
+    world.run(&["up", "-d", "-f", file.to_str().unwrap()]);
+    assert_eq!(world.workloads("web").len(), 3, "the file says three");
+    assert_eq!(world.pid("worker", 0), same, "what did not change goes on");
+
+    world.run(&["down"]);
+    assert!(world.json(&["ps"]).as_array().unwrap().is_empty());
+    world.run(&["down", "--purge", "--yes"]);
+    assert_eq!(world.left(), before);
+}
+
+#[test]
+fn run_keeps_exit_code_environment_and_signals() {
+    let world = World::new();
+    world.file(WEB);
+    world.run(&["up", "-d"]);
+    let output = world
+        .sinew(&[
+            "run",
+            "--service",
+            "tool",
+            "--port",
+            "9000",
+            "--",
+            "sh",
+            "-c",
+            "echo $MINE; exit 7",
+        ])
+        .env("MINE", "my own")
+        .output()
+        .unwrap();
+    assert_eq!((output.status.code(), output.stdout.as_slice()), (Some(7), b"my own\n".as_slice()));
+    let output = world.try_run(&["exec", "--", "sh", "-c", "kill -TERM $$"]);
+    assert_eq!(output.status.signal(), Some(15), "the program is the process that was started");
+    assert_eq!(world.try_run(&["exec", "--", "/no/such"]).status.code(), Some(127));
+}
+
+#[test]
+fn a_running_command_is_an_instance() {
+    let world = World::new();
+    world.file(WEB);
+    world.run(&["up", "-d"]);
+    let mut server = world
+        .sinew(&[
+            "run",
+            "--service",
+            "extra",
+            "--port",
+            "7000",
+            "--",
+            "python3",
+            "-m",
+            "http.server",
+            "7000",
+        ])
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    eventually("it is called by its name", || {
+        world.try_run(&["exec", "--", "curl", "-sf", "http://extra:7000/"]).status.success()
+    });
+    server.kill().unwrap();
+    server.wait().unwrap();
+    eventually("its name leads nowhere", || {
+        !world.try_run(&["exec", "--", "curl", "-sf", "http://extra:7000/"]).status.success()
+    });
+}
+
+#[test]
+fn names_members_and_strangers() {
+    let world = World::new();
+    world.file(WEB);
+    world.run(&["up", "-d"]);
+    let answer = world.member(
+        r#"
+import socket
+a = socket.gethostbyname("web"); b = socket.gethostbyname("web.sinew.internal")
+print(a == b, a.startswith("127."))
+try: socket.gethostbyname("nosuch.sinew.internal"); print("found")
+except socket.gaierror as e: print(e.errno == socket.EAI_NONAME)
+"#,
+    );
+    assert_eq!(answer, "True True\nTrue");
+    let address = world.member("import socket; print(socket.gethostbyname('web'))");
+    let stranger =
+        Command::new("curl").args(["-sf", &format!("http://{address}:8000/")]).output().unwrap();
+    assert!(!stranger.status.success(), "a process that is no member reaches no service");
+}
+
+#[test]
+fn mistakes_are_told_with_place_and_remedy() {
+    let world = World::new();
+    world.file("services:\n  web:\n    command: x\n    replica: 3\n");
+    let output = world.try_run(&["up", "-d"]);
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        text.contains("sinew.yaml:4:5") && text.contains("did you mean \"replicas\"?"),
+        "{text}"
+    );
+    assert!(!world.path("state/state.json").exists(), "nothing was done");
+}

@@ -1,0 +1,13 @@
+//! The whole of it: the real binary, the real kernel, real programs. Needs root; every test has a
+//! network namespace, a cgroup and directories of its own.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    missing_docs,
+    reason = "test code"
+)]
+
+mod faults;
+mod life;
+mod world;

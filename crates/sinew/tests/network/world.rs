@@ -1,0 +1,186 @@
+//! A host of the test's own: network namespace, directories, pins, cgroup; the real binary on it.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Output, Stdio},
+    sync::atomic::{AtomicU32, Ordering},
+    time::{Duration, Instant},
+};
+
+use serde_json::Value;
+
+static NEXT: AtomicU32 = AtomicU32::new(0);
+
+pub(crate) struct World {
+    directory: tempfile::TempDir,
+    name: String,
+    cgroup: PathBuf,
+}
+
+fn cgroup2() -> PathBuf {
+    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
+    let line = mounts.lines().find(|l| l.contains(" - cgroup2 ")).unwrap();
+    line.split(' ').nth(4).unwrap().into()
+}
+
+impl World {
+    /// Moves the calling thread into a network namespace of its own.
+    pub(crate) fn new() -> Self {
+        // SAFETY: affects the calling thread alone, which runs one test.
+        unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::NEWNET) }.unwrap();
+        tool("ip", &["link", "set", "lo", "up"]);
+        let name =
+            format!("sinew-e2e-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let directory = tempfile::Builder::new().prefix(&name).tempdir().unwrap();
+        // Workloads of other users have to reach what the test gives them.
+        let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        fs::set_permissions(directory.path(), open).unwrap();
+        let cgroup = cgroup2().join(&name);
+        Self { directory, name, cgroup }
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    pub(crate) fn file(&self, text: &str) -> PathBuf {
+        let path = self.path("sinew.yaml");
+        fs::write(&path, text).unwrap();
+        path
+    }
+
+    /// The command, set up for this host.
+    pub(crate) fn sinew(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_sinew"));
+        command
+            .args(arguments)
+            .current_dir(self.directory.path())
+            .env("SINEW_RUN", self.path("run"))
+            .env("SINEW_STATE", self.path("state"))
+            .env("SINEW_PINS", Path::new("/sys/fs/bpf").join(&self.name))
+            .env("SINEW_CGROUP", &self.cgroup)
+            .env_remove("SINEW_SOCKET")
+            .stdin(Stdio::null());
+        command
+    }
+
+    /// Runs the command to its end, well or badly.
+    pub(crate) fn try_run(&self, arguments: &[&str]) -> Output {
+        self.sinew(arguments).output().unwrap()
+    }
+
+    /// Runs the command, which must end well, and returns what it printed.
+    pub(crate) fn run(&self, arguments: &[&str]) -> String {
+        let output = self.try_run(arguments);
+        assert!(
+            output.status.success(),
+            "sinew {arguments:?}: {}\n{}{}\n{}",
+            output.status,
+            String::from_utf8_lossy(&output.stdout),
+            String::from_utf8_lossy(&output.stderr),
+            fs::read_to_string(self.path("state/agent.log")).unwrap_or_default(),
+        );
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    pub(crate) fn json(&self, arguments: &[&str]) -> Value {
+        let mut arguments = arguments.to_vec();
+        arguments.extend(["--output", "json"]);
+        serde_json::from_str(&self.run(&arguments)).unwrap()
+    }
+
+    /// Runs a Python program as a member and returns what it printed.
+    pub(crate) fn member(&self, script: &str) -> String {
+        let output = self.try_run(&["exec", "--", "python3", "-c", script]);
+        let mut text = String::from_utf8_lossy(&output.stdout).into_owned();
+        text.push_str(&String::from_utf8_lossy(&output.stderr));
+        text.trim().to_owned()
+    }
+
+    pub(crate) fn workloads(&self, service: &str) -> Vec<Value> {
+        let all = self.json(&["ps"]);
+        all.as_array().unwrap().iter().filter(|w| w["service"] == service).cloned().collect()
+    }
+
+    pub(crate) fn pid(&self, service: &str, replica: u64) -> i32 {
+        let all = self.workloads(service);
+        let one = all.iter().find(|w| w["replica"] == replica).unwrap();
+        i32::try_from(one["pid"].as_i64().unwrap()).unwrap()
+    }
+
+    /// Process of the agent, by the lock or state that it keeps: it answers on its socket.
+    pub(crate) fn agent(&self) -> i32 {
+        let output = Command::new("curl")
+            .args(["-s", "--unix-socket"])
+            .arg(self.path("run/api.sock"))
+            .arg("http://sinew/v1/agent")
+            .output()
+            .unwrap();
+        let agent: Value = serde_json::from_slice(&output.stdout).unwrap();
+        i32::try_from(agent["pid"].as_i64().unwrap()).unwrap()
+    }
+
+    /// Kills the agent, and waits until it is gone.
+    pub(crate) fn kill_agent(&self, agent: i32) {
+        let _ = kill(agent, rustix::process::Signal::KILL);
+        eventually("the agent is gone", || !Path::new(&format!("/proc/{agent}/exe")).exists());
+    }
+
+    /// Starts the agent again, as a supervisor would; it goes when the world does.
+    pub(crate) fn start_agent(&self) {
+        // Detached by `up -d` of nothing new would need a file: the plain command does.
+        let log =
+            fs::File::options().create(true).append(true).open(self.path("agent.log")).unwrap();
+        self.sinew(&["agent"]).stdout(Stdio::null()).stderr(log).spawn().unwrap();
+        eventually("the agent answers", || self.try_run(&["ps"]).status.success());
+    }
+
+    /// What of this host would outlive a purge.
+    pub(crate) fn left(&self) -> BTreeSet<String> {
+        let mut left = BTreeSet::new();
+        let pins = Path::new("/sys/fs/bpf").join(&self.name);
+        for path in [self.path("run"), self.path("state"), pins, self.cgroup.clone()] {
+            if path.exists() {
+                left.insert(path.display().to_string());
+            }
+        }
+        for arguments in [
+            &["-o", "route", "show", "table", "local"][..],
+            &["-6", "-o", "route", "show", "table", "local"],
+            &["-6", "-o", "addr", "show", "lo"],
+        ] {
+            left.extend(tool("ip", arguments).lines().map(str::to_owned));
+        }
+        left
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        let _ = self.try_run(&["down", "--purge", "--yes"]);
+        if self.cgroup.exists() {
+            let _ = fs::write(self.cgroup.join("cgroup.kill"), "1");
+        }
+    }
+}
+
+pub(crate) fn kill(pid: i32, signal: rustix::process::Signal) -> rustix::io::Result<()> {
+    rustix::process::kill_process(rustix::process::Pid::from_raw(pid).unwrap(), signal)
+}
+
+/// Waits for something that other processes bring about; a minute is for loaded machines.
+pub(crate) fn eventually(what: &str, mut is: impl FnMut() -> bool) {
+    let end = Instant::now() + Duration::from_secs(60);
+    while !is() {
+        assert!(Instant::now() < end, "{what}: not within a minute");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+pub(crate) fn tool(program: &str, arguments: &[&str]) -> String {
+    let output = Command::new(program).args(arguments).output().unwrap();
+    assert!(output.status.success(), "{program} {arguments:?}");
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
