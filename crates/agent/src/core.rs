@@ -211,6 +211,9 @@ pub(crate) struct Core {
     halting: bool,
     ready: BTreeMap<ProjectName, bool>,
     touched_projects: BTreeSet<ProjectName>,
+    /// What is missing until a project is ready.
+    unready: BTreeMap<ProjectName, BTreeSet<ServiceName>>,
+    draining: BTreeSet<Key>,
     runs: u64,
     outputs: Vec<Output>,
 }
@@ -236,6 +239,8 @@ impl Core {
             halting: false,
             ready: BTreeMap::new(),
             touched_projects: BTreeSet::new(),
+            unready: BTreeMap::new(),
+            draining: BTreeSet::new(),
             runs: 0,
             outputs: Vec::new(),
         }
@@ -258,7 +263,7 @@ impl Core {
 
     /// Whether [`Input::Active`] is wanted, now and then.
     pub(crate) fn drains(&self) -> bool {
-        self.instances.values().any(|i| matches!(i.phase, Phase::Draining { .. }))
+        !self.draining.is_empty()
     }
 
     /// Whether everything stopped, after [`Input::Halt`].

@@ -35,6 +35,9 @@ impl Core {
             while self.step(key) {}
             self.show(key);
         }
+        if let Some(name) = service {
+            self.note_readiness(name);
+        }
     }
 
     /// Replicas that are wanted and not there.
@@ -255,6 +258,10 @@ impl Core {
     /// Tells what changed of an instance: to the data path, to the checks, to who listens.
     fn show(&mut self, key: &Key) {
         let Some(instance) = self.instances.get_mut(key) else { return };
+        match instance.phase {
+            Phase::Draining { .. } => self.draining.insert(key.clone()),
+            _ => self.draining.remove(key),
+        };
         let face = instance.present_face();
         if face != instance.face {
             instance.face = face;
@@ -286,9 +293,6 @@ impl Core {
     fn publish(&mut self, key: &Key, (state, reason): (WorkloadState, Option<String>)) {
         let Some(service) = key.service.clone() else { return };
         let project = self.project_of(&service);
-        if let Some(project) = &project {
-            self.touched_projects.insert(project.clone());
-        }
         let kind = EventKind::Workload { service, replica: key.replica, state, reason };
         self.outputs.push(Output::Publish(project, kind));
     }

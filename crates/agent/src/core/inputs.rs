@@ -82,6 +82,7 @@ impl Core {
         }
         self.touch_all();
         self.launches = launches;
+        self.forget_readiness();
         self.intent = intent;
         self.touch_all();
         self.dirty = true;
@@ -298,6 +299,7 @@ impl Core {
         if let Some(service) = &key.service {
             self.touch_neighbours(&service.clone());
         }
+        self.draining.remove(key);
         if let Some(instance) = self.instances.remove(key) {
             self.by_number.remove(&instance.number);
             self.touched_projects.extend(instance.launch().map(|l| l.project.clone()));
@@ -374,7 +376,8 @@ impl Core {
     fn take_active(&mut self, active: &std::collections::HashMap<u64, u32>) {
         let (synced, now) = (self.synced, self.now);
         let mut idle = Vec::new();
-        for instance in self.instances.values_mut() {
+        for key in &self.draining {
+            let Some(instance) = self.instances.get_mut(key) else { continue };
             let Phase::Draining { revision, since, .. } = instance.phase else { continue };
             let open = backend_keys(instance).any(|key| active.get(&key).is_some_and(|n| *n > 0));
             if synced >= revision && now >= since + SETTLE && !open {

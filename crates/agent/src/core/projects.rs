@@ -1,26 +1,48 @@
 //! When a project is ready, and when it is gone.
 
+use std::collections::BTreeSet;
+
 use sinew_api::{EventKind, WorkloadState};
-use sinew_model::ProjectName;
+use sinew_model::{ProjectName, ServiceName};
 
 use super::{Core, Output};
+use crate::launch::Launch;
 
 impl Core {
     /// Whether every wanted instance of `project` is up, or did what it was to do.
     pub(crate) fn is_ready(&self, project: &ProjectName) -> bool {
-        let Some(owned) = self.intent.projects.get(project) else { return false };
-        owned.project.services.iter().all(|(name, service)| {
-            let ready = self
-                .of(Some(name))
-                .filter(|i| i.state() == WorkloadState::Up || i.is_done())
-                .filter(|i| {
-                    let launch = self.launches.get(name);
-                    i.launch().is_some_and(|is| launch.is_some_and(|shall| !is.outdated(shall)))
-                })
-                .count();
-            let held = self.of(Some(name)).filter(|i| i.state() == WorkloadState::Stopped).count();
-            ready + held >= usize::from(service.replicas)
-        })
+        self.intent.projects.contains_key(project)
+            && self.unready.get(project).is_none_or(BTreeSet::is_empty)
+    }
+
+    /// Keeps count of the services that a project waits for: with thousands of them, nobody looks
+    /// at all because one changed.
+    pub(super) fn note_readiness(&mut self, name: &ServiceName) {
+        let Some(launch) = self.launches.get(name) else { return };
+        let (project, ready) = (launch.project.clone(), self.is_service_ready(name, launch));
+        let unready = self.unready.entry(project.clone()).or_default();
+        let changed = if ready { unready.remove(name) } else { unready.insert(name.clone()) };
+        if changed {
+            self.touched_projects.insert(project);
+        }
+    }
+
+    fn is_service_ready(&self, name: &ServiceName, launch: &Launch) -> bool {
+        let done = self.of(Some(name)).filter(|instance| match instance.state() {
+            WorkloadState::Up => instance.launch().is_some_and(|is| !is.outdated(launch)),
+            WorkloadState::Stopped => true,
+            _ => instance.is_done(),
+        });
+        done.count() >= usize::from(launch.service.replicas)
+    }
+
+    /// Services that are not wanted any more are not waited for.
+    pub(super) fn forget_readiness(&mut self) {
+        let launches = &self.launches;
+        self.unready.retain(|project, names| {
+            names.retain(|name| launches.get(name).is_some_and(|l| l.project == *project));
+            !names.is_empty()
+        });
     }
 
     pub(super) fn settle_projects(&mut self) {
