@@ -47,6 +47,9 @@ const LOOK_AT_DRAINING: Duration = Duration::from_millis(50);
 /// From look to look whether the kernel lost notices.
 const LOOK_AT_LOSSES: Duration = Duration::from_secs(2);
 
+/// Inputs that are taken before the data path is told of them.
+const BATCH: usize = 1024;
+
 /// The data path, which several tasks use.
 #[derive(Clone)]
 pub(crate) struct SharedDatapath(Arc<Mutex<Box<dyn Datapath>>>);
@@ -135,6 +138,8 @@ pub(crate) struct Runtime {
     /// Why the data path is not what it should be.
     unsynced: Option<String>,
     notices_lost: u64,
+    /// The data path shall be brought to this revision.
+    due: Option<u64>,
     zone_of: Option<(u64, Vec<sinew_model::ServiceName>)>,
     pub(crate) started_at_ms: u64,
     ending: Option<Ending>,
@@ -180,6 +185,7 @@ impl Runtime {
             warnings: parts.warnings,
             unsynced: None,
             notices_lost: 0,
+            due: None,
             zone_of: None,
             started_at_ms: parts.started_at_ms,
             ending: None,
@@ -198,6 +204,7 @@ impl Runtime {
             let drains = self.core.drains();
             tokio::select! {
                 biased;
+                Ok(()) = stop.changed() => return (Ending::Leave, self),
                 Some(event) = self.events.recv() => self.take_event(&event),
                 Some(input) = self.incoming.recv() => self.feed(input),
                 Some(call) = self.calls.recv() => call(&mut self),
@@ -205,8 +212,9 @@ impl Runtime {
                 _ = draining.tick(), if drains => self.look_at_draining(),
                 _ = losses.tick() => self.look_at_losses(),
                 () = self.names.changed() => self.feed(Input::Refresh),
-                Ok(()) = stop.changed() => return (Ending::Leave, self),
             }
+            self.take_what_waits();
+            self.settle();
             match self.ending {
                 Some(Ending::Leave) => return (Ending::Leave, self),
                 Some(ending) if self.core.halted() => return (ending, self),
@@ -228,6 +236,29 @@ impl Runtime {
         }
     }
 
+    /// What came together is told to the data path together: a change of a thousand instances is
+    /// then not a thousand changes.
+    fn take_what_waits(&mut self) {
+        for _ in 0..BATCH {
+            if let Ok(event) = self.events.try_recv() {
+                self.take_event(&event);
+            } else if let Ok(input) = self.incoming.try_recv() {
+                self.feed(input);
+            } else {
+                return;
+            }
+        }
+    }
+
+    /// Brings the data path up to date, and goes on with what waited for that.
+    fn settle(&mut self) {
+        while let Some(revision) = self.due.take() {
+            let result = self.sync();
+            self.unsynced = result.as_ref().err().cloned();
+            self.feed(Input::Synced(revision, result));
+        }
+    }
+
     /// Has `output` done; what is known at once about it is returned.
     fn execute(&mut self, output: Output) -> Option<Input> {
         match output {
@@ -236,9 +267,8 @@ impl Runtime {
                 Some(Input::Prepared(key, result.map_err(|error| error.to_string())))
             }
             Output::Sync(revision) => {
-                let result = self.sync();
-                self.unsynced = result.as_ref().err().cloned();
-                Some(Input::Synced(revision, result))
+                self.due = Some(revision);
+                None
             }
             Output::Scan => self.scan(),
             Output::Launch(key) => self.launch(key),

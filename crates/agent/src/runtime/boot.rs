@@ -111,6 +111,7 @@ impl Runtime {
         }
         let rubble = discovered.rubble.into_iter().collect();
         self.feed(Input::Boot { intent, found, listeners, rubble });
+        self.settle();
     }
 }
 
