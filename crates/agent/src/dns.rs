@@ -1,44 +1,150 @@
-//! The resolver of this host's members: bound before anything is launched, and shown to the kernel
-//! as alive only while it really answers.
+//! Names of services, for the members of this host. The resolver is a process of its own
+//! ([`process`]), so that names are answered while no agent runs. The agent tells it by a file what
+//! there is ([`files`]), sees by the zone's serial that it is served, and keeps the process there
+//! ([`supervisor`]).
 
 use std::{
-    net::{IpAddr, Ipv6Addr, SocketAddrV4},
-    path::Path,
+    fs, io,
+    net::{IpAddr, SocketAddrV4},
+    os::unix::fs::{DirBuilderExt as _, PermissionsExt as _, chown},
+    path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
 
 use sinew_datapath as datapath;
-use sinew_dns::{HostConfig, Resolver, Upstream, Zone, follow_host};
-use tokio::{net::UdpSocket, sync::watch, task::JoinSet, time::timeout};
+use sinew_dns::{HostConfig, follow_host};
+use tokio::{
+    sync::watch,
+    task::{JoinHandle, JoinSet},
+    time::timeout,
+};
 
-use crate::{alloc, environment::DOMAIN, runtime::SharedDatapath};
+use crate::{alloc, environment::DOMAIN, paths::Paths};
 
-/// From heartbeat to heartbeat.
-const BEAT: Duration = Duration::from_millis(200);
-/// A resolver that takes longer over its own zone is not well.
-const ANSWER_LIMIT: Duration = Duration::from_millis(150);
+mod files;
+mod follow;
+mod process;
+mod query;
+mod supervisor;
+
+pub(crate) use files::Addresses;
+pub use process::resolver_main;
+
+use files::State;
+use supervisor::{Channels, Plan, Supervisor};
+
 /// From look to look at `resolv.conf`.
 const FOLLOW: Duration = Duration::from_secs(1);
+/// How long anybody waits for a zone to be served: the resolver may be on its way back, and without
+/// it members still run.
+const SERVE: Duration = Duration::from_secs(2);
 
 /// The runtime's side of the resolver.
 pub(crate) struct Names {
-    zone: watch::Sender<Arc<Zone>>,
+    plan: Plan,
+    /// The resolver's group, which reads the zone.
+    group: Option<u32>,
     host: watch::Receiver<Arc<HostConfig>>,
-    /// `None`: names are left to the host.
-    bound: Option<(SocketAddrV4, Ipv6Addr)>,
+    bound: watch::Receiver<Option<State>>,
+    trouble: watch::Receiver<Option<String>>,
+    published: watch::Sender<u32>,
+    served: watch::Receiver<u32>,
+    led: watch::Sender<Option<SocketAddrV4>>,
+    supervisor: JoinHandle<()>,
+}
+
+/// Takes up the resolver that an earlier agent left, or starts one. When there is none, members still
+/// run; [`Names::trouble`] says why.
+///
+/// # Errors
+/// When the directory shared with it cannot be made.
+pub(crate) async fn start(
+    exe: &Path,
+    paths: &Paths,
+    resolv_conf: &Path,
+    pins: Option<PathBuf>,
+    tasks: &mut JoinSet<()>,
+) -> io::Result<Names> {
+    let directory = paths.resolver();
+    let group = process::group();
+    make(&directory, group)?;
+    let spec = files::Spec {
+        domain: DOMAIN.to_owned(),
+        address4: alloc::RESOLVER4,
+        resolv_conf: resolv_conf.to_owned(),
+        pins,
+        cgroup: paths.resolver_cgroup(),
+    };
+    let plan = Plan { exe: exe.to_owned(), directory, log: paths.resolver_log(), spec };
+    let generation = files::Catalog::read(&plan.directory).map_or(0, |names| names.generation);
+    let (published, to_serve) = watch::channel(generation);
+    let (serving, served) = watch::channel(0);
+    let (binding, mut bound) = watch::channel(None);
+    let (troubled, trouble) = watch::channel(None);
+    let (led, leading) = watch::channel(None);
+    let channels = Channels {
+        bound: binding,
+        trouble: troubled,
+        published: to_serve,
+        served: serving,
+        led: leading,
+    };
+    let (host, follow) = follow_host(resolv_conf, FOLLOW);
+    tasks.spawn(follow);
+    let mut supervisor = Supervisor::new(plan.clone(), channels);
+    supervisor.begin().await;
+    bound.mark_unchanged();
+    let supervisor = tokio::spawn(supervisor.run());
+    Ok(Names { plan, group, host, bound, trouble, published, served, led, supervisor })
+}
+
+/// Only root changes what is in it, and only the resolver reads it.
+fn make(directory: &Path, group: Option<u32>) -> io::Result<()> {
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
+    chown(directory, Some(0), group)?;
+    let mode = if group.is_some() { 0o710 } else { 0o700 };
+    fs::set_permissions(directory, fs::Permissions::from_mode(mode))
 }
 
 impl Names {
-    /// Shows the resolver what there is.
-    pub(crate) fn publish(&self, zone: Zone) {
-        self.zone.send_replace(Arc::new(zone));
+    /// Tells the resolver what there is.
+    ///
+    /// # Errors
+    /// When it cannot be written; the resolver stays with what was there before.
+    pub(crate) fn publish(
+        &self,
+        services: impl Iterator<Item = (sinew_model::ServiceName, Addresses)>,
+    ) -> io::Result<()> {
+        // 0 is what a resolver serves to which nothing was said.
+        let generation = self.published.borrow().checked_add(1).unwrap_or(1);
+        let names = files::Catalog { generation, services: services.collect() };
+        names.write(&self.plan.directory, self.group)?;
+        self.published.send_replace(generation);
+        Ok(())
     }
 
-    /// Waits until the host's own name servers change.
+    /// Waits until all that was published is served; `None`: it is, or nobody serves anything.
+    pub(crate) fn settling(&self) -> Option<impl Future<Output = ()> + Send + use<>> {
+        let wanted = *self.published.borrow();
+        let mut served = self.served.clone();
+        if *served.borrow_and_update() == wanted || self.bound.borrow().is_none() {
+            return None;
+        }
+        let published = self.published.subscribe();
+        Some(async move {
+            let is_served = served.wait_for(|served| *served == *published.borrow());
+            if timeout(SERVE, is_served).await.is_err() {
+                tracing::warn!("the resolver does not serve the newest names yet");
+            }
+        })
+    }
+
+    /// Waits until the data path is to be told something else of names.
     pub(crate) async fn changed(&mut self) {
-        if self.host.changed().await.is_err() {
-            std::future::pending::<()>().await;
+        tokio::select! {
+            () = next(&mut self.host) => {}
+            () = next(&mut self.bound) => {}
         }
     }
 
@@ -49,93 +155,40 @@ impl Names {
 
     /// As the data path is told.
     pub(crate) fn resolver(&self) -> Option<datapath::Resolver> {
-        let (address4, address6) = self.bound?;
+        let bound = self.bound.borrow();
+        let State { address4, address6, .. } = bound.as_ref()?;
         let name_servers: Vec<IpAddr> = self.host.borrow().name_servers.clone();
-        Some(datapath::Resolver { address4, address6, name_servers })
+        Some(datapath::Resolver { address4: *address4, address6: *address6, name_servers })
     }
-}
 
-/// Binds the resolver and has it answer in `tasks`. When it cannot be bound, members still run, and
-/// why names do not work is returned.
-pub(crate) async fn start(
-    resolv_conf: &Path,
-    datapath: SharedDatapath,
-    tasks: &mut JoinSet<()>,
-) -> Result<(Names, Option<String>), sinew_dns::ZoneError> {
-    let (zone, zones) = watch::channel(Arc::new(Zone::new(DOMAIN)?));
-    let (host, follow) = follow_host(resolv_conf, FOLLOW);
-    tasks.spawn(follow);
-    let (bound, warning) = match bind(host.clone(), zones).await {
-        Ok((resolver, address6)) => {
-            let address4 = resolver.local_addr();
-            tasks.spawn(resolver.serve(std::future::pending()));
-            tasks.spawn(beat(address4, datapath));
-            (Some((address4, address6)), None)
-        }
-        Err(error) => (None, Some(format!("services cannot be reached by name: {error}"))),
-    };
-    Ok((Names { zone, host, bound }, warning))
-}
+    /// Whether queries were led elsewhere, or nowhere, until now.
+    pub(crate) fn is_new(&self, resolver: &datapath::Resolver) -> bool {
+        *self.led.borrow() != Some(resolver.address4)
+    }
 
-/// On the agent's address, and on `::1` where there is IPv6.
-async fn bind(
-    host: watch::Receiver<Arc<HostConfig>>,
-    zones: watch::Receiver<Arc<Zone>>,
-) -> Result<(Resolver, Ipv6Addr), sinew_dns::Error> {
-    let v4 = SocketAddrV4::new(alloc::RESOLVER4, 0);
-    let v6 = Ipv6Addr::LOCALHOST;
-    let both = Resolver::bind(v4, Some(v6), Upstream::host(host.clone()), zones.clone()).await;
-    match both {
-        Ok(resolver) => Ok((resolver, v6)),
-        Err(_) => {
-            let resolver = Resolver::bind(v4, None, Upstream::host(host), zones).await?;
-            Ok((resolver, Ipv6Addr::UNSPECIFIED))
+    /// Queries are led to `resolver` now: others may end.
+    pub(crate) fn leads_to(&self, resolver: Option<&datapath::Resolver>) {
+        let address = resolver.map(|resolver| resolver.address4);
+        self.led.send_if_modified(|led| std::mem::replace(led, address) != address);
+    }
+
+    /// Why services cannot be reached by name.
+    pub(crate) fn trouble(&self) -> Option<String> {
+        self.trouble.borrow().clone()
+    }
+
+    /// Looks after the resolver no more, and ends it when nobody is left who could ask.
+    pub(crate) async fn end(self, with_resolver: bool) {
+        self.supervisor.abort();
+        let _ = self.supervisor.await;
+        if with_resolver {
+            self.plan.end_all();
         }
     }
 }
 
-/// Beats as long as the resolver answers. It asks over the very socket that members ask.
-async fn beat(resolver: SocketAddrV4, datapath: SharedDatapath) {
-    let mut ticks = tokio::time::interval(BEAT);
-    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let mut id = 0u16;
-    loop {
-        ticks.tick().await;
-        id = id.wrapping_add(1);
-        if !matches!(timeout(ANSWER_LIMIT, ask(resolver, id)).await, Ok(Ok(()))) {
-            tracing::debug!("the resolver does not answer");
-            continue;
-        }
-        let datapath = datapath.clone();
-        // Behind a long change of the maps the lock may have to be waited for.
-        let beaten = tokio::task::spawn_blocking(move || datapath.lock().beat()).await;
-        if let Ok(Err(error)) = beaten {
-            tracing::debug!("the kernel does not take the heartbeat: {error}");
-        }
+async fn next<T>(receiver: &mut watch::Receiver<T>) {
+    if receiver.changed().await.is_err() {
+        std::future::pending::<()>().await;
     }
-}
-
-async fn ask(resolver: SocketAddrV4, id: u16) -> std::io::Result<()> {
-    let socket = UdpSocket::bind((alloc::RESOLVER4, 0)).await?;
-    socket.connect(resolver).await?;
-    socket.send(&query(id)).await?;
-    let mut answer = [0; 512];
-    loop {
-        let length = socket.recv(&mut answer).await?;
-        if length >= 12 && answer[..2] == id.to_be_bytes() {
-            return Ok(());
-        }
-    }
-}
-
-/// A query for the SOA record of the domain.
-fn query(id: u16) -> Vec<u8> {
-    let mut query = Vec::from(id.to_be_bytes());
-    query.extend([0, 0, 0, 1, 0, 0, 0, 0, 0, 0]);
-    for label in DOMAIN.split('.') {
-        query.push(label.len() as u8);
-        query.extend(label.as_bytes());
-    }
-    query.extend([0, 0, 6, 0, 1]);
-    query
 }

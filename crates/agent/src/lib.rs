@@ -32,6 +32,7 @@ mod serve;
 mod status;
 mod store;
 
+pub use dns::resolver_main;
 pub use lock::LockError;
 pub use paths::Paths;
 pub use serve::{AgentOptions, DatapathSource, Error, serve};

@@ -76,6 +76,21 @@ impl Paths {
         self.shims().join(key.file())
     }
 
+    /// What the agent and the resolver tell each other.
+    pub(crate) fn resolver(&self) -> PathBuf {
+        self.run.join("resolver")
+    }
+
+    /// The cgroup of the resolver, which is no member.
+    pub(crate) fn resolver_cgroup(&self) -> PathBuf {
+        self.cgroup.join("resolver")
+    }
+
+    /// The log of the resolver.
+    pub(crate) fn resolver_log(&self) -> PathBuf {
+        self.state.join("resolver.log")
+    }
+
     /// Directory of all logs.
     pub(crate) fn logs(&self) -> PathBuf {
         self.state.join("logs")

@@ -25,10 +25,10 @@ impl<T: AsFd> AsRawFd for Pollable<T> {
     }
 }
 
-/// Readable when the process has ended.
-pub(crate) fn pidfd(pidfd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+/// Waits until there is something to read; a pidfd has when its process has ended.
+pub(crate) fn readable(file: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
     // SAFETY: an `OwnedFd` is one open descriptor until it is dropped.
-    unsafe { AsyncFd::register_with_interest(pidfd, Interest::READABLE) }.map_err(io::Error::from)
+    unsafe { AsyncFd::register_with_interest(file, Interest::READABLE) }.map_err(io::Error::from)
 }
 
 /// Readable while events wait.

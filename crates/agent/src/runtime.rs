@@ -12,7 +12,6 @@ use std::{
 
 use sinew_api::EventKind;
 use sinew_datapath::{self as datapath, Datapath};
-use sinew_dns::Zone;
 use sinew_model::{Health, ProjectName};
 use sinew_workload::{Shims, cgroup, exec::CheckSpec};
 use tokio::{
@@ -25,7 +24,7 @@ use crate::{
     attach::Joiner,
     bus::Bus,
     core::{Core, Input, Kind, Output},
-    dns::Names,
+    dns::{Addresses, Names},
     environment, health,
     key::Key,
     paths::Paths,
@@ -255,7 +254,21 @@ impl Runtime {
         while let Some(revision) = self.due.take() {
             let result = self.sync();
             self.unsynced = result.as_ref().err().cloned();
-            self.feed(Input::Synced(revision, result));
+            self.report(revision, result);
+        }
+    }
+
+    /// Nobody is let in before the names are served that it may ask for.
+    fn report(&mut self, revision: u64, result: Result<(), String>) {
+        match self.names.settling().filter(|_| result.is_ok()) {
+            None => self.feed(Input::Synced(revision, result)),
+            Some(settling) => {
+                let inputs = self.inputs.clone();
+                tokio::spawn(async move {
+                    settling.await;
+                    let _ = inputs.send(Input::Synced(revision, result));
+                });
+            }
         }
     }
 
@@ -312,7 +325,7 @@ impl Runtime {
     }
 
     fn sync(&mut self) -> Result<(), String> {
-        self.publish_zone();
+        self.publish_zone()?;
         let wanted = self.core.wanted(&self.paths.members(), self.names.resolver().as_ref());
         // Somebody may have removed one; without it nothing at all could be applied.
         for instance in &wanted.instances {
@@ -320,8 +333,19 @@ impl Runtime {
                 cgroup::create(&instance.cgroup).map_err(|error| error.to_string())?;
             }
         }
+        // It has just answered, and shows its own life as soon as queries are led to it.
+        let alive = wanted.resolver.as_ref().is_some_and(|resolver| self.names.is_new(resolver));
         let datapath = self.datapath.clone();
-        guarded(move || datapath.lock().apply(&wanted).map_err(|error| error.to_string()))
+        let resolver = wanted.resolver.clone();
+        guarded(move || {
+            let mut datapath = datapath.lock();
+            if alive {
+                datapath.beat().map_err(|error| error.to_string())?;
+            }
+            datapath.apply(&wanted).map_err(|error| error.to_string())
+        })?;
+        self.names.leads_to(resolver.as_ref());
+        Ok(())
     }
 
     fn scan(&mut self) -> Option<Input> {
@@ -457,32 +481,29 @@ impl Runtime {
     }
 
     /// Names are there before the first connection can be made, and go after the last.
-    fn publish_zone(&mut self) {
+    fn publish_zone(&mut self) -> Result<(), String> {
         let intent = self.core.intent().clone();
         let attached = self.core.attached_names();
         let version = (intent.generation, attached.keys().cloned().collect());
         if self.zone_of.as_ref() == Some(&version) {
-            return;
+            return Ok(());
         }
-        self.zone_of = Some(version);
         let launched = intent.services().map(|(_, _, name, service)| (name, &service.ports));
-        let all = launched.chain(attached.iter());
-        let zone = Zone::new(environment::DOMAIN).map(|mut zone| {
-            for (name, ports) in all {
-                let Some(number) = intent.numbers.get(name) else { continue };
-                let ports = ports.iter().map(|p| (p.name.clone(), p.number, p.protocol)).collect();
-                let address4 = crate::alloc::service4(*number);
-                let address6 = crate::alloc::service6(intent.network6, *number);
-                if let Err(error) = zone.insert(name, address4, address6, ports) {
-                    tracing::warn!("{error}");
-                }
-            }
-            zone
+        let services = launched.chain(attached.iter()).filter_map(|(name, ports)| {
+            let number = *intent.numbers.get(name)?;
+            let address4 = crate::alloc::service4(number);
+            let address6 = crate::alloc::service6(intent.network6, number);
+            Some((name.clone(), Addresses { address4, address6, ports: ports.clone() }))
         });
-        match zone {
-            Ok(zone) => self.names.publish(zone),
-            Err(error) => tracing::error!("{error}"),
-        }
+        let published = self.names.publish(services);
+        published.map_err(|error| format!("the names cannot be written: {error}"))?;
+        self.zone_of = Some(version);
+        Ok(())
+    }
+
+    /// Ends the runtime; and the resolver, when there is nobody left who could ask.
+    pub(crate) async fn end(self, with_resolver: bool) {
+        self.names.end(with_resolver).await;
     }
 
     /// What an operator should know.
@@ -490,7 +511,8 @@ impl Runtime {
         let unsynced =
             self.unsynced.iter().map(|error| format!("the data path is not up to date: {error}"));
         let usage = self.core.intent().usage().warnings();
-        self.warnings.iter().cloned().chain(unsynced).chain(usage).collect()
+        let names = self.names.trouble();
+        self.warnings.iter().cloned().chain(unsynced).chain(names).chain(usage).collect()
     }
 }
 

@@ -37,7 +37,8 @@ use crate::{
 pub struct AgentOptions {
     /// Where it keeps its things.
     pub paths: Paths,
-    /// The program that is started as `<exe> shim <directory>` beside each workload.
+    /// The program that is started as `<exe> shim <directory>` beside each workload, and as
+    /// `<exe> resolver <directory>`.
     pub exe: PathBuf,
     /// The host's name servers.
     pub resolv_conf: PathBuf,
@@ -71,9 +72,6 @@ pub enum Error {
     /// The kernel does not take the programs.
     #[error(transparent)]
     Datapath(#[from] sinew_datapath::Error),
-    /// The zone cannot be made.
-    #[error(transparent)]
-    Zone(#[from] sinew_dns::ZoneError),
     /// Something of the system.
     #[error("cannot {doing}: {source}")]
     Io {
@@ -102,7 +100,7 @@ impl Error {
             Self::Store(error) => Some(error.remedy()),
             Self::Cgroup(_) => Some("see `sinew doctor`, or name a cgroup with SINEW_CGROUP"),
             Self::Datapath(_) => Some("see `sinew doctor`"),
-            Self::Lock(_) | Self::Zone(_) | Self::Io { .. } | Self::Failed(_) => None,
+            Self::Lock(_) | Self::Io { .. } | Self::Failed(_) => None,
         }
     }
 }
@@ -126,11 +124,13 @@ pub async fn serve(options: AgentOptions) -> Result<(), Error> {
     }
     let discovered = discover(&paths, &exe).await;
     let (intent, mut warnings) = load(&store, &discovered, started_at_ms)?;
+    let pins = matches!(datapath, DatapathSource::Kernel).then(|| paths.pins.clone());
     let (datapath, events) = open(datapath, &paths, intent.network6)?;
     let datapath = SharedDatapath::new(datapath);
     let mut tasks = JoinSet::new();
-    let (names, no_names) = dns::start(&resolv_conf, datapath.clone(), &mut tasks).await?;
-    warnings.extend(no_names);
+    let names = dns::start(&exe, &paths, &resolv_conf, pins, &mut tasks)
+        .await
+        .map_err(Error::io(format!("make {}", paths.resolver().display())))?;
     if api::group().is_none() {
         warnings.push("there is no group sinew, so only root reaches the API".to_owned());
     }
@@ -175,7 +175,7 @@ async fn run(
         _ = interrupt.recv() => { stop.send_replace(true); (&mut running).await }
     };
     let (ending, runtime) = ended.map_err(Error::Failed)?;
-    drop(runtime);
+    runtime.end(ending != Ending::Leave).await;
     stop.send_replace(true);
     let _ = callers.await;
     let _ = fs::remove_file(paths.socket());

@@ -23,6 +23,8 @@ mod run;
 mod signals;
 mod up;
 
+pub(crate) use agent::log_of_helper;
+
 /// Runs the subcommand and tells how it ended.
 pub(crate) fn run(cli: Cli) -> ExitCode {
     let context = Context::new(&cli.global);

@@ -15,12 +15,17 @@ mod spawn;
 
 fn main() -> ExitCode {
     let mut words = std::env::args_os().skip(1);
-    if words.next().is_some_and(|word| word == "shim")
-        && let Some(directory) = words.next()
-    {
-        // One such process lives beside every workload: it stays small, without a runtime, without
-        // the parser.
-        return sinew_workload::shim_main(Path::new(&directory));
+    if let (Some(helper), Some(directory)) = (words.next(), words.next()) {
+        let directory = Path::new(&directory);
+        // These stay small, without the parser: a shim lives beside every workload, without a
+        // runtime even.
+        if helper == "shim" {
+            return sinew_workload::shim_main(directory);
+        }
+        if helper == "resolver" {
+            command::log_of_helper();
+            return sinew_agent::resolver_main(directory);
+        }
     }
     command::run(args::Cli::parse())
 }

@@ -3,10 +3,10 @@
 
 use std::{
     collections::BTreeMap,
-    fs::{self, OpenOptions},
+    fs::{self, OpenOptions, Permissions},
     io::{self, Write as _},
     net::{Ipv4Addr, Ipv6Addr, SocketAddrV4},
-    os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, fchown},
+    os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, fchown},
     path::{Path, PathBuf},
 };
 
@@ -24,7 +24,7 @@ const STATE: &str = "state.json";
 
 /// Which services there are.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Names {
+pub(crate) struct Catalog {
     /// Grows with each change; 0: nothing was ever said.
     pub(crate) generation: u32,
     /// By name.
@@ -39,7 +39,7 @@ pub(crate) struct Addresses {
     pub(crate) ports: Vec<Port>,
 }
 
-impl Names {
+impl Catalog {
     /// As the resolver serves it: the generation is the serial, by which the agent sees it arrive.
     pub(super) fn zone(self, domain: &str) -> Result<Zone, ZoneError> {
         let mut zone = Zone::new(domain)?;
@@ -141,7 +141,7 @@ impl State {
     }
 }
 
-impl Names {
+impl Catalog {
     /// Lets `group`, the resolver's, read it.
     pub(super) fn write(&self, directory: &Path, group: Option<u32>) -> io::Result<()> {
         replace(directory, ZONE, self, group)
@@ -165,9 +165,11 @@ fn replace<T: Serialize>(
 ) -> io::Result<()> {
     let fresh = directory.join(format!("{name}.new"));
     let _ = fs::remove_file(&fresh);
+    // Whatever the umask says.
     let mode = if group.is_some() { 0o640 } else { 0o600 };
     let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&fresh)?;
     fchown(&file, None, group)?;
+    file.set_permissions(Permissions::from_mode(mode))?;
     file.write_all(&serde_json::to_vec(value)?)?;
     fs::rename(&fresh, directory.join(name))
 }
@@ -178,18 +180,18 @@ mod tests {
 
     use super::{super::query, *};
 
-    fn names(generation: u32) -> Names {
+    fn catalog(generation: u32) -> Catalog {
         let web = Addresses {
             address4: Ipv4Addr::new(127, 64, 0, 7),
             address6: "fd00::7".parse().unwrap(),
             ports: vec!["http:80".parse().unwrap()],
         };
-        Names { generation, services: [("web".parse().unwrap(), web)].into() }
+        Catalog { generation, services: [("web".parse().unwrap(), web)].into() }
     }
 
     #[test]
     fn a_generation_is_seen_as_the_serial() {
-        let zone = names(0xDEAD_BEEF).zone("sinew.internal").unwrap();
+        let zone = catalog(0xDEAD_BEEF).zone("sinew.internal").unwrap();
         let query = query::soa(7, "sinew.internal");
         let Decision::Reply(reply) = answer(&zone, &query, Transport::Udp) else { panic!() };
         assert_eq!(query::serial(7, &reply), Some(0xDEAD_BEEF));
@@ -197,19 +199,18 @@ mod tests {
 
     #[test]
     fn files_are_replaced_whole_and_read_back() {
-        use std::os::unix::fs::PermissionsExt as _;
         let directory = tempfile::tempdir().unwrap();
         let at = directory.path();
-        assert_eq!(Names::read(at).unwrap_err().kind(), io::ErrorKind::NotFound);
-        names(1).write(at, None).unwrap();
+        assert_eq!(Catalog::read(at).unwrap_err().kind(), io::ErrorKind::NotFound);
+        catalog(1).write(at, None).unwrap();
         // What a crash left behind is in nobody's way.
         fs::write(at.join("zone.json.new"), "{").unwrap();
-        names(2).write(at, None).unwrap();
-        assert_eq!(Names::read(at).unwrap(), names(2));
+        catalog(2).write(at, None).unwrap();
+        assert_eq!(Catalog::read(at).unwrap(), catalog(2));
         let mode = |name| fs::metadata(at.join(name)).unwrap().permissions().mode() & 0o777;
         assert_eq!(mode(ZONE), 0o600);
         fs::write(at.join(ZONE), "{").unwrap();
-        assert!(Names::read(at).is_err());
+        assert!(Catalog::read(at).is_err());
     }
 
     #[test]

@@ -18,7 +18,7 @@ use rustix::fs::{
 use sinew_dns::Zone;
 use tokio::sync::watch;
 
-use super::files::{Names, ZONE};
+use super::files::{Catalog, ZONE};
 use crate::pollable;
 
 /// The directory. Opened by root, it can be used by who could not get there: reading the zone takes
@@ -46,7 +46,7 @@ impl Home {
     ///
     /// # Errors
     /// When that cannot be read.
-    pub(super) fn names(&self) -> io::Result<Option<Names>> {
+    pub(super) fn names(&self) -> io::Result<Option<Catalog>> {
         let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
         let file = match openat(&self.0, ZONE, flags, Mode::empty()) {
             Err(rustix::io::Errno::NOENT) => return Ok(None),
@@ -89,7 +89,7 @@ pub(super) async fn follow(
     }
 }
 
-fn replace(names: Names, domain: &str, zone: &watch::Sender<Arc<Zone>>) {
+fn replace(names: Catalog, domain: &str, zone: &watch::Sender<Arc<Zone>>) {
     match names.zone(domain) {
         Ok(fresh) => {
             zone.send_replace(Arc::new(fresh));
@@ -112,7 +112,7 @@ mod tests {
     }
 
     fn say(at: &Path, generation: u32) {
-        Names { generation, ..Names::default() }.write(at, None).unwrap();
+        Catalog { generation, ..Catalog::default() }.write(at, None).unwrap();
     }
 
     #[tokio::test]
@@ -122,7 +122,7 @@ mod tests {
         let (home, changes) = Home::open(at).unwrap();
         assert_eq!(home.names().unwrap(), None);
         let (sender, mut zones) =
-            watch::channel(Arc::new(Names::default().zone("sinew.internal").unwrap()));
+            watch::channel(Arc::new(Catalog::default().zone("sinew.internal").unwrap()));
         let following = async { follow(&home, changes, "sinew.internal", &sender).await };
         let acting = async {
             for generation in [1, 2] {

@@ -128,7 +128,7 @@ impl Main {
     /// `None` when it has ended already: its supervisor will say so.
     fn of(pid: u32, cgroup: &Path) -> Option<Self> {
         let handle = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw)?;
-        let end = pollable::pidfd(pidfd_open(handle, PidfdFlags::empty()).ok()?).ok()?;
+        let end = pollable::readable(pidfd_open(handle, PidfdFlags::empty()).ok()?).ok()?;
         // Looked at when the handle is open: it is no stranger who has the number now.
         cgroup::processes(cgroup).ok()?.contains(&pid).then_some(Self { pid, end })
     }

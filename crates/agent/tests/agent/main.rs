@@ -12,6 +12,7 @@ fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().collect();
     match arguments.get(1).map(String::as_str) {
         Some("shim") => return sinew_workload::shim_main(Path::new(&arguments[2])),
+        Some("resolver") => return sinew_agent::resolver_main(Path::new(&arguments[2])),
         Some("member") => return member::join(&arguments[2..]),
         Some("apply") => return member::apply(&arguments[2..]),
         // Asked for by tools that list tests.

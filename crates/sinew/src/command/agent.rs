@@ -68,3 +68,8 @@ fn log(filter: &str, json: bool) -> Result<(), Error> {
     }
     Ok(())
 }
+
+/// The same for people to read in a file, whatever was asked of the agent.
+pub(crate) fn log_of_helper() {
+    tracing_subscriber::fmt().with_writer(io::stderr).with_ansi(false).with_target(false).init();
+}
