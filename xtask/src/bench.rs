@@ -1,6 +1,7 @@
 //! The benches: each puts figures under one promise of Sinew, beside what others reach.
 
 mod bpf;
+mod change;
 mod connect;
 mod contender;
 mod cost;
@@ -41,6 +42,8 @@ enum Bench {
     Connect,
     /// Failures that clients see while replicas are killed and stopped under load
     Kill,
+    /// How soon changes take effect, and what clients see of them
+    Change,
     /// Time and memory for many services, and what connections cost beside them
     Scale,
 }
@@ -55,6 +58,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     match args.bench {
         Bench::Connect => connect::run(args),
         Bench::Kill => kill::run(args),
+        Bench::Change => change::run(args),
         Bench::Scale => scale::run(args),
     }
 }

@@ -1,5 +1,6 @@
 //! Run times of eBPF programs, as the kernel counts them, and an empty program to compare with.
 
+use std::collections::BTreeMap;
 use std::ffi::CString;
 use std::fs::{self, File};
 use std::io;
@@ -34,6 +35,10 @@ impl Runs {
 }
 
 impl Program {
+    pub(crate) fn id(&self) -> Result<u32> {
+        Ok(self.info()?.id)
+    }
+
     pub(crate) fn name(&self) -> Result<String> {
         let name = self.info()?.name.map(|byte| byte as u8);
         let end = name.iter().position(|&byte| byte == 0).unwrap_or(name.len());
@@ -59,6 +64,36 @@ pub(crate) fn count_run_times() -> Result<OwnedFd> {
         .context("run times of programs cannot be counted")
 }
 
+/// A map that is pinned.
+pub(crate) struct Map {
+    fd: OwnedFd,
+}
+
+impl Map {
+    pub(crate) fn pinned(path: &Path) -> Result<Self> {
+        Ok(Self { fd: opened(path)? })
+    }
+
+    /// The value of a key.
+    ///
+    /// # Safety
+    /// `K` and `V` must be the map's own types, and any bytes a valid `V`.
+    pub(crate) unsafe fn get<K, V>(&self, key: &K) -> io::Result<V> {
+        // SAFETY: the caller says that zeros are valid.
+        let mut value: V = unsafe { std::mem::zeroed() };
+        let mut attribute = Element {
+            map: self.fd.as_raw_fd() as u32,
+            padding: 0,
+            key: (&raw const *key) as u64,
+            value: (&raw mut value) as u64,
+            flags: 0,
+        };
+        // SAFETY: the attribute of BPF_MAP_LOOKUP_ELEM; the caller vouches for the sizes.
+        unsafe { bpf(bpf_cmd::BPF_MAP_LOOKUP_ELEM, &mut attribute) }?;
+        Ok(value)
+    }
+}
+
 /// The programs pinned below a directory, by themselves or by their links.
 pub(crate) fn pinned(directory: &Path) -> Result<Vec<Program>> {
     let mut programs = Vec::new();
@@ -72,29 +107,30 @@ pub(crate) fn pinned(directory: &Path) -> Result<Vec<Program>> {
             programs.push(program);
         }
     }
-    let mut ids = Vec::new();
-    for program in &programs {
-        ids.push(program.info()?.id);
+    let mut by_id = BTreeMap::new();
+    for program in programs {
+        by_id.insert(program.id()?, program);
     }
-    let mut seen = std::collections::BTreeSet::new();
-    let mut first = ids.into_iter().map(|id| seen.insert(id));
-    programs.retain(|_| first.next().unwrap_or(true));
-    Ok(programs)
+    Ok(by_id.into_values().collect())
 }
 
 /// The program behind a pin; none when it is a map's.
 fn unpinned(path: &Path) -> Result<Option<Program>> {
-    let name = CString::new(path.as_os_str().as_bytes())?;
-    let mut attribute = Pathname { pathname: name.as_ptr() as u64, fd: 0, flags: 0 };
-    // SAFETY: the attribute is the one of BPF_OBJ_GET; the name outlives the call.
-    let fd = unsafe { open(bpf_cmd::BPF_OBJ_GET, &mut attribute) }
-        .with_context(|| format!("{} cannot be opened", path.display()))?;
+    let fd = opened(path)?;
     let kind = fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd()))?;
     match kind.to_string_lossy().as_ref() {
         "anon_inode:bpf-prog" => Ok(Some(Program { fd })),
         "anon_inode:bpf_link" | "anon_inode:bpf-link" => program_of(&fd).map(Some),
         _ => Ok(None),
     }
+}
+
+fn opened(path: &Path) -> Result<OwnedFd> {
+    let name = CString::new(path.as_os_str().as_bytes())?;
+    let mut attribute = Pathname { pathname: name.as_ptr() as u64, fd: 0, flags: 0 };
+    // SAFETY: the attribute is the one of BPF_OBJ_GET; the name outlives the call.
+    unsafe { open(bpf_cmd::BPF_OBJ_GET, &mut attribute) }
+        .with_context(|| format!("{} cannot be opened", path.display()))
 }
 
 fn program_of(link: &OwnedFd) -> Result<Program> {
@@ -158,6 +194,15 @@ struct Pathname {
     pathname: u64,
     fd: u32,
     flags: u32,
+}
+
+#[repr(C)]
+struct Element {
+    map: u32,
+    padding: u32,
+    key: u64,
+    value: u64,
+    flags: u64,
 }
 
 #[repr(C)]

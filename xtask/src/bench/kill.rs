@@ -3,7 +3,6 @@
 mod patience;
 mod stop;
 
-use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
@@ -11,7 +10,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 
 use super::contender::sinew::{Host, PORT, SERVICE, echo};
-use super::load::{self, short};
+use super::load::Running;
 use super::report::Report;
 use super::world::World;
 use super::{Args, command};
@@ -43,7 +42,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 }
 
 fn kill_under_load(host: &Host, target: &str, kills: usize, report: &mut Report) -> Result<()> {
-    let load = Load::start(host, target)?;
+    let load = Running::start(host.client()?, target, CONCURRENCY)?;
     for number in 0..kills {
         let victim = replica(host, number)?;
         std::thread::sleep(CALM);
@@ -64,27 +63,6 @@ fn kill_under_load(host: &Host, target: &str, kills: usize, report: &mut Report)
     report.single("refused", refused as f64);
     report.single("failed_in_flight_per_kill", in_flight as f64 / kills as f64);
     Ok(())
-}
-
-/// Short connections until told otherwise.
-struct Load {
-    client: Command,
-    child: Child,
-}
-
-impl Load {
-    fn start(host: &Host, target: &str) -> Result<Self> {
-        let mut client = host.client()?;
-        client.args(["internal", "load", "short", target]);
-        client.args(["--threads", &CONCURRENCY.to_string()]);
-        let child = client.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
-        Ok(Self { client, child })
-    }
-
-    fn finish(mut self) -> Result<short::Found> {
-        drop(self.child.stdin.take());
-        load::finish(self.child, &self.client)
-    }
 }
 
 /// Replicas in turn; all of them must be up.

@@ -8,13 +8,34 @@ mod tally;
 pub(crate) mod who;
 
 use std::net::{SocketAddr, ToSocketAddrs};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context, Result, bail};
+use rustix::time::{ClockId, Timespec, clock_gettime};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 pub(crate) use tally::{Quantiles, Tally};
+
+/// Short connections until told otherwise.
+pub(crate) struct Running {
+    client: Command,
+    child: Child,
+}
+
+impl Running {
+    /// Makes the given process such a client.
+    pub(crate) fn start(mut client: Command, target: &str, threads: usize) -> Result<Self> {
+        client.args(["internal", "load", "short", target, "--threads", &threads.to_string()]);
+        let child = client.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+        Ok(Self { client, child })
+    }
+
+    pub(crate) fn finish(mut self) -> Result<short::Found> {
+        drop(self.child.stdin.take());
+        finish(self.child, &self.client)
+    }
+}
 
 /// Bytes of a request and of its response.
 pub(crate) const MESSAGE_BYTES: usize = 64;
@@ -52,16 +73,19 @@ pub(crate) fn collect<T: DeserializeOwned>(client: &mut Command) -> Result<T> {
 }
 
 /// Reads what a client found that was started before.
-pub(crate) fn finish<T: DeserializeOwned>(
-    child: std::process::Child,
-    client: &Command,
-) -> Result<T> {
+pub(crate) fn finish<T: DeserializeOwned>(child: Child, client: &Command) -> Result<T> {
     let output = child.wait_with_output()?;
     if !output.status.success() {
         bail!("`{}` failed: {}", crate::process::line(client), output.status);
     }
     serde_json::from_slice(&output.stdout)
         .with_context(|| format!("`{}` printed no result", crate::process::line(client)))
+}
+
+/// `CLOCK_MONOTONIC`, which all processes of a machine share.
+pub(crate) fn now_ns() -> u64 {
+    let Timespec { tv_sec, tv_nsec } = clock_gettime(ClockId::Monotonic);
+    tv_sec.unsigned_abs() * 1_000_000_000 + tv_nsec.unsigned_abs()
 }
 
 /// `HOST:PORT[,HOST:PORT…]`, resolved once.

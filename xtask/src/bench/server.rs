@@ -2,9 +2,11 @@
 //! request asks for something else.
 
 use std::collections::VecDeque;
+use std::fs;
 use std::io::Write;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -13,13 +15,16 @@ use rustix::io::Errno;
 use rustix::net::{self, SocketFlags};
 use rustix::time::Timespec;
 
-use super::load::MESSAGE_BYTES;
+use super::load::{MESSAGE_BYTES, now_ns};
 
 /// Options of `xtask internal server`.
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// Address to listen on
     listen: SocketAddr,
+    /// Write to a file of this directory when it listened and when it was first connected to
+    #[arg(long)]
+    times: Option<PathBuf>,
 }
 
 /// The first byte of a request says how it wants to be answered; any other: with itself, at once.
@@ -41,12 +46,19 @@ const LISTENER: u64 = u64::MAX;
 pub(crate) fn run(args: &Args) -> Result<()> {
     let listener = TcpListener::bind(args.listen)
         .with_context(|| format!("{} cannot be listened on", args.listen))?;
+    let listened_ns = now_ns();
     listener.set_nonblocking(true)?;
     net::listen(&listener, BACKLOG)?;
     println!("ready");
     // Whoever started the server may not read on.
     std::io::stdout().flush()?;
-    Server::new(listener)?.serve()
+    let mut server = Server::new(listener)?;
+    if let Some(directory) = &args.times {
+        server.await_first()?;
+        let times = format!("{listened_ns} {}", now_ns());
+        fs::write(directory.join(std::process::id().to_string()), times)?;
+    }
+    server.serve()
 }
 
 struct Server {
@@ -64,6 +76,18 @@ impl Server {
         let data = epoll::EventData::new_u64(LISTENER);
         epoll::add(&epoll, &listener, data, epoll::EventFlags::IN)?;
         Ok(Self { listener, epoll, connections: Vec::new(), late: VecDeque::new() })
+    }
+
+    /// Returns when somebody connects.
+    fn await_first(&mut self) -> Result<()> {
+        let mut events = Vec::with_capacity(1);
+        while events.is_empty() {
+            match epoll::wait(&self.epoll, rustix::buffer::spare_capacity(&mut events), None) {
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
     }
 
     fn serve(mut self) -> Result<()> {

@@ -1,10 +1,10 @@
 //! Sinew itself: an agent of its own, servers started by it, clients made members by it.
 
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context, Result};
-use rustix::process::Pid;
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
 use super::{Contender, Path};
@@ -67,25 +67,31 @@ impl Path for Member {
 /// A room with a Sinew agent in it, all of whose paths lie in the room.
 pub(crate) struct Host {
     pub(crate) room: Room,
+    agent: Option<Child>,
 }
 
 impl Host {
     pub(crate) fn start(world: &World, name: &str) -> Result<Self> {
-        let host = Self { room: world.room(name)? };
+        let mut host = Self { room: world.room(name)?, agent: None };
         host.start_agent()?;
         Ok(host)
     }
 
     /// Starts the agent and waits until it answers.
-    pub(crate) fn start_agent(&self) -> Result<()> {
+    pub(crate) fn start_agent(&mut self) -> Result<()> {
         let mut agent = self.sinew()?;
         agent.arg("agent").stdin(Stdio::null()).stdout(Stdio::null());
-        agent.stderr(self.room.log("agent.log")?).spawn()?;
+        self.agent = Some(agent.stderr(self.room.log("agent.log")?).spawn()?);
         let socket = self.room.files().join("run/api.sock");
-        process::run(self.room.task("probe")?.arg(&socket)).with_context(|| {
-            let log = std::fs::read_to_string(self.room.files().join("agent.log"));
-            format!("the agent said: {}", log.unwrap_or_default())
-        })
+        process::run(self.room.task("probe")?.arg(&socket)).with_context(|| self.last_words())
+    }
+
+    /// Ends the agent, with its will or without, and waits for its end.
+    pub(crate) fn end_agent(&mut self, signal: Signal) -> Result<()> {
+        let mut agent = self.agent.take().context("there is no agent")?;
+        kill_process(Pid::from_child(&agent), signal)?;
+        agent.wait()?;
+        Ok(())
     }
 
     /// The `sinew` command, speaking with this agent.
@@ -113,7 +119,12 @@ impl Host {
         let file = self.room.write("sinew.yaml", &file.to_string())?;
         let mut up = self.sinew()?;
         up.args(["up", "--detach", "--timeout", "300", "--file"]).arg(file);
-        process::output(&mut up).map(|_| ())
+        process::output(&mut up).map(|_| ()).with_context(|| self.last_words())
+    }
+
+    fn last_words(&self) -> String {
+        let log = std::fs::read_to_string(self.room.files().join("agent.log"));
+        format!("the agent said: {}", log.unwrap_or_default())
     }
 
     /// The service's replicas that take connections: their main processes, in order.

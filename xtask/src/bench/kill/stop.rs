@@ -55,7 +55,7 @@ fn one(host: &Host, target: &str, number: usize) -> Result<(open::Found, u64)> {
     let child = client.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
     std::thread::sleep(BEFORE);
     kill_process(victim, Signal::STOP)?;
-    let stopped_ns = open::now_ns();
+    let stopped_ns = load::now_ns();
     std::thread::sleep(STOPPED);
     kill_process(victim, Signal::CONT)?;
     Ok((load::finish(child, &client)?, stopped_ns))

@@ -13,10 +13,10 @@ use anyhow::Result;
 use rustix::event::epoll;
 use rustix::io::Errno;
 use rustix::net::{self, AddressFamily, SocketFlags, SocketType};
-use rustix::time::{ClockId, Timespec, clock_gettime};
+use rustix::time::Timespec;
 use serde::{Deserialize, Serialize};
 
-use super::MESSAGE_BYTES;
+use super::{MESSAGE_BYTES, now_ns};
 
 /// Options of `xtask internal load open`.
 #[derive(clap::Args)]
@@ -50,12 +50,6 @@ pub(crate) struct Found {
 pub(crate) const SLICE: Duration = Duration::from_millis(10);
 /// So many begun in one go at most, when the client fell behind.
 const BURST: usize = 16;
-
-/// `CLOCK_MONOTONIC`, which all processes of a machine share.
-pub(crate) fn now_ns() -> u64 {
-    let Timespec { tv_sec, tv_nsec } = clock_gettime(ClockId::Monotonic);
-    tv_sec.unsigned_abs() * 1_000_000_000 + tv_nsec.unsigned_abs()
-}
 
 /// Runs the client.
 pub(crate) fn run(args: &Args) -> Result<Found> {
