@@ -1,5 +1,8 @@
 //! What the agent and the resolver tell each other, each in files of its own: neither needs the
 //! other to be there.
+//!
+//! For a moment of every upgrade the two are of different versions. Unknown fields are passed over,
+//! so new ones may come; none may go or change its meaning.
 
 use std::{
     collections::BTreeMap,

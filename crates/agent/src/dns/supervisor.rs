@@ -209,7 +209,10 @@ impl Plan {
             return None;
         }
         let living = Living::of(state).ok()?;
-        living.answers(ANSWER).await.ok()?;
+        if let Err(error) = living.answers(ANSWER).await {
+            tracing::warn!("{error}; another is started");
+            return None;
+        }
         tracing::info!("the resolver, process {}, goes on", living.state.process.pid);
         Some(living)
     }
