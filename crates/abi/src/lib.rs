@@ -27,6 +27,8 @@ pub mod capacity {
     pub const SOCKETS: u32 = 65_536;
     /// Open sockets whose place was taken already.
     pub const SOCKET_OVERFLOW: u32 = 262_144;
+    /// Counters that tell whether the overflow may hold a cookie; a power of two.
+    pub const OVERFLOW_HINTS: u32 = 1024;
     /// Caller-to-service pairs with statistics.
     pub const EDGES: u32 = 16_384;
     /// Source-affinity records; the least recently used one makes room.
@@ -35,6 +37,8 @@ pub mod capacity {
     pub const NAME_SERVERS: u32 = 64;
     /// Remembered peers of unconnected UDP sockets; the least recently used one makes room.
     pub const DATAGRAM_PEERS: u32 = 65_536;
+    /// Names of redirected peers, per socket; the least recently used one makes room.
+    pub const PEER_NAMES: u32 = 65_536;
     /// Bytes of the event ring; a power of two.
     pub const EVENT_BYTES: u32 = 1 << 20;
     /// Ports an instance may declare.
@@ -254,11 +258,12 @@ plain! {
         /// Reserved, 0.
         reserved: u32,
     }
-    /// A connected socket's record.
-    Socket = 64 {
+    /// The record of a socket connected to a backend: two to a cache line, since every connection
+    /// touches another one. What was asked for is found by the index of the service port.
+    Socket = 32 {
         /// Cookie of the socket; 0: free.
         cookie: u64,
-        /// Monotonic time of connect().
+        /// Monotonic time of connect(), to a tick.
         start_ns: u64,
         /// Backend taken.
         backend: u32,
@@ -266,19 +271,25 @@ plain! {
         generation: u32,
         /// Number of the caller's service.
         source: u32,
-        /// Number of the service called.
-        destination: u32,
-        /// Port asked for, network byte order, in the low half; [`protocol`] in the high half.
-        port_protocol: u32,
-        /// Of [`socket_flags`].
-        flags: u32,
-        /// Address asked for; an IPv4 one in the last word, behind `::ffff:`.
-        addr: [u32; 4],
         /// Index of the service port.
-        index: u32,
-        /// How many records that belong here lie in the overflow map. Stays when the place is
-        /// taken by another socket.
-        overflowed: u32,
+        index: u16,
+        /// Of [`socket_flags`].
+        flags: u16,
+    }
+    /// What a service port is called, by its index.
+    PortName = 32 {
+        /// IPv6 address of the service.
+        addr6: [u32; 4],
+        /// IPv4 address of the service.
+        addr4: u32,
+        /// Network byte order.
+        port: u16,
+        /// One of [`protocol`].
+        protocol: u16,
+        /// Number of the service.
+        service: u32,
+        /// Reserved, 0.
+        reserved: u32,
     }
     /// A pair of services.
     EdgeKey = 8 {
@@ -331,8 +342,9 @@ plain! {
         /// Its generation.
         generation: u32,
     }
-    /// A peer that an unconnected UDP socket sent to: key of `DATAGRAM_SOURCES`.
-    DatagramKey = 32 {
+    /// A socket and an address: what it asked for (`DATAGRAM_PEERS`), or whom it really talks to
+    /// (`PEER_NAMES`).
+    PeerKey = 32 {
         /// Cookie of the socket.
         cookie: u64,
         /// Address.
@@ -342,7 +354,7 @@ plain! {
         /// Reserved, 0.
         reserved: u32,
     }
-    /// The other name of a [`DatagramKey`]'s address.
+    /// The backend that an unconnected socket was given for an address.
     DatagramPeer = 40 {
         /// Address.
         addr: [u32; 4],
@@ -357,7 +369,7 @@ plain! {
         /// When the socket last sent there, monotonic.
         used_ns: u64,
     }
-    /// What an address was before a bind or a redirection, per socket.
+    /// What an address was before a bind (per socket) or a redirection (by [`PeerKey`]).
     Asked = 24 {
         /// Address; an IPv4 one in the last word, behind `::ffff:`.
         addr: [u32; 4],
@@ -500,11 +512,11 @@ pub mod instance_flags {
 /// Bits of [`Socket::flags`].
 pub mod socket_flags {
     /// Counted in [`BackendHot::active`](super::BackendHot::active).
-    pub const COUNTED: u32 = 1;
-    /// Holds the probe of an ejected backend.
-    pub const PROBE: u32 = 4;
+    pub const COUNTED: u16 = 1;
+    /// The service was called by its IPv6 address.
+    pub const V6: u16 = 2;
     /// The record lies in the overflow map.
-    pub const OVERFLOW: u32 = 8;
+    pub const OVERFLOW: u16 = 8;
 }
 
 /// Values of [`Event::kind`].
@@ -548,7 +560,7 @@ mod tests {
         }
         assert_eq!(core::mem::offset_of!(BackendHot, refused), 64, "the choice reads one line");
         assert_eq!(core::mem::offset_of!(Event, addr), 40);
-        assert_eq!(core::mem::offset_of!(Socket, addr), 40);
+        assert_eq!(core::mem::offset_of!(Socket, source), 24);
         assert_eq!(core::mem::offset_of!(Service, affinity_ns), 24);
         assert!(capacity::SOCKETS.is_power_of_two() && capacity::EVENT_BYTES.is_power_of_two());
     }

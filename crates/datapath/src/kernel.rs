@@ -206,7 +206,8 @@ impl Datapath for Kernel {
             })
             .collect();
         for open in self.maps.open_connections()? {
-            edges.entry((open.source, open.destination)).or_insert(abi::Edge::ZERO).active += 1;
+            let destination = self.maps.port_name(open.index).service;
+            edges.entry((open.source, destination)).or_insert(abi::Edge::ZERO).active += 1;
         }
         Ok(edges
             .into_iter()

@@ -33,6 +33,8 @@ pub(crate) trait Tables {
     fn set_slot(&mut self, index: u32, backend: u32);
     /// Settings of a service port, by its index.
     fn set_port(&mut self, index: u32, region: &abi::Region, outlier: &abi::Outlier);
+    /// What a service port is called, by its index.
+    fn set_port_name(&mut self, index: u32, name: &abi::PortName);
     fn services4(&self) -> Result<Vec<(abi::ServiceKey4, abi::Service)>, Error>;
     fn services6(&self) -> Result<Vec<(abi::ServiceKey6, abi::Service)>, Error>;
     fn put_service4(&mut self, key: &abi::ServiceKey4, value: &abi::Service) -> Result<(), Error>;

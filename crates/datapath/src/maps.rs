@@ -140,6 +140,7 @@ pub(crate) struct Maps {
     backends: Shared<abi::Backend>,
     slots: Shared<u32>,
     regions: Shared<abi::Region>,
+    port_names: Shared<abi::PortName>,
     outliers: Shared<abi::Outlier>,
     service_hot: Shared<abi::ServiceHot>,
     services4: Hash<abi::ServiceKey4, abi::Service>,
@@ -165,6 +166,7 @@ impl Maps {
             backends: Shared::open(maps, "BACKENDS", c::BACKENDS)?,
             slots: Shared::open(maps, "SLOTS", c::SLOTS)?,
             regions: Shared::open(maps, "REGIONS", c::SERVICES)?,
+            port_names: Shared::open(maps, "PORT_NAMES", c::SERVICES)?,
             outliers: Shared::open(maps, "OUTLIERS", c::SERVICES)?,
             service_hot: Shared::open(maps, "SERVICE_HOT", c::SERVICES)?,
             services4: Hash::open(maps, "SERVICES4")?,
@@ -183,6 +185,11 @@ impl Maps {
         Ok(placed
             .chain(overflowed.into_iter().map(|(_, record)| record))
             .filter(|r| r.cookie != 0 && r.flags & abi::socket_flags::COUNTED != 0))
+    }
+
+    /// What a service port is called.
+    pub(crate) fn port_name(&self, index: u16) -> abi::PortName {
+        self.port_names.get(index.into()).unwrap_or(abi::PortName::ZERO)
     }
 
     /// The programs' own counters, summed over the CPUs.
@@ -243,6 +250,10 @@ impl Tables for Maps {
         if region.len == 0 {
             self.service_hot.set(index, &abi::ServiceHot::ZERO);
         }
+    }
+
+    fn set_port_name(&mut self, index: u32, name: &abi::PortName) {
+        self.port_names.set(index, name);
     }
 
     fn services4(&self) -> Result<Vec<(abi::ServiceKey4, abi::Service)>, Error> {

@@ -38,7 +38,9 @@ pub(crate) const MAPS: &[&str] = &[
     "AFFINITIES",
     "NAME_SERVERS",
     "DATAGRAM_PEERS",
-    "DATAGRAM_SOURCES",
+    "PEER_NAMES",
+    "PORT_NAMES",
+    "OVERFLOW_HINTS",
     "BOUND",
     "EVENTS",
 ];
@@ -110,6 +112,7 @@ const OFFSETS: &[Offset] = &[
     offset("OFF_MSTAMP", "tcp_sock", "tcp_mstamp"),
     offset("OFF_RETRANS", "tcp_sock", "total_retrans"),
     offset("OFF_SRTT", "tcp_sock", "srtt_us"),
+    offset("OFF_COOKIE", "sock_common", "skc_cookie"),
     offset("OFF_FAMILY", "sock_common", "skc_family"),
     offset("OFF_STATE", "sock_common", "skc_state"),
     offset("OFF_RCV_SADDR", "sock_common", "skc_rcv_saddr"),

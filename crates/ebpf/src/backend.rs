@@ -164,11 +164,14 @@ impl Kernel {
     fn keeps_up(&self, hot: *mut BackendHot, queue: u32) -> bool {
         // SAFETY: a map value; the fields are hints that CPUs may overwrite for one another.
         unsafe {
+            let empty = read_volatile(&raw const (*hot).queue_empty_ns);
             if queue == 0 {
-                (&raw mut (*hot).queue_empty_ns).write_volatile(self.now_ns);
+                // Once a tick is enough, and leaves the cache line to those who count in it.
+                if empty != self.now_ns {
+                    (&raw mut (*hot).queue_empty_ns).write_volatile(self.now_ns);
+                }
                 return true;
             }
-            let empty = read_volatile(&raw const (*hot).queue_empty_ns);
             let patience = CONFIG.get(0).map_or(u64::MAX, |c| c.hung_after_ns);
             // Another CPU may have written a later time than our `now`.
             if empty != 0 && self.now_ns > empty && self.now_ns - empty > patience {

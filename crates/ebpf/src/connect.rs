@@ -18,8 +18,8 @@ use crate::{
     bind::same,
     count::{self, add32, add64, own},
     events, identity, lookup,
-    maps::{AFFINITIES, BACKEND_HOT, BACKENDS, CONFIG, SERVICES4, SERVICES6},
-    record, resolver,
+    maps::{AFFINITIES, BACKEND_HOT, BACKENDS, CONFIG, PORT_NAMES, SERVICES4, SERVICES6},
+    names, record, resolver,
 };
 
 pub const ALLOW: i32 = 1;
@@ -44,7 +44,7 @@ pub fn connect4(context: &SockAddrContext, target: &Target) -> i32 {
         Kind::Loopback => private(identity::current(), |i| address::loopback4(i.addr4) == addr),
         Kind::Other if addr == LOCALHOST4 => {
             if let Some(own) = own_localhost4(context, target, port) {
-                record_name(context, target, mapped(addr));
+                names::show(context, mapped(own), port, mapped(addr), port);
                 target.set_addr4(own);
             }
             ALLOW
@@ -119,7 +119,7 @@ fn beside_mapped(context: &SockAddrContext, target: &Target, addr: [u32; 4], por
         _ => {
             if addr[3] == LOCALHOST4 {
                 if let Some(own) = own_localhost4(context, target, port) {
-                    record_name(context, target, addr);
+                    names::show(context, mapped(own), port, addr, port);
                     target.set_addr6(&mapped(own));
                 }
             }
@@ -220,12 +220,8 @@ fn to_service(
             backend: taken,
             generation: config.generation,
             source,
-            destination: service.service,
-            port_protocol: target.port() | u32::from(target.protocol()) << 16,
-            flags: socket_flags::COUNTED,
-            addr: asked,
-            index: service.index,
-            overflowed: 0,
+            index: service.index as u16,
+            flags: socket_flags::COUNTED | if family == Family::V6 { socket_flags::V6 } else { 0 },
         });
     // SAFETY: map value.
     unsafe {
@@ -298,27 +294,12 @@ fn settle(old: *mut Socket, stream: bool, now_ns: u64) {
                 backend::failed((*old).backend, hot, now_ns);
             }
         }
-        if let Some(edge) = count::edge((*old).source, (*old).destination) {
+        let destination = PORT_NAMES.get((*old).index.into()).map_or(0, |name| name.service);
+        if let Some(edge) = count::edge((*old).source, destination) {
             edge.refused += 1;
+            edge.closed += 1;
         }
     }
-}
-
-/// Remembers the name that getpeername() shows for a redirected socket that is not counted.
-#[inline(always)]
-pub fn record_name(context: &SockAddrContext, target: &Target, asked: [u32; 4]) {
-    let cookie = record::cookie(context);
-    if let Some(old) = record::find(cookie) {
-        // SAFETY: found in this run.
-        unsafe { record::uncount(old) };
-    }
-    record::store(&Socket {
-        cookie,
-        port_protocol: target.port() | u32::from(target.protocol()) << 16,
-        addr: asked,
-        backend: NONE,
-        ..Socket::ZERO
-    });
 }
 
 /// 127.0.0.1:`port` as the instance sees it: its private loopback, else its own address when it
@@ -337,20 +318,22 @@ pub fn own_localhost4(context: &impl EbpfContext, target: &Target, port: u32) ->
 #[inline(always)]
 fn own_localhost6(context: &SockAddrContext, target: &Target, asked: &[u32; 4], port: u32) {
     let Some(instance) = identity::current() else { return };
-    let (stream, port) = (target.stream(), port as u16);
+    let (stream, short) = (target.stream(), port as u16);
     let alias = address::loopback6(&instance.addr6);
-    if lookup::serves6(context.as_ptr(), &alias, port, stream) {
-        record_name(context, target, *asked);
-        target.set_addr6(&alias);
-    } else if lookup::serves6(context.as_ptr(), &instance.addr6, port, stream) {
-        record_name(context, target, *asked);
-        target.set_addr6(&instance.addr6);
-    } else if !target.ipv6_only() && lookup::serves4(context.as_ptr(), instance.addr4, port, stream)
+    let own = if lookup::serves6(context.as_ptr(), &alias, short, stream) {
+        alias
+    } else if lookup::serves6(context.as_ptr(), &instance.addr6, short, stream) {
+        instance.addr6
+    } else if !target.ipv6_only()
+        && lookup::serves4(context.as_ptr(), instance.addr4, short, stream)
     {
         // A dual-stack listener was bound at the mapped address.
-        record_name(context, target, *asked);
-        target.set_addr6(&mapped(instance.addr4));
-    }
+        mapped(instance.addr4)
+    } else {
+        return;
+    };
+    names::show(context, own, port, *asked, port);
+    target.set_addr6(&own);
 }
 
 /// Calls inside the network bear the caller's own address; calls to the outside keep the host's.

@@ -6,7 +6,7 @@ use aya_ebpf::{
     EbpfContext, helpers::generated::bpf_ktime_get_coarse_ns, programs::SockAddrContext,
 };
 use sinew_abi::{
-    DatagramKey, DatagramPeer, Instance, NONE, Service,
+    DatagramPeer, Instance, PeerKey, Service,
     address::{self, Kind},
     verdict,
 };
@@ -18,8 +18,8 @@ use crate::{
     connect::{self, ALLOW},
     count::{self, add64},
     identity,
-    maps::{BACKEND_HOT, BACKENDS, CONFIG, DATAGRAM_PEERS, DATAGRAM_SOURCES},
-    record, resolver,
+    maps::{BACKEND_HOT, BACKENDS, CONFIG, DATAGRAM_PEERS},
+    names, record, resolver,
 };
 
 /// A socket that was silent for so long chooses again.
@@ -34,7 +34,13 @@ pub fn sendmsg4(context: &SockAddrContext, target: &Target) -> i32 {
     }
     if port == DNS {
         if let Some(config) = resolver::alive_for(&mapped(addr)) {
-            answer_as(context, mapped(addr), port, mapped(config.resolver4), config.resolver_port);
+            names::show(
+                context,
+                mapped(config.resolver4),
+                config.resolver_port,
+                mapped(addr),
+                port,
+            );
             target.set_addr4(config.resolver4);
             target.set_port(config.resolver_port);
             return ALLOW;
@@ -68,7 +74,7 @@ pub fn sendmsg4(context: &SockAddrContext, target: &Target) -> i32 {
         },
         Kind::Other if addr == LOCALHOST4 => {
             if let Some(own) = connect::own_localhost4(context, target, port) {
-                answer_as(context, mapped(addr), port, mapped(own), port);
+                names::show(context, mapped(own), port, mapped(addr), port);
                 target.set_addr4(own);
             }
             ALLOW
@@ -88,7 +94,7 @@ pub fn sendmsg6(context: &SockAddrContext, target: &Target) -> i32 {
     if port == DNS {
         if let Some(config) = resolver::alive_for(&addr) {
             let to = if is_mapped(&addr) { mapped(config.resolver4) } else { config.resolver6 };
-            answer_as(context, addr, port, to, config.resolver_port);
+            names::show(context, to, config.resolver_port, addr, port);
             target.set_addr6(&to);
             target.set_port(config.resolver_port);
             return ALLOW;
@@ -141,28 +147,8 @@ fn own_source4(target: &Target, instance: Option<&Instance>) {
 }
 
 #[inline(always)]
-fn key(cookie: u64, addr: [u32; 4], port: u32) -> DatagramKey {
-    DatagramKey { cookie, addr, port, reserved: 0 }
-}
-
-/// Answers from `from` will be shown as from `asked`.
-#[inline(always)]
-fn answer_as(
-    context: &SockAddrContext,
-    asked: [u32; 4],
-    asked_port: u32,
-    from: [u32; 4],
-    from_port: u32,
-) {
-    let key = key(record::cookie(context), from, from_port);
-    if let Some(known) = DATAGRAM_SOURCES.get_ptr(&key) {
-        // SAFETY: map value; entries of a socket are written by that socket only.
-        if unsafe { same(&(*known).addr, &asked) && (*known).port == asked_port } {
-            return;
-        }
-    }
-    let value = DatagramPeer { addr: asked, port: asked_port, backend: NONE, ..DatagramPeer::ZERO };
-    let _ = DATAGRAM_SOURCES.insert(&key, &value, 0);
+fn key(cookie: u64, addr: [u32; 4], port: u32) -> PeerKey {
+    PeerKey { cookie, addr, port, reserved: 0 }
 }
 
 /// The backend this socket talks to under this service address, for as long as it is fit.
@@ -185,7 +171,7 @@ fn peer(
     let kernel = Kernel { now_ns, stream: false, reach, context: context.as_ptr() };
     let key = key(record::cookie(context), asked, port);
     if let Some(known) = DATAGRAM_PEERS.get_ptr_mut(&key) {
-        // SAFETY: as in `answer_as`.
+        // SAFETY: map value; entries of a socket are written by that socket only.
         let mut value = unsafe { *known };
         if now_ns.wrapping_sub(value.used_ns) < IDLE_NS
             && kernel.still_fit(service, value.backend, value.generation)
@@ -215,32 +201,15 @@ fn peer(
         edge.closed += 1;
     }
     let _ = DATAGRAM_PEERS.insert(&key, &value, 0);
-    answer_as(context, asked, port, addr, value.port);
+    names::show(context, addr, value.port, asked, port);
     Some(value)
-}
-
-/// What the sender of a datagram is called, when it is not by its own address.
-#[inline(always)]
-fn name_of(context: &SockAddrContext, from: [u32; 4], port: u32) -> Option<([u32; 4], u32)> {
-    let cookie = record::cookie(context);
-    if let Some(record) = record::find(cookie) {
-        // SAFETY: found in this run.
-        let record = unsafe { &*record };
-        return Some((record.addr, record.port_protocol & 0xffff));
-    }
-    let known = DATAGRAM_SOURCES.get_ptr(&key(cookie, from, port))?;
-    // SAFETY: as in `answer_as`.
-    Some(unsafe { ((*known).addr, (*known).port) })
 }
 
 #[inline(always)]
 pub fn recvmsg4(context: &SockAddrContext, target: &Target) -> i32 {
     let from = target.addr4();
     if from & 0xff == 127 {
-        if let Some((addr, port)) = name_of(context, mapped(from), target.port()) {
-            target.set_addr4(addr[3]);
-            target.set_port(port);
-        }
+        names::show_peer4(context, target);
     }
     ALLOW
 }
@@ -250,10 +219,7 @@ pub fn recvmsg6(context: &SockAddrContext, target: &Target) -> i32 {
     let from = target.addr6();
     let Some(config) = CONFIG.get(0) else { return ALLOW };
     if is_mapped(&from) || address::subnet6(&from, &config.prefix6).is_some() {
-        if let Some((addr, port)) = name_of(context, from, target.port()) {
-            target.set_addr6(&addr);
-            target.set_port(port);
-        }
+        names::show_peer6(context, target);
     }
     ALLOW
 }

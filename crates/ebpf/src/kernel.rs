@@ -36,6 +36,8 @@ offsets! {
     OFF_RETRANS
     /// `tcp_sock.srtt_us`
     OFF_SRTT
+    /// `sock_common.skc_cookie`
+    OFF_COOKIE
     /// `sock_common.skc_family`
     OFF_FAMILY
     /// `sock_common.skc_state`
@@ -123,6 +125,42 @@ pub struct TcpFacts {
 /// Bit of `sk_flags` that tcp_fin() sets (`SOCK_DONE` of include/net/sock.h).
 const SOCK_DONE: u64 = 1 << 1;
 
+/// The `struct sock` behind the context of a cgroup socket program.
+///
+/// `bpf_cast_to_kern_ctx` is a kernel function that the verifier turns into nothing. The loader
+/// finds the call by its immediate and writes the function's BTF id there.
+///
+/// # Safety
+/// `context` is the context of the running program, on a kernel that has the function
+/// (`ID_TCP_SOCK` is not 0).
+#[inline(always)]
+unsafe fn kernel_socket(context: *mut bpf_sock) -> *const u8 {
+    let socket: *const u8;
+    // SAFETY: the call takes r1, returns r0 and clobbers r1 to r5.
+    unsafe {
+        core::arch::asm!(
+            ".quad 0x5e1f000100002085",
+            inlateout("r1") context => _,
+            lateout("r0") socket,
+            lateout("r2") _,
+            lateout("r3") _,
+            lateout("r4") _,
+            lateout("r5") _,
+        );
+    }
+    socket
+}
+
+/// Whether nobody has asked for the cookie of this socket yet.
+///
+/// # Safety
+/// `context` is the context pointer of a cgroup socket program.
+#[inline(always)]
+pub unsafe fn without_cookie(context: *mut bpf_sock) -> bool {
+    // SAFETY: the kernel has the cast, and the cookie is a word of the common part of any socket.
+    value(&ID_TCP_SOCK) != 0 && unsafe { field::<u64>(kernel_socket(context), &OFF_COOKIE) } == 0
+}
+
 /// Reads them, or `None` on a kernel without context casts.
 ///
 /// # Safety
@@ -133,20 +171,14 @@ pub unsafe fn tcp_facts(context: *mut bpf_sock) -> Option<TcpFacts> {
         return None;
     }
     let tcp: *const u8;
-    // Two kernel functions that the verifier turns into nothing: `bpf_cast_to_kern_ctx` gives the
-    // `struct sock` behind the context, `bpf_rdonly_cast` sees it as a `tcp_sock`. The loader
-    // finds the two calls by their immediates and writes the functions' BTF ids there.
-    // SAFETY: both calls take r1 (and r2, a constant), return r0 and clobber r1 to r5.
+    // `bpf_rdonly_cast` sees the socket as a `tcp_sock`; see `kernel_socket`.
+    // SAFETY: the call takes r1 and r2, a constant, returns r0 and clobbers r1 to r5.
     unsafe {
         core::arch::asm!(
-            ".quad 0x5e1f000100002085",
-            "r1 = r0",
-            "r2 = r6",
             ".quad 0x5e1f000200002085",
-            inlateout("r1") context => _,
-            in("r6") u64::from(value(&ID_TCP_SOCK)),
+            inlateout("r1") kernel_socket(context) => _,
+            inlateout("r2") u64::from(value(&ID_TCP_SOCK)) => _,
             lateout("r0") tcp,
-            lateout("r2") _,
             lateout("r3") _,
             lateout("r4") _,
             lateout("r5") _,

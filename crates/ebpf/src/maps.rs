@@ -8,9 +8,9 @@ use aya_ebpf::{
     macros::btf_map,
 };
 use sinew_abi::{
-    Affinity, AffinityKey, Asked, Backend, BackendHot, Config, Counters, DatagramKey, DatagramPeer,
-    Edge, EdgeKey, Event, Instance, ListenKey, ListenValue, Outlier, Region, Service, ServiceHot,
-    ServiceKey4, ServiceKey6, Socket, capacity as c,
+    Affinity, AffinityKey, Asked, Backend, BackendHot, Config, Counters, DatagramPeer, Edge,
+    EdgeKey, Event, Instance, ListenKey, ListenValue, Outlier, PeerKey, PortName, Region, Service,
+    ServiceHot, ServiceKey4, ServiceKey6, Socket, capacity as c,
 };
 
 const LAZY: usize = BPF_F_NO_PREALLOC as usize;
@@ -32,6 +32,8 @@ pub static OUTLIERS: Array<Outlier, { c::SERVICES as usize }, SHARED> = Array::n
 #[btf_map]
 pub static REGIONS: Array<Region, { c::SERVICES as usize }, SHARED> = Array::new();
 #[btf_map]
+pub static PORT_NAMES: Array<PortName, { c::SERVICES as usize }, SHARED> = Array::new();
+#[btf_map]
 pub static SLOTS: Array<u32, { c::SLOTS as usize }, SHARED> = Array::new();
 #[btf_map]
 pub static BACKENDS: Array<Backend, { c::BACKENDS as usize }, SHARED> = Array::new();
@@ -51,6 +53,9 @@ pub static SOCKETS: Array<Socket, { c::SOCKETS as usize }, SHARED> = Array::new(
 #[btf_map]
 pub static SOCKETS_OVERFLOW: HashMap<u64, Socket, { c::SOCKET_OVERFLOW as usize }, LAZY> =
     HashMap::new();
+/// How many records lie in the overflow, by the low bits of their cookies.
+#[btf_map]
+pub static OVERFLOW_HINTS: Array<u32, { c::OVERFLOW_HINTS as usize }> = Array::new();
 #[btf_map]
 pub static EDGES: PerCpuHashMap<EdgeKey, Edge, { c::EDGES as usize }, LAZY> = PerCpuHashMap::new();
 /// A zero edge to insert: 2 KiB do not fit on the stack.
@@ -64,11 +69,11 @@ pub static AFFINITIES: LruHashMap<AffinityKey, Affinity, { c::AFFINITY as usize 
 #[btf_map]
 pub static NAME_SERVERS: HashMap<[u32; 4], u32, { c::NAME_SERVERS as usize }> = HashMap::new();
 #[btf_map]
-pub static DATAGRAM_PEERS: LruHashMap<DatagramKey, DatagramPeer, { c::DATAGRAM_PEERS as usize }> =
+pub static DATAGRAM_PEERS: LruHashMap<PeerKey, DatagramPeer, { c::DATAGRAM_PEERS as usize }> =
     LruHashMap::new();
+/// What the peer of a redirected socket is called, when no record of a service says it.
 #[btf_map]
-pub static DATAGRAM_SOURCES: LruHashMap<DatagramKey, DatagramPeer, { c::DATAGRAM_PEERS as usize }> =
-    LruHashMap::new();
+pub static PEER_NAMES: LruHashMap<PeerKey, Asked, { c::PEER_NAMES as usize }> = LruHashMap::new();
 #[btf_map]
 pub static BOUND: SkStorage<Asked> = SkStorage::new();
 #[btf_map]

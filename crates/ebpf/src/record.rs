@@ -8,7 +8,7 @@ use sinew_abi::{Socket, capacity, socket_flags};
 
 use crate::{
     count::{add32, own, swap64},
-    maps::{BACKEND_HOT, SOCKETS, SOCKETS_OVERFLOW},
+    maps::{BACKEND_HOT, OVERFLOW_HINTS, SOCKETS, SOCKETS_OVERFLOW},
 };
 
 /// The cookie of the socket that the hook runs for.
@@ -21,52 +21,48 @@ pub fn cookie(context: &impl EbpfContext) -> u64 {
 /// The record of `cookie`, wherever it lies.
 #[inline(always)]
 pub fn find(cookie: u64) -> Option<*mut Socket> {
-    let place = place(cookie)?;
+    let place = SOCKETS.get_ptr_mut(cookie as u32 & (capacity::SOCKETS - 1))?;
     // SAFETY: map value; only the socket's own hooks write its record.
-    let (holder, overflowed) = unsafe { ((*place).cookie, (*place).overflowed) };
-    if holder == cookie {
+    if unsafe { (*place).cookie } == cookie {
         return Some(place);
     }
     // Most sockets have no record (servers' ends), so the hash is asked only when it may know.
-    if overflowed == 0 { None } else { SOCKETS_OVERFLOW.get_ptr_mut(cookie) }
+    // SAFETY: map value, read once.
+    match hint(cookie) {
+        Some(hint) if unsafe { hint.read_volatile() } != 0 => SOCKETS_OVERFLOW.get_ptr_mut(cookie),
+        _ => None,
+    }
 }
 
 #[inline(always)]
-fn place(cookie: u64) -> Option<*mut Socket> {
-    SOCKETS.get_ptr_mut(cookie as u32 & (capacity::SOCKETS - 1))
+fn hint(cookie: u64) -> Option<*mut u32> {
+    OVERFLOW_HINTS.get_ptr_mut(cookie as u32 & (capacity::OVERFLOW_HINTS - 1))
 }
 
 /// Stores a record; false when there was no room and the socket goes uncounted.
 #[inline(always)]
 pub fn store(record: &Socket) -> bool {
-    let Some(place) = place(record.cookie) else { return false };
-    // SAFETY: map value; the swap makes this socket the only writer of all but `overflowed`.
+    let Some(place) = SOCKETS.get_ptr_mut(record.cookie as u32 & (capacity::SOCKETS - 1)) else {
+        return false;
+    };
+    // SAFETY: map value; the swap makes this socket the only writer of the place.
     unsafe {
         if (*place).cookie == record.cookie || swap64(&raw mut (*place).cookie, 0, record.cookie) {
-            (*place).start_ns = record.start_ns;
-            (*place).backend = record.backend;
-            (*place).generation = record.generation;
-            (*place).source = record.source;
-            (*place).destination = record.destination;
-            (*place).port_protocol = record.port_protocol;
-            (*place).flags = record.flags;
-            (*place).addr = record.addr;
-            (*place).index = record.index;
+            *place = *record;
             return true;
         }
     }
+    let Some(hint) = hint(record.cookie) else { return false };
     let mut record = *record;
     record.flags |= socket_flags::OVERFLOW;
+    let flag = aya_ebpf::bindings::BPF_NOEXIST.into();
     // SAFETY: map value. Raised first: a reader that finds it raised too early only looks in vain.
-    unsafe { add32(&raw mut (*place).overflowed, 1) };
-    if SOCKETS_OVERFLOW
-        .insert(record.cookie, &record, aya_ebpf::bindings::BPF_NOEXIST.into())
-        .is_ok()
-    {
+    unsafe { add32(hint, 1) };
+    if SOCKETS_OVERFLOW.insert(record.cookie, &record, flag).is_ok() {
         return true;
     }
     // SAFETY: map value.
-    unsafe { add32(&raw mut (*place).overflowed, u32::MAX) };
+    unsafe { add32(hint, u32::MAX) };
     own(|c| c.sockets_lost += 1);
     false
 }
@@ -79,14 +75,12 @@ pub fn store(record: &Socket) -> bool {
 pub unsafe fn free(record: *mut Socket, cookie: u64) {
     // SAFETY: see above; the cookie is the last thing written, it is what frees the place.
     unsafe {
-        if (*record).flags & socket_flags::OVERFLOW != 0 {
-            if SOCKETS_OVERFLOW.remove(cookie).is_ok() {
-                if let Some(place) = place(cookie) {
-                    add32(&raw mut (*place).overflowed, u32::MAX);
-                }
-            }
-        } else {
+        if (*record).flags & socket_flags::OVERFLOW == 0 {
             (&raw mut (*record).cookie).write_volatile(0);
+        } else if SOCKETS_OVERFLOW.remove(cookie).is_ok() {
+            if let Some(hint) = hint(cookie) {
+                add32(hint, u32::MAX);
+            }
         }
     }
 }

@@ -6,14 +6,17 @@ use aya_ebpf::{
     helpers::generated::{bpf_get_prandom_u32, bpf_ktime_get_coarse_ns},
     programs::SockContext,
 };
-use sinew_abi::{BackendHot, Event, Socket, event, histogram, protocol, socket_flags, verdict};
+use sinew_abi::{
+    BackendHot, Event, PortName, Socket, event, histogram, protocol, socket_flags, verdict,
+};
 
 use crate::{
+    address::mapped,
     backend,
     count::{self, add64},
     events,
     kernel::{self, TcpFacts},
-    maps::{BACKEND_HOT, CONFIG},
+    maps::{BACKEND_HOT, CONFIG, PORT_NAMES},
     record,
 };
 
@@ -29,6 +32,12 @@ pub fn release(context: &SockContext) -> i32 {
     // SAFETY: a word of the context.
     let state = unsafe { (*socket).state };
     if state == LISTEN {
+        return ALLOW;
+    }
+    // SAFETY: the context of the running program.
+    if unsafe { kernel::without_cookie(socket) } {
+        // Nobody has asked for this socket's cookie, so it has no record: a server's end. Making
+        // one up, and touching the cold place it leads to, would double the cost of every close.
         return ALLOW;
     }
     let cookie = record::cookie(context);
@@ -57,7 +66,8 @@ unsafe fn account(socket: *mut bpf_sock, state: u32, was: &Socket) {
             None
         }
     };
-    let stream = was.port_protocol >> 16 == u32::from(protocol::TCP);
+    let Some(name) = PORT_NAMES.get(was.index.into()) else { return };
+    let stream = name.protocol == protocol::TCP;
     let verdict = if stream { judge(state, facts.as_ref()) } else { verdict::CLOSED };
     let duration_us = facts.map_or(0, |f| f.last_us.saturating_sub(was.start_ns / 1000));
     if let Some(hot) = BACKEND_HOT.get_ptr_mut(was.backend) {
@@ -66,8 +76,8 @@ unsafe fn account(socket: *mut bpf_sock, state: u32, was: &Socket) {
             on_backend(was.backend, hot, verdict, facts.as_ref());
         }
     }
-    on_edge(was, verdict, facts.as_ref(), duration_us);
-    flow(was, verdict, facts.as_ref(), duration_us);
+    on_edge(was, name, verdict, facts.as_ref(), duration_us);
+    flow(was, name, verdict, facts.as_ref(), duration_us);
 }
 
 /// How the connection went.
@@ -120,8 +130,14 @@ fn on_backend(index: u32, hot: *mut BackendHot, verdict: u32, facts: Option<&Tcp
 }
 
 #[inline(always)]
-fn on_edge(was: &Socket, verdict: u32, facts: Option<&TcpFacts>, duration_us: u64) {
-    let Some(edge) = count::edge(was.source, was.destination) else { return };
+fn on_edge(
+    was: &Socket,
+    name: &PortName,
+    verdict: u32,
+    facts: Option<&TcpFacts>,
+    duration_us: u64,
+) {
+    let Some(edge) = count::edge(was.source, name.service) else { return };
     match verdict {
         verdict::REFUSED => edge.refused += 1,
         verdict::RESET => edge.reset += 1,
@@ -142,7 +158,7 @@ fn on_edge(was: &Socket, verdict: u32, facts: Option<&TcpFacts>, duration_us: u6
 
 /// Reports failures, and one of so many others while somebody watches.
 #[inline(always)]
-fn flow(was: &Socket, verdict: u32, facts: Option<&TcpFacts>, duration_us: u64) {
+fn flow(was: &Socket, name: &PortName, verdict: u32, facts: Option<&TcpFacts>, duration_us: u64) {
     let sample = CONFIG.get(0).map_or(0, |c| c.flow_sample);
     // SAFETY: no arguments.
     if sample == 0 || (verdict == verdict::CLOSED && unsafe { bpf_get_prandom_u32() } % sample != 0)
@@ -154,12 +170,12 @@ fn flow(was: &Socket, verdict: u32, facts: Option<&TcpFacts>, duration_us: u64) 
         verdict,
         at_ns: was.start_ns,
         source: was.source,
-        destination: was.destination,
+        destination: name.service,
         backend: was.backend,
         generation: was.generation,
-        addr: was.addr,
-        port: was.port_protocol as u16,
-        protocol: (was.port_protocol >> 16) as u16,
+        addr: if was.flags & socket_flags::V6 != 0 { name.addr6 } else { mapped(name.addr4) },
+        port: name.port,
+        protocol: name.protocol,
         connect_us: facts.map_or(0, |f| f.rtt_us),
         duration_us,
         sent_bytes: facts.map_or(0, |f| f.sent_bytes.saturating_sub(1)),

@@ -5,10 +5,10 @@ use aya_ebpf::{helpers::generated::bpf_ktime_get_coarse_ns, programs::SockAddrCo
 use sinew_abi::Config;
 
 use crate::{
-    address::{Target, mapped},
-    connect::record_name,
+    address::{Target, is_mapped, mapped},
     count::own,
     maps::{CONFIG, NAME_SERVERS},
+    names,
 };
 
 /// The settings, when `addr` is a name server of the host and the resolver is alive.
@@ -37,7 +37,7 @@ pub fn take4(context: &SockAddrContext, target: &Target, addr: u32) -> bool {
     if config.resolver4 == 0 {
         return false;
     }
-    record_name(context, target, asked);
+    names::show(context, mapped(config.resolver4), config.resolver_port, asked, target.port());
     target.set_addr4(config.resolver4);
     target.set_port(config.resolver_port);
     true
@@ -47,12 +47,9 @@ pub fn take4(context: &SockAddrContext, target: &Target, addr: u32) -> bool {
 #[inline(always)]
 pub fn take6(context: &SockAddrContext, target: &Target, addr: &[u32; 4]) -> bool {
     let Some(config) = alive_for(addr) else { return false };
-    record_name(context, target, *addr);
-    if crate::address::is_mapped(addr) {
-        target.set_addr6(&mapped(config.resolver4));
-    } else {
-        target.set_addr6(&config.resolver6);
-    }
+    let to = if is_mapped(addr) { mapped(config.resolver4) } else { config.resolver6 };
+    names::show(context, to, config.resolver_port, *addr, target.port());
+    target.set_addr6(&to);
     target.set_port(config.resolver_port);
     true
 }

@@ -253,6 +253,15 @@ impl Ledger {
         if moved || before.is_none_or(|b| b.value != value) {
             self.generation = self.generation.wrapping_add(1);
             value.generation = self.generation;
+            let name = abi::PortName {
+                addr6: key6.addr,
+                addr4: key4.addr,
+                port: number,
+                protocol,
+                service: service.id,
+                reserved: 0,
+            };
+            tables.set_port_name(index, &name);
             tables.put_service4(&key4, &value)?;
             tables.put_service6(&key6, &value)?;
         }

@@ -45,6 +45,7 @@ impl Tables for Memory {
         self.slots.insert(index, backend);
     }
     fn set_port(&mut self, _: u32, _: &abi::Region, _: &abi::Outlier) {}
+    fn set_port_name(&mut self, _: u32, _: &abi::PortName) {}
     fn services4(&self) -> Result<Vec<(abi::ServiceKey4, abi::Service)>, Error> {
         let key = |(addr, port, protocol): &(u32, u16, u16)| abi::ServiceKey4 {
             addr: *addr,
