@@ -4,6 +4,7 @@ use std::{
     fs,
     io::{BufRead as _, BufReader, Lines, Write as _},
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
+    time::{Duration, Instant},
 };
 
 use rustix::process::Signal;
@@ -58,10 +59,15 @@ impl Asker {
         self.said.next().unwrap().unwrap()
     }
 
-    /// Waits until it asked often from now on; says how many answers were not right, ever.
+    /// Waits until it asked often, for longer than a resolver is trusted that shows no life; says how
+    /// many answers were not right.
     fn wrong_after_many(&mut self) -> u32 {
-        let end = self.ask("asked?").parse::<u32>().unwrap() + 300;
-        eventually("more was asked", || self.ask("asked?").parse::<u32>().unwrap() >= end);
+        const TRUSTED: Duration = Duration::from_secs(1);
+        let (begin, many) = (Instant::now(), self.ask("asked?").parse::<u32>().unwrap() + 300);
+        eventually("more was asked", || {
+            let asked: u32 = self.ask("asked?").parse().unwrap();
+            begin.elapsed() > TRUSTED * 2 && asked >= many
+        });
         self.ask("wrong?").parse().unwrap()
     }
 }
