@@ -17,6 +17,8 @@ use serde::de::DeserializeOwned;
 
 pub(crate) use tally::{Quantiles, Tally};
 
+use super::world;
+
 /// Short connections until told otherwise.
 pub(crate) struct Running {
     client: Command,
@@ -24,10 +26,10 @@ pub(crate) struct Running {
 }
 
 impl Running {
-    /// Makes the given process such a client.
+    /// Makes the given process such a client, and waits until it connects.
     pub(crate) fn start(mut client: Command, target: &str, threads: usize) -> Result<Self> {
         client.args(["internal", "load", "short", target, "--threads", &threads.to_string()]);
-        let child = client.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+        let child = world::announced(client.stdin(Stdio::piped()))?;
         Ok(Self { client, child })
     }
 

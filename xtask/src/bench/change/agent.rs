@@ -1,9 +1,9 @@
 //! An agent that is dead for a minute, and one that is replaced again and again.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use rustix::process::Signal;
 
 use super::{CONCURRENCY, Failures};
@@ -16,6 +16,8 @@ const DOWN: Duration = Duration::from_secs(60);
 const UPGRADES: usize = 20;
 /// Load between two upgrades.
 const CALM: Duration = Duration::from_millis(300);
+const DEADLINE: Duration = Duration::from_secs(10);
+const PAUSE: Duration = Duration::from_millis(5);
 
 pub(super) fn run(
     host: &mut Host,
@@ -38,8 +40,8 @@ pub(super) fn run(
         let before = programs(host)?;
         host.end_agent(Signal::TERM)?;
         host.start_agent()?;
+        updates += replaced(host, &before)?;
         std::thread::sleep(CALM);
-        updates += programs(host)?.difference(&before).count();
     }
     let found = load.finish()?;
     println!("agent replaced: {} connections, {} failed", found.connections, found.failures());
@@ -48,6 +50,21 @@ pub(super) fn run(
     report.single("link_update_failures", found.failures() as f64);
     failures.found.insert("upgrade_20x", found);
     Ok(())
+}
+
+/// Waits until the new agent's programs are in force; returns how many there are.
+fn replaced(host: &Host, before: &BTreeSet<u32>) -> Result<usize> {
+    let start = Instant::now();
+    loop {
+        let new = programs(host)?.difference(before).count();
+        if new > 0 {
+            return Ok(new);
+        }
+        if start.elapsed() > DEADLINE {
+            bail!("the new agent left the old programs in force for {DEADLINE:?}");
+        }
+        std::thread::sleep(PAUSE);
+    }
 }
 
 fn programs(host: &Host) -> Result<BTreeSet<u32>> {

@@ -12,7 +12,7 @@ use crate::bench::load::Quantiles;
 use crate::bench::report::Report;
 use crate::process;
 
-/// Replicas that are added each round.
+/// Replicas that are added each round, one by one.
 const MORE: u16 = 10;
 const DIRECTORY: &str = "times";
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -31,8 +31,11 @@ pub(super) fn run(host: &Host, rounds: usize, report: &mut Report) -> Result<()>
     // These listened before there was a load.
     let first: Vec<String> = host.processes(SERVICE)?.iter().map(ToString::to_string).collect();
     for round in 0..rounds {
-        scale(host, REPLICAS + MORE)?;
-        await_first_connections(host, usize::from(REPLICAS) + (round + 1) * usize::from(MORE))?;
+        for more in 1..=MORE {
+            scale(host, REPLICAS + more)?;
+            let servers = round * usize::from(MORE) + usize::from(REPLICAS + more);
+            await_first_connections(host, servers)?;
+        }
         scale(host, REPLICAS)?;
     }
     let mut samples = Vec::new();

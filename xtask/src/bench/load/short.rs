@@ -18,7 +18,7 @@ pub(crate) struct Args {
     targets: String,
     #[arg(long, default_value_t = 4)]
     threads: usize,
-    /// How long; without it until standard input ends
+    /// How long; without it the client says `ready` and goes on until standard input ends
     #[arg(long)]
     milliseconds: Option<u64>,
     /// Wait for a response at most this long
@@ -87,6 +87,7 @@ fn wait(milliseconds: Option<u64>) -> io::Result<()> {
         std::thread::sleep(Duration::from_millis(milliseconds));
         return Ok(());
     }
+    println!("ready");
     io::stdin().read_to_end(&mut Vec::new()).map(|_| ())
 }
 
