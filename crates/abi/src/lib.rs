@@ -182,7 +182,7 @@ plain! {
         /// Index of the service port, for [`Outlier`].
         index: u32,
     }
-    /// What every connection writes: two cache lines, the choice reads only the first.
+    /// What every connection writes: the first cache line. Failures and probes are in the second.
     BackendHot = 128 {
         /// Open sockets connected to it.
         active: u32,
@@ -202,24 +202,22 @@ plain! {
         hung: u32,
         /// Connections given to it.
         connections: u64,
-        /// When the last probe was let through; 0: none under way.
-        probe_ns: u64,
-        /// Fills the first line.
-        reserved: u64,
+        /// Bytes sent to it and acknowledged.
+        sent_bytes: u64,
+        /// Bytes received from it.
+        received_bytes: u64,
         /// Connects that were refused.
         refused: u64,
         /// Connections that were reset by the peer.
         reset: u64,
         /// Connects without an answer.
         timed_out: u64,
-        /// Bytes sent to it and acknowledged.
-        sent_bytes: u64,
-        /// Bytes received from it.
-        received_bytes: u64,
         /// Times it was ejected.
         ejected: u64,
+        /// When the last probe was let through; 0: none under way.
+        probe_ns: u64,
         /// Fills the second line.
-        reserved2: [u64; 2],
+        reserved: [u64; 3],
     }
     /// A member cgroup, by cgroup id in `INSTANCES`.
     Instance = 72 {

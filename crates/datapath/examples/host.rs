@@ -44,6 +44,11 @@ fn main() -> Result<(), Box<dyn Error>> {
     for instance in wanted.instances.iter().filter(|instance| instance.service != 0) {
         start(command, &instance.cgroup)?;
     }
+    // They listen, and their listeners are known: the agent stops to watch here too.
+    for instance in &mut wanted.instances {
+        instance.watch_listen = false;
+    }
+    kernel.apply(&wanted)?;
     println!("ready");
     for line in io::stdin().lines() {
         obey(&line?, &mut wanted, &mut kernel)?;
@@ -80,7 +85,7 @@ fn instance(number: u32, service: u32, cgroup: PathBuf) -> Instance {
         address6: in_network(1, number),
         ports: if service == 0 { Vec::new() } else { vec![(Protocol::Tcp, PORT)] },
         own_address: true,
-        watch_listen: false,
+        watch_listen: service != 0,
     }
 }
 
