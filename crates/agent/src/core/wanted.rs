@@ -133,7 +133,12 @@ impl Core {
 }
 
 fn backend(instance: &Instance, port: &Port) -> Backend {
-    let (v4, v6) = instance.families(port.protocol, port.number);
+    // The kernel sees for itself on which family a TCP listener is, and has to know the backend
+    // before it listens. Who serves a UDP port is known here alone.
+    let (v4, v6) = match port.protocol {
+        Protocol::Tcp => (true, true),
+        Protocol::Udp => instance.families(port.protocol, port.number),
+    };
     let zone = instance.launch().and_then(|l| l.service.zone.as_deref());
     Backend {
         key: backend_key(instance.number, port.protocol, port.number),
