@@ -65,6 +65,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         }
     }
     let mut report = Report::new("connect", command(), rounds);
+    report.single("concurrency", THREADS as f64);
     summarize(&turns, &mut report);
     for (names, suffix) in
         [([SINEW_3.name, DATAPATH_3.name], ""), ([SINEW_1000.name, DATAPATH_1000.name], "_1000")]

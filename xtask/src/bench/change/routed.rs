@@ -56,11 +56,12 @@ pub(super) fn run(host: &Host, rounds: usize, report: &mut Report) -> Result<()>
     Ok(())
 }
 
-/// Sets the number of replicas and waits until so many are up.
+/// Sets the number of replicas and waits until there are so many. One that still drains would come
+/// back, instead of a new one that listens.
 fn scale(host: &Host, replicas: u16) -> Result<()> {
     process::output(host.sinew()?.args(["scale", &format!("{SERVICE}={replicas}")]))?;
     let start = Instant::now();
-    while host.processes(SERVICE)?.len() != usize::from(replicas) {
+    while !host.has_settled(SERVICE, replicas)? {
         if start.elapsed() > DEADLINE {
             bail!("{SERVICE} has not got {replicas} replicas in {DEADLINE:?}");
         }

@@ -129,11 +129,23 @@ impl Host {
 
     /// The service's replicas that take connections: their main processes, in order.
     pub(crate) fn processes(&self, service: &str) -> Result<Vec<Pid>> {
-        let listed = self.ask(&["ps"])?;
-        let workloads = listed.as_array().map(Vec::as_slice).unwrap_or_default();
-        let is_up = |workload: &&Value| workload["service"] == service && workload["state"] == "up";
         let pid = |workload: &Value| Pid::from_raw(workload["pid"].as_i64()?.try_into().ok()?);
-        Ok(workloads.iter().filter(is_up).filter_map(pid).collect())
+        let workloads = self.workloads(service)?;
+        let up = workloads.iter().filter(|workload| workload["state"] == "up");
+        Ok(up.filter_map(pid).collect())
+    }
+
+    /// Whether the service has so many replicas, all of them up, and none that is on its way out.
+    pub(crate) fn has_settled(&self, service: &str, replicas: u16) -> Result<bool> {
+        let workloads = self.workloads(service)?;
+        let up = workloads.iter().filter(|workload| workload["state"] == "up").count();
+        Ok(up == usize::from(replicas) && up == workloads.len())
+    }
+
+    fn workloads(&self, service: &str) -> Result<Vec<Value>> {
+        let Value::Array(mut workloads) = self.ask(&["ps"])? else { return Ok(Vec::new()) };
+        workloads.retain(|workload| workload["service"] == service);
+        Ok(workloads)
     }
 
     pub(crate) fn address(&self, service: &str) -> Result<String> {
