@@ -1,10 +1,11 @@
 //! A host of the test's own: network namespace, directories, pins, cgroup; the real binary on it.
 
 use std::{
+    cell::RefCell,
     collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
-    process::{Command, Output, Stdio},
+    process::{Child, Command, Output, Stdio},
     sync::atomic::{AtomicU32, Ordering},
     time::{Duration, Instant},
 };
@@ -17,6 +18,7 @@ pub(crate) struct World {
     directory: tempfile::TempDir,
     name: String,
     cgroup: PathBuf,
+    agents: RefCell<Vec<Child>>,
 }
 
 fn cgroup2() -> PathBuf {
@@ -38,7 +40,7 @@ impl World {
         let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
         fs::set_permissions(directory.path(), open).unwrap();
         let cgroup = cgroup2().join(&name);
-        Self { directory, name, cgroup }
+        Self { directory, name, cgroup, agents: RefCell::default() }
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
@@ -133,7 +135,8 @@ impl World {
         // Detached by `up -d` of nothing new would need a file: the plain command does.
         let log =
             fs::File::options().create(true).append(true).open(self.path("agent.log")).unwrap();
-        self.sinew(&["agent"]).stdout(Stdio::null()).stderr(log).spawn().unwrap();
+        let agent = self.sinew(&["agent"]).stdout(Stdio::null()).stderr(log).spawn().unwrap();
+        self.agents.borrow_mut().push(agent);
         eventually("the agent answers", || self.try_run(&["ps"]).status.success());
     }
 
@@ -162,6 +165,10 @@ impl Drop for World {
         let _ = self.try_run(&["down", "--purge", "--yes"]);
         if self.cgroup.exists() {
             let _ = fs::write(self.cgroup.join("cgroup.kill"), "1");
+        }
+        for agent in self.agents.get_mut() {
+            let _ = agent.kill();
+            let _ = agent.wait();
         }
     }
 }

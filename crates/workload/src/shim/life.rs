@@ -66,7 +66,6 @@ struct Child {
 struct Ready {
     report: bool,
     exit: bool,
-    output: bool,
     signal: bool,
 }
 
@@ -227,7 +226,6 @@ impl Life {
         let own = [
             interest(starting.map(|(_, gate)| gate.as_fd()), PollFlags::IN, place),
             interest(child.map(|child| child.pidfd.as_fd()), exit, place),
-            interest(self.output.as_ref().and_then(Output::notice), PollFlags::IN, place),
             (signals.as_fd(), PollFlags::IN),
             interest(self.watch.as_ref().map(AsFd::as_fd), PollFlags::PRI, place),
         ];
@@ -245,8 +243,7 @@ impl Life {
         Ready {
             report: starting.is_some() && is(0),
             exit: child.is_some() && (is(1) || self.is_status_late()),
-            output: self.output.is_some() && is(2),
-            signal: is(3),
+            signal: is(2),
         }
     }
 
@@ -256,7 +253,7 @@ impl Life {
 
     fn deadline(&self) -> Option<Duration> {
         let machine = self.status.machine.deadline();
-        let output = self.output.as_ref().and_then(Output::deadline);
+        let output = self.output.as_ref().map(Output::deadline);
         let retry = self.is_status_late().then(|| since_boot() + STATUS_RETRY);
         [machine, output, retry].into_iter().flatten().min()
     }
@@ -268,11 +265,6 @@ impl Life {
         }
         if ready.exit {
             self.see_exit();
-        }
-        if ready.output
-            && let Some(output) = &mut self.output
-        {
-            output.written(since_boot());
         }
         if ready.signal && take_signal(signals) {
             self.step(Input::Hold(since_boot() + HOLD));
@@ -488,14 +480,13 @@ impl Life {
     }
 
     fn follow_output(&mut self, log: OwnedFd) {
-        let (path, limit) = (&self.order.launch.log, self.order.launch.log_limit_bytes);
-        self.output = Some(Output::new(path, log, limit, since_boot()));
+        self.output = Some(Output::new(log, self.order.launch.log_limit_bytes, since_boot()));
     }
 
     fn bound_output(&mut self) {
         let Some(output) = &mut self.output else { return };
         let now = since_boot();
-        if output.deadline().is_none_or(|at| now < at) {
+        if now < output.deadline() {
             return;
         }
         match output.look(now) {
