@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
-use rustix::process::{Signal, set_parent_process_death_signal};
+use rustix::process::{Signal, set_parent_process_death_signal, setsid};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 /// Options of `xtask internal enter`.
@@ -25,6 +25,9 @@ pub(crate) struct Args {
 /// Returns only when the program could not be started.
 pub(crate) fn run(args: &Args) -> Result<()> {
     set_parent_process_death_signal(Some(Signal::KILL))?;
+    // The scheduler shares time among sessions. Sinew gives each workload one of its own; so have
+    // all others here, else their servers would share one with their client.
+    setsid()?;
     fs::write(args.cgroup.join("cgroup.procs"), "0")
         .with_context(|| format!("{} cannot be joined", args.cgroup.display()))?;
     let namespace = File::open(&args.namespace)
