@@ -76,14 +76,14 @@ impl Links {
     pub(crate) fn attach(&mut self, object: &Object, cgroup: &Path) -> Result<(), Error> {
         let directory = open_cgroup(cgroup)?;
         let id = cgroup_id(&directory, cgroup)?;
-        let mut replaced = Vec::new();
+        let (mut replaced, mut made) = (Vec::new(), Vec::new());
         for (name, attach_type) in HOOKS {
             let program = object.program(name)?;
             match self.attach_one(name, *attach_type, program, &directory, id) {
                 Ok(Some(undo)) => replaced.push(undo),
-                Ok(None) => {}
+                Ok(None) => made.push(self.directory.join(name)),
                 Err(error) => {
-                    roll_back(replaced);
+                    roll_back(replaced, &made);
                     return Err(error);
                 }
             }
@@ -170,7 +170,12 @@ impl Links {
     }
 }
 
-fn roll_back(replaced: Vec<(OwnedFd, OwnedFd)>) {
+fn roll_back(replaced: Vec<(OwnedFd, OwnedFd)>, made: &[PathBuf]) {
+    for pin in made {
+        if let Err(error) = remove_pin(pin) {
+            tracing::error!(%error, "a new link could not be taken back");
+        }
+    }
     for (link, program) in replaced {
         if let Err(error) = sys::link_update(link.as_fd(), program.as_fd()) {
             tracing::error!(%error, "a replaced program could not be put back");

@@ -46,6 +46,8 @@ pub struct Flow {
     pub at_ns: u64,
     /// One of [`sinew_abi::verdict`].
     pub verdict: u32,
+    /// The agent's number of the caller's instance; 0: none, or not told for this verdict.
+    pub instance: u64,
     /// Number of the caller's service; 0: none.
     pub source: u32,
     /// Number of the service called; 0: none.
@@ -56,8 +58,8 @@ pub struct Flow {
     pub port: u16,
     /// Protocol.
     pub protocol: Protocol,
-    /// Index of the backend in the kernel's table.
-    pub backend: Option<u32>,
+    /// Backend taken.
+    pub backend: Option<FlowBackend>,
     /// Connect time, microseconds.
     pub connect_us: u32,
     /// Life, microseconds.
@@ -66,6 +68,15 @@ pub struct Flow {
     pub sent_bytes: u64,
     /// Bytes received by the caller.
     pub received_bytes: u64,
+}
+
+/// A backend's place in the kernel's table, and which of those that were there it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct FlowBackend {
+    /// Index of the place.
+    pub index: u32,
+    /// Raised with every backend that gets the place.
+    pub generation: u32,
 }
 
 /// The ring; its descriptor is readable while events wait.
@@ -121,12 +132,14 @@ fn translate(raw: &abi::Event) -> Option<Event> {
         abi::event::FLOW => Some(Event::Flow(Flow {
             at_ns: raw.at_ns,
             verdict: raw.verdict,
+            instance: raw.instance,
             source: raw.source,
             destination: raw.destination,
             address,
             port,
             protocol,
-            backend: (raw.backend != abi::NONE).then_some(raw.backend),
+            backend: (raw.backend != abi::NONE)
+                .then_some(FlowBackend { index: raw.backend, generation: raw.generation }),
             connect_us: raw.connect_us,
             duration_us: raw.duration_us,
             sent_bytes: raw.sent_bytes,

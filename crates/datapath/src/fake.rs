@@ -6,7 +6,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use crate::{BackendStats, Datapath, EdgeStats, Error, Listener, Totals, Wanted};
+use crate::{BackendStats, Datapath, EdgeStats, Error, FlowBackend, Listener, Totals, Wanted};
 
 /// What a [`Fake`] holds and answers.
 #[derive(Debug, Default)]
@@ -23,6 +23,12 @@ pub struct FakeState {
     pub closed: Vec<SocketAddr>,
     /// Heartbeats.
     pub beats: u64,
+    /// What [`Datapath::sample_flows`] was told last.
+    pub flow_sample: u32,
+    /// Answers of [`Datapath::backend_key`].
+    pub backend_keys: HashMap<FlowBackend, u64>,
+    /// Answer of [`Datapath::totals`].
+    pub totals: Option<Totals>,
     /// Whether it was detached.
     pub detached: bool,
 }
@@ -60,7 +66,7 @@ impl Datapath for Fake {
     }
 
     fn totals(&self) -> Result<Totals, Error> {
-        Ok(Totals::ZERO)
+        Ok(self.state().totals.unwrap_or(Totals::ZERO))
     }
 
     fn listeners(&self) -> Result<Vec<Listener>, Error> {
@@ -70,6 +76,14 @@ impl Datapath for Fake {
     fn close_connections(&self, to: SocketAddr) -> Result<u32, Error> {
         self.state().closed.push(to);
         Ok(0)
+    }
+
+    fn sample_flows(&mut self, one_of: u32) {
+        self.state().flow_sample = one_of;
+    }
+
+    fn backend_key(&self, backend: FlowBackend) -> Option<u64> {
+        self.state().backend_keys.get(&backend).copied()
     }
 
     fn detach(&mut self) -> Result<(), Error> {

@@ -11,7 +11,8 @@ use std::{
 use sinew_abi as abi;
 
 use crate::{
-    BackendStats, Datapath, EdgeStats, Error, Events, Listener, Resolver, Totals, Wanted,
+    BackendStats, Datapath, EdgeStats, Error, Events, FlowBackend, Listener, Resolver, Totals,
+    Wanted,
     attach::Links,
     layout::{Ledger, Tables, addr4, addr6, mapped},
     maps::{Maps, possible_cpus},
@@ -94,14 +95,6 @@ impl Kernel {
     pub fn usage(&self) -> Vec<Usage> {
         let usage = self.ledger.usage();
         usage.into_iter().map(|(name, used, capacity)| Usage { name, used, capacity }).collect()
-    }
-
-    /// Reports one of so many connections as a flow; 0: none.
-    pub fn sample_flows(&mut self, one_of: u32) {
-        if let Some(config) = self.maps.config.place(0) {
-            // SAFETY: a place inside the mapping.
-            unsafe { (&raw mut (*config).flow_sample).write_volatile(one_of) };
-        }
     }
 
     fn set_resolver(&mut self, resolver: Option<&Resolver>) -> Result<(), Error> {
@@ -227,6 +220,18 @@ impl Datapath for Kernel {
         sockets::close_connections(to)
     }
 
+    fn sample_flows(&mut self, one_of: u32) {
+        if let Some(config) = self.maps.config.place(0) {
+            // SAFETY: a place inside the mapping.
+            unsafe { (&raw mut (*config).flow_sample).write_volatile(one_of) };
+        }
+    }
+
+    fn backend_key(&self, backend: FlowBackend) -> Option<u64> {
+        let entry = self.maps.backend(backend.index);
+        (entry.generation == backend.generation && entry.key != 0).then_some(entry.key)
+    }
+
     fn detach(&mut self) -> Result<(), Error> {
         self.links.remove()?;
         self.routes.remove()?;
@@ -260,6 +265,8 @@ fn configure(maps: &mut Maps, options: &Options) {
         (&raw mut (*config).heartbeat_max_age_ns).write_volatile(HEARTBEAT_MAX_AGE_NS);
         (&raw mut (*config).hung_after_ns).write_volatile(HUNG_AFTER_NS);
         (&raw mut (*config).abi_version).write_volatile(abi::ABI_VERSION);
+        // Those who watched an earlier agent's flows went with it.
+        (&raw mut (*config).flow_sample).write_volatile(0);
         (&raw mut (*config).prefix6).write_volatile(prefix6);
     }
 }

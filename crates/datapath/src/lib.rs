@@ -24,7 +24,7 @@ mod wanted;
 use std::{collections::HashMap, net::SocketAddr};
 
 pub use error::Error;
-pub use events::{Event, Events, Flow};
+pub use events::{Event, Events, Flow, FlowBackend};
 pub use fake::{Fake, FakeState};
 pub use heartbeat::Heartbeat;
 pub use kernel::{Kernel, Options, Usage};
@@ -117,6 +117,13 @@ pub trait Datapath: Send {
     /// # Errors
     /// When the kernel refuses.
     fn close_connections(&self, to: SocketAddr) -> Result<u32, Error>;
+
+    /// Reports every failed connection and one of so many closed ones as a [`Flow`]; 0: only what
+    /// connect() and bind() refuse.
+    fn sample_flows(&mut self, one_of: u32);
+
+    /// The key of the backend that a [`Flow`] names; `None` when it is no longer there.
+    fn backend_key(&self, backend: FlowBackend) -> Option<u64>;
 
     /// Removes every program, map, pin, route and address.
     ///

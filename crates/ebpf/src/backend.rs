@@ -62,7 +62,7 @@ impl Candidates for Kernel {
             let waits = until != 0
                 && (outlier::ejected(until, self.now_ns) || !self.lease_free(config, hot));
             Load {
-                active: read_volatile(&raw const (*hot).active),
+                active: in_flight(read_volatile(&raw const (*hot).active)),
                 weight: config.weight,
                 connect_us: read_volatile(&raw const (*hot).connect_ewma_us),
                 ejected: waits,
@@ -87,6 +87,12 @@ pub extern "C" fn examine(context: *mut bpf_sock_addr, backend: u32, now_ns: u64
 /// Bits of the `how` of [`examine`], which takes scalars only.
 const STREAM: u32 = 4;
 
+/// A late release of the place's former holder may have lowered the count below zero.
+#[inline(always)]
+const fn in_flight(active: u32) -> u32 {
+    if active > i32::MAX as u32 { 0 } else { active }
+}
+
 impl Kernel {
     #[inline(always)]
     fn how(&self) -> u32 {
@@ -109,6 +115,14 @@ impl Kernel {
         else {
             return GONE;
         };
+        let families = match self.reach {
+            Reach::V4 => backend_flags::V4,
+            Reach::V6 => backend_flags::V6,
+            Reach::Both => backend_flags::V4 | backend_flags::V6,
+        };
+        if config.flags & families == 0 {
+            return GONE;
+        }
         if self.stream && config.flags & backend_flags::LOCAL != 0 {
             let queue = self.queue(backend, config);
             if queue == u32::MAX {
@@ -300,7 +314,7 @@ pub fn failed(index: u32, hot: *mut BackendHot, now_ns: u64) {
         if rule.consecutive_failures == 0 || (failures < rule.consecutive_failures && !probing) {
             return;
         }
-        if outlier::ejected(until, now_ns) || (!probing && !room(config, rule, now_ns)) {
+        if outlier::ejected(until, now_ns) || (!probing && !room(config, rule)) {
             return;
         }
         let ejections = read_volatile(&raw const (*hot).ejections);
@@ -313,15 +327,26 @@ pub fn failed(index: u32, hot: *mut BackendHot, now_ns: u64) {
     }
 }
 
-/// The backend answered: whatever was held against it is forgotten.
+/// Whether a refused connection says something about the backend. A local one's listener is looked
+/// at before every choice: what is refused all the same was the caller's doing (it ran out of
+/// ports, or disconnected), and must not eject the backend for everybody.
 #[inline(always)]
-pub fn succeeded(hot: *mut BackendHot) {
+pub fn refusal_counts(index: u32) -> bool {
+    BACKENDS.get(index).is_some_and(|config| config.flags & backend_flags::LOCAL == 0)
+}
+
+/// The backend answered a connection that began at `start_ns`: its failures are forgotten, and its
+/// ejection too when this was the probe or came after it. An older connection proves nothing.
+#[inline(always)]
+pub fn succeeded(hot: *mut BackendHot, start_ns: u64) {
     // SAFETY: map value; the reads keep the line shared while all is well.
     unsafe {
         if read_volatile(&raw const (*hot).failures) != 0 {
             (&raw mut (*hot).failures).write_volatile(0);
         }
-        if read_volatile(&raw const (*hot).ejected_until_ns) != 0 {
+        let probe = read_volatile(&raw const (*hot).probe_ns);
+        let probed = probe != 0 && start_ns >= probe;
+        if probed && read_volatile(&raw const (*hot).ejected_until_ns) != 0 {
             (&raw mut (*hot).ejected_until_ns).write_volatile(0);
             (&raw mut (*hot).ejections).write_volatile(0);
             (&raw mut (*hot).probe_ns).write_volatile(0);
@@ -335,7 +360,7 @@ const SAMPLE: u32 = 64;
 
 /// Whether one more of the service may be ejected.
 #[inline(always)]
-fn room(config: &Backend, rule: &sinew_abi::Outlier, now_ns: u64) -> bool {
+fn room(config: &Backend, rule: &sinew_abi::Outlier) -> bool {
     let Some(region) = crate::maps::REGIONS.get(config.index) else { return false };
     let (mut seen, mut out) = (0, 0);
     while seen < SAMPLE {
@@ -347,7 +372,8 @@ fn room(config: &Backend, rule: &sinew_abi::Outlier, now_ns: u64) -> bool {
         if let Some(hot) = BACKEND_HOT.get_ptr(backend) {
             // SAFETY: map value, read once.
             let until = unsafe { read_volatile(&raw const (*hot).ejected_until_ns) };
-            if outlier::ejected(until, now_ns) {
+            // One whose time has ended is out until its probe succeeds.
+            if until != 0 {
                 out += 1;
             }
         }

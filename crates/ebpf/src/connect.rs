@@ -199,6 +199,8 @@ fn to_service(
     let cookie = record::cookie(context);
     if let Some(old) = record::find(cookie) {
         settle(old, stream, now_ns);
+        // SAFETY: found in this run. Its place is free for the new record, wherever that goes.
+        unsafe { record::free(old, cookie) };
     }
     let reach = match family {
         Family::V6 if target.ipv6_only() => Reach::V6,
@@ -291,7 +293,9 @@ fn settle(old: *mut Socket, stream: bool, now_ns: u64) {
         if let Some(hot) = BACKEND_HOT.get_ptr_mut((*old).backend) {
             if (*hot).generation == (*old).generation {
                 add64(&raw mut (*hot).refused, 1);
-                backend::failed((*old).backend, hot, now_ns);
+                if backend::refusal_counts((*old).backend) {
+                    backend::failed((*old).backend, hot, now_ns);
+                }
             }
         }
         let destination = PORT_NAMES.get((*old).index.into()).map_or(0, |name| name.service);

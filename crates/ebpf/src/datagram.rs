@@ -12,12 +12,12 @@ use sinew_abi::{
 };
 
 use crate::{
-    address::{DNS, LOCALHOST4, Target, errno, is_mapped, mapped, refuse},
+    address::{DNS, LOCALHOST4, ONE6, Target, errno, is_mapped, mapped, refuse},
     backend::{Kernel, Reach},
     bind::same,
     connect::{self, ALLOW},
     count::{self, add64},
-    identity,
+    identity, lookup,
     maps::{BACKEND_HOT, BACKENDS, CONFIG, DATAGRAM_PEERS},
     names, record, resolver,
 };
@@ -51,7 +51,7 @@ pub fn sendmsg4(context: &SockAddrContext, target: &Target) -> i32 {
             let Some(service) = connect::service4(target, addr, port) else {
                 return connect::refused(target, mapped(addr), verdict::NO_SUCH_PORT, 0);
             };
-            let Some(peer) = peer(context, target, service, mapped(addr), port, false) else {
+            let Some(peer) = peer(context, service, mapped(addr), port, false) else {
                 return connect::refused(
                     target,
                     mapped(addr),
@@ -101,23 +101,62 @@ pub fn sendmsg6(context: &SockAddrContext, target: &Target) -> i32 {
         }
     }
     // IPv4-mapped destinations of an IPv6 socket come through the IPv4 hook.
-    if address::subnet6(&addr, &config.prefix6) != Some(address::SERVICES6) {
-        return ALLOW;
+    let subnet = address::subnet6(&addr, &config.prefix6);
+    if subnet != Some(address::SERVICES6) {
+        return beside6(context, target, instance, addr, subnet);
     }
     let Some(service) = connect::service6(target, addr, port) else {
         return connect::refused(target, addr, verdict::NO_SUCH_PORT, 0);
     };
-    let Some(peer) = peer(context, target, service, addr, port, true) else {
+    let Some(peer) = peer(context, service, addr, port, true) else {
         return connect::refused(target, addr, verdict::NO_BACKEND, service.service);
     };
     target.set_addr6(&peer.addr);
     target.set_port(peer.port);
     if let Some(instance) = instance {
-        if !is_mapped(&peer.addr) {
-            target.set_source6(&instance.addr6);
-        }
+        own_source6(target, instance);
     }
     ALLOW
+}
+
+/// IPv6 destinations that are no service.
+#[inline(always)]
+fn beside6(
+    context: &SockAddrContext,
+    target: &Target,
+    instance: Option<&Instance>,
+    addr: [u32; 4],
+    subnet: Option<u16>,
+) -> i32 {
+    let Some(instance) = instance else { return ALLOW };
+    match subnet {
+        Some(address::LOOPBACKS6) if !same(&address::loopback6(&instance.addr6), &addr) => {
+            return refuse(errno::ECONNREFUSED);
+        }
+        Some(address::INSTANCES6) => own_source6(target, instance),
+        None if addr[0] == 0 && addr[1] == 0 && addr[2] == 0 && addr[3] == ONE6 => {
+            let (port, alias) = (target.port(), address::loopback6(&instance.addr6));
+            let own = if lookup::serves6(context.as_ptr(), &alias, port as u16, false) {
+                alias
+            } else if lookup::serves6(context.as_ptr(), &instance.addr6, port as u16, false) {
+                instance.addr6
+            } else {
+                return ALLOW;
+            };
+            names::show(context, own, port, addr, port);
+            target.set_addr6(&own);
+        }
+        _ => {}
+    }
+    ALLOW
+}
+
+#[inline(always)]
+fn own_source6(target: &Target, instance: &Instance) {
+    let source = target.source6();
+    if source[0] | source[1] | source[2] | source[3] == 0 {
+        target.set_source6(&instance.addr6);
+    }
 }
 
 /// A control message can name any source: only the caller's own of the plan is let through.
@@ -155,7 +194,6 @@ fn key(cookie: u64, addr: [u32; 4], port: u32) -> PeerKey {
 #[inline(always)]
 fn peer(
     context: &SockAddrContext,
-    target: &Target,
     service: &Service,
     asked: [u32; 4],
     port: u32,
@@ -163,11 +201,8 @@ fn peer(
 ) -> Option<DatagramPeer> {
     // SAFETY: no arguments.
     let now_ns = unsafe { bpf_ktime_get_coarse_ns() };
-    let reach = match six {
-        true if target.ipv6_only() => Reach::V6,
-        true => Reach::Both,
-        false => Reach::V4,
-    };
+    // The kernel takes no IPv4-mapped destination from the IPv6 hook.
+    let reach = if six { Reach::V6 } else { Reach::V4 };
     let kernel = Kernel { now_ns, stream: false, reach, context: context.as_ptr() };
     let key = key(record::cookie(context), asked, port);
     if let Some(known) = DATAGRAM_PEERS.get_ptr_mut(&key) {
@@ -179,6 +214,8 @@ fn peer(
             value.used_ns = now_ns;
             // SAFETY: as above.
             unsafe { (*known).used_ns = now_ns };
+            // The name may have made room for others meanwhile.
+            names::show(context, value.addr, value.port, asked, port);
             return Some(value);
         }
     }

@@ -24,16 +24,12 @@ const ALLOW: i32 = 1;
 /// States of include/net/tcp_states.h.
 const SYN_SENT: u32 = 2;
 const CLOSE: u32 = 7;
-const LISTEN: u32 = 10;
 
 #[inline(always)]
 pub fn release(context: &SockContext) -> i32 {
     let socket = context.sock;
     // SAFETY: a word of the context.
     let state = unsafe { (*socket).state };
-    if state == LISTEN {
-        return ALLOW;
-    }
     // SAFETY: the context of the running program.
     if unsafe { kernel::without_cookie(socket) } {
         // Nobody has asked for this socket's cookie, so it has no record: a server's end. Making
@@ -73,7 +69,7 @@ unsafe fn account(socket: *mut bpf_sock, state: u32, was: &Socket) {
     if let Some(hot) = BACKEND_HOT.get_ptr_mut(was.backend) {
         // SAFETY: map value; a recycled backend bears another generation.
         if unsafe { (*hot).generation } == was.generation {
-            on_backend(was.backend, hot, verdict, facts.as_ref());
+            on_backend(was.backend, hot, verdict, facts.as_ref(), was.start_ns);
         }
     }
     on_edge(was, name, verdict, facts.as_ref(), duration_us);
@@ -100,7 +96,13 @@ fn judge(state: u32, facts: Option<&TcpFacts>) -> u32 {
 }
 
 #[inline(always)]
-fn on_backend(index: u32, hot: *mut BackendHot, verdict: u32, facts: Option<&TcpFacts>) {
+fn on_backend(
+    index: u32,
+    hot: *mut BackendHot,
+    verdict: u32,
+    facts: Option<&TcpFacts>,
+    start_ns: u64,
+) {
     // SAFETY: map value.
     unsafe {
         if let Some(facts) = facts {
@@ -118,11 +120,14 @@ fn on_backend(index: u32, hot: *mut BackendHot, verdict: u32, facts: Option<&Tcp
             verdict::RESET => &raw mut (*hot).reset,
             verdict::TIMED_OUT => &raw mut (*hot).timed_out,
             verdict::CANCELLED => return,
-            _ => return backend::succeeded(hot),
+            _ => return backend::succeeded(hot, start_ns),
         };
         add64(counter, 1);
         // A reset after an answer is the server's way to say goodbye, no failure.
         if verdict == verdict::RESET && facts.is_some_and(|f| f.received_bytes > 0) {
+            return;
+        }
+        if verdict == verdict::REFUSED && !backend::refusal_counts(index) {
             return;
         }
         backend::failed(index, hot, bpf_ktime_get_coarse_ns());

@@ -41,6 +41,8 @@ pub(crate) struct Ledger {
     backends: HashMap<u64, u32>,
     listen_keys: HashMap<[u32; 6], abi::ListenValue>,
     instances: HashMap<u64, abi::Instance>,
+    /// IPv6 keys that belong to no port.
+    orphans: Vec<abi::ServiceKey6>,
     regions: regions::Regions,
     /// First index that was never used.
     fresh_backend: u32,
@@ -86,7 +88,7 @@ impl Ledger {
     }
 
     fn read_ports(&mut self, tables: &impl Tables) -> Result<(), Error> {
-        let keys6: HashMap<u32, abi::ServiceKey6> =
+        let mut keys6: HashMap<u32, abi::ServiceKey6> =
             tables.services6()?.into_iter().map(|(key, value)| (value.index, key)).collect();
         let mut regions = Vec::new();
         for (key4, value) in tables.services4()? {
@@ -99,7 +101,7 @@ impl Ledger {
             self.fresh_port = self.fresh_port.max(value.index + 1);
             self.generation = self.generation.max(value.generation);
             let slots: Vec<u32> = (0..value.len).map(|i| tables.slot(value.base + i)).collect();
-            let key6 = keys6.get(&value.index).copied().unwrap_or(abi::ServiceKey6::ZERO);
+            let key6 = keys6.remove(&value.index).unwrap_or(abi::ServiceKey6::ZERO);
             let placed = Placed {
                 key4,
                 key6,
@@ -110,6 +112,8 @@ impl Ledger {
             };
             self.ports.insert(id, placed);
         }
+        // A writer that was killed between the two keys of a port left these behind.
+        self.orphans = keys6.into_values().collect();
         let used: HashSet<u32> = self.ports.values().map(|p| p.value.index).collect();
         self.free_ports = (0..self.fresh_port).filter(|i| !used.contains(i)).collect();
         self.regions.adopt(regions);
@@ -152,6 +156,9 @@ impl Ledger {
         services: &[Service],
     ) -> Result<(), Error> {
         check_capacity(services)?;
+        for orphan in std::mem::take(&mut self.orphans) {
+            tables.remove_service6(&orphan)?;
+        }
         let mut wanted = HashSet::new();
         for service in services {
             for port in &service.ports {
@@ -200,7 +207,8 @@ impl Ledger {
                 slots.push(at);
             }
         }
-        let before = self.ports.remove(&id);
+        // What is known stays known until all of the change is in force.
+        let before = self.ports.get(&id).cloned();
         let placed = self.flip(tables, service, port, index, slots, before.as_ref())?;
         // Only now, when no new choice can find them, do the ones that left go.
         let kept: HashSet<u64> = placed.backends.iter().copied().collect();
@@ -298,11 +306,13 @@ impl Ledger {
     }
 
     fn remove_port(&mut self, tables: &mut impl Tables, id: PortId) -> Result<(), Error> {
-        let Some(placed) = self.ports.remove(&id) else { return Ok(()) };
-        tables.remove_service4(&placed.key4)?;
+        let Some(placed) = self.ports.get(&id).cloned() else { return Ok(()) };
+        // IPv6 first: a restart reads ports back by their IPv4 keys.
         if placed.key6 != abi::ServiceKey6::ZERO {
             tables.remove_service6(&placed.key6)?;
         }
+        tables.remove_service4(&placed.key4)?;
+        self.ports.remove(&id);
         self.regions.retire(placed.value.base, placed.value.len);
         self.retired_ports.push(placed.value.index);
         for key in placed.backends {
@@ -368,6 +378,14 @@ impl Ledger {
         if let Some(index) = self.free_ports.pop() {
             return Ok(index);
         }
+        if self.fresh_port == abi::capacity::SERVICES {
+            let capacity = abi::capacity::SERVICES;
+            return Err(Error::Full {
+                map: "the service table",
+                capacity,
+                wanted: u64::from(capacity) + 1,
+            });
+        }
         self.fresh_port += 1;
         Ok(self.fresh_port - 1)
     }
@@ -422,7 +440,12 @@ impl Ledger {
         services: &[Service],
     ) -> Result<bool, Error> {
         let mut indices = HashMap::new();
-        for backend in services.iter().flat_map(|s| &s.ports).flat_map(|p| &p.backends) {
+        for backend in services
+            .iter()
+            .flat_map(|s| &s.ports)
+            .filter(|p| p.protocol == Protocol::Tcp)
+            .flat_map(|p| &p.backends)
+        {
             let Some(index) = self.backend(backend.key).filter(|_| backend.local) else { continue };
             let addresses = [backend.address4.map(Into::into), backend.address6.map(Into::into)];
             for address in addresses.into_iter().flatten() {

@@ -232,6 +232,26 @@ fn redis_runs_unchanged_on_both_families() {
 }
 
 #[test]
+fn what_a_caller_does_to_its_own_sockets_is_not_the_backends_fault() {
+    let (world, _) = three();
+    let script = r#"
+import ctypes, socket, struct
+libc = ctypes.CDLL(None, use_errno=True)
+for i in range(60):
+    s = socket.create_connection(("127.64.0.1", 8080))
+    assert libc.connect(s.fileno(), struct.pack("H14x", 0), 16) == 0
+    if i % 2: s.listen()
+    s.close()
+print("done")
+"#;
+    assert_eq!(world.python(2, 0, script), "done");
+    assert_eq!(world.active(1, 3, 8080), 0, "no record stays behind");
+    for n in 0..3 {
+        assert_eq!(world.stats(1, n, 8080).ejections, 0, "replica {n}");
+    }
+}
+
+#[test]
 fn nothing_stays_behind() {
     let pins;
     {

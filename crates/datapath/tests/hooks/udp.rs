@@ -77,6 +77,55 @@ print(len(seen))
 }
 
 #[test]
+fn datagrams_over_ipv6() {
+    let mut world = World::new();
+    world.service(1, 5005, Protocol::Udp, 1);
+    world.client(2);
+    let server = r#"
+import socket, threading
+def serve(address):
+    s = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM); s.setsockopt(41, 26, 1); s.bind(address)
+    def run():
+        while True:
+            d, a = s.recvfrom(99); s.sendto(b"from " + a[0].encode(), a)
+    return threading.Thread(target=run)
+threads = [serve(("::", 5005)), serve(("::1", 6006))]
+for t in threads: t.start()
+print("ready")
+"#;
+    world.python_server(1, 0, server);
+    let answer = world.python(
+        2,
+        0,
+        r#"
+import socket
+def ask(a):
+    s = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM); s.settimeout(2)
+    try:
+        s.sendto(b"x", a); d, f = s.recvfrom(99); return d.decode(), f[:2] == a
+    except Exception as e: return type(e).__name__
+print(ask(("fd53:696e:6577::1", 5005)))
+print(ask(("fd53:696e:6577:1::1:1", 5005)))
+print(ask(("fd53:696e:6577:2::1:1", 6006)))
+"#,
+    );
+    assert_eq!(
+        answer,
+        "('from fd53:696e:6577:1::2:1', True)\n('from fd53:696e:6577:1::2:1', True)\nConnectionRefusedError"
+    );
+    let own = world.python(
+        1,
+        0,
+        r#"
+import socket
+s = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM); s.settimeout(2)
+s.sendto(b"x", ("::1", 6006)); d, f = s.recvfrom(99); print(f[:2])
+"#,
+    );
+    assert_eq!(own, "('::1', 6006)");
+}
+
+#[test]
 fn a_forged_source_is_refused() {
     let world = two();
     let answer = world.python(
