@@ -52,7 +52,8 @@ const NAMES: [&str; 41] = [
 /// it; what they do need (changing their user, low ports, owning any file, raising their limits,
 /// locking memory) they keep.
 pub const TAKEN: &[&str] = &[
-    // Sinew's own programs, maps, addresses and cgroups.
+    // Loading programs, the network's set-up, forged packets. Files of root stay root's: the pins,
+    // the cgroups and the API's socket are kept from other users, not from a workload of root.
     "CAP_BPF",
     "CAP_NET_ADMIN",
     "CAP_NET_RAW",
