@@ -26,6 +26,7 @@ use crate::{peer::Peer, refusal::Refusal, rights::sinew_group, runtime::Handle};
 mod answer;
 mod changes;
 mod events;
+mod flows;
 mod logs;
 mod state;
 
@@ -58,6 +59,7 @@ const ROUTES: &[&str] = &[
     "post /v1/attachments",
     "get /v1/logs",
     "get /v1/logs/positions",
+    "get /v1/flows",
     "get /v1/events",
     "get /v1/metrics",
     "post /v1/shutdown",
@@ -80,6 +82,7 @@ fn router(handle: Handle) -> Router {
         .route("/v1/attachments", post(changes::attach))
         .route("/v1/logs", get(logs::lines))
         .route("/v1/logs/positions", get(logs::positions))
+        .route("/v1/flows", get(flows::flows))
         .route("/v1/events", get(events::stream))
         .route("/v1/metrics", get(state::metrics))
         .route("/v1/shutdown", post(changes::shutdown))

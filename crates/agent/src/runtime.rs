@@ -25,7 +25,9 @@ use crate::{
     bus::Bus,
     core::{Core, Input, Kind, Output},
     dns::{Addresses, Names},
-    environment, health,
+    environment,
+    flows::Flows,
+    health,
     key::Key,
     paths::Paths,
     record::Record,
@@ -72,6 +74,8 @@ pub(crate) struct Handle {
     calls: mpsc::UnboundedSender<Call>,
     /// Tells everybody what changes.
     pub(crate) bus: Arc<Bus>,
+    /// Connections one by one.
+    pub(crate) flows: Arc<Flows>,
     /// The data path.
     pub(crate) datapath: SharedDatapath,
     /// Where things lie.
@@ -110,6 +114,7 @@ pub(crate) struct Parts {
     pub(crate) events: mpsc::UnboundedReceiver<datapath::Event>,
     pub(crate) names: Names,
     pub(crate) bus: Arc<Bus>,
+    pub(crate) flows: Arc<Flows>,
     /// What is started as supervisor.
     pub(crate) exe: PathBuf,
     pub(crate) warnings: Vec<String>,
@@ -125,6 +130,7 @@ pub(crate) struct Runtime {
     events: mpsc::UnboundedReceiver<datapath::Event>,
     names: Names,
     pub(crate) bus: Arc<Bus>,
+    flows: Arc<Flows>,
     exe: PathBuf,
     inputs: mpsc::UnboundedSender<Input>,
     incoming: mpsc::UnboundedReceiver<Input>,
@@ -162,6 +168,7 @@ impl Runtime {
         let handle = Handle {
             calls: call_sender,
             bus: parts.bus.clone(),
+            flows: parts.flows.clone(),
             datapath: parts.datapath.clone(),
             paths: parts.paths.clone(),
             ending,
@@ -174,6 +181,7 @@ impl Runtime {
             events: parts.events,
             names: parts.names,
             bus: parts.bus,
+            flows: parts.flows,
             exe: parts.exe,
             inputs,
             incoming,
@@ -204,7 +212,7 @@ impl Runtime {
             tokio::select! {
                 biased;
                 Ok(()) = stop.changed() => return (Ending::Leave, self),
-                Some(event) = self.events.recv() => self.take_event(&event),
+                Some(event) = self.events.recv() => self.take_event(event),
                 Some(input) = self.incoming.recv() => self.feed(input),
                 Some(call) = self.calls.recv() => call(&mut self),
                 () = sleep_until(tick) => self.feed(Input::Tick),
@@ -240,7 +248,7 @@ impl Runtime {
     fn take_what_waits(&mut self) {
         for _ in 0..BATCH {
             if let Ok(event) = self.events.try_recv() {
-                self.take_event(&event);
+                self.take_event(event);
             } else if let Ok(input) = self.incoming.try_recv() {
                 self.feed(input);
             } else {
@@ -448,15 +456,15 @@ impl Runtime {
         self.probes.insert(key, task.abort_handle());
     }
 
-    fn take_event(&mut self, event: &datapath::Event) {
-        match *event {
+    fn take_event(&mut self, event: datapath::Event) {
+        match event {
             datapath::Event::Listening { instance, address, port } => {
                 self.feed(Input::Listening { instance, address, port });
             }
             datapath::Event::Bound { instance, address, port, protocol } => {
                 self.feed(Input::Bound { instance, address, port, protocol });
             }
-            datapath::Event::Flow(_) => {}
+            datapath::Event::Flow(flow) => self.flows.offer(flow),
         }
     }
 

@@ -23,6 +23,7 @@ use crate::{
     api,
     bus::{Bus, now_ms},
     dns,
+    flows::{self, Flows},
     intent::Intent,
     lock::{Lock, LockError},
     paths::Paths,
@@ -138,19 +139,22 @@ pub async fn serve(options: AgentOptions) -> Result<(), Error> {
         tracing::warn!("{warning}");
     }
     let (stop, stopped) = watch::channel(false);
+    let (flows, raw_flows) = Flows::new(datapath.clone());
     let parts = Parts {
         paths: Arc::new(paths.clone()),
         store,
         network6: intent.network6,
         datapath,
-        events: events.pump(&mut tasks)?,
+        events: events.pump(&mut tasks, &flows)?,
         names,
         bus: Arc::new(Bus::new()),
+        flows: flows.clone(),
         exe,
         warnings,
         started_at_ms,
     };
     let (mut runtime, handle) = Runtime::new(parts, stopped);
+    tasks.spawn(flows::run(flows, raw_flows, handle.clone()));
     runtime.boot(intent, discovered);
     tracing::info!("agent {} answers at {}", std::process::id(), paths.socket().display());
     run(runtime, handle, listener, &paths, stop).await
@@ -166,7 +170,7 @@ async fn run(
 ) -> Result<(), Error> {
     let mut terminate = signal(SignalKind::terminate()).map_err(Error::io("wait for signals"))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(Error::io("wait for signals"))?;
-    let datapath = handle.datapath.clone();
+    let (datapath, flows) = (handle.datapath.clone(), handle.flows.clone());
     let callers = tokio::spawn(api::serve(listener, handle, stop.subscribe()));
     let mut running = tokio::spawn(runtime.run(stop.subscribe()));
     let ended = tokio::select! {
@@ -178,6 +182,7 @@ async fn run(
     runtime.end(ending != Ending::Leave).await;
     stop.send_replace(true);
     let _ = callers.await;
+    flows.end().await;
     let _ = fs::remove_file(paths.socket());
     match ending {
         Ending::Leave => tracing::info!("the agent ends; workloads and data path go on"),
@@ -276,24 +281,36 @@ fn open(
 }
 
 impl EventSource {
-    fn pump(self, tasks: &mut JoinSet<()>) -> Result<mpsc::UnboundedReceiver<Event>, Error> {
+    fn pump(
+        self,
+        tasks: &mut JoinSet<()>,
+        flows: &Arc<Flows>,
+    ) -> Result<mpsc::UnboundedReceiver<Event>, Error> {
         match self {
             Self::Given(events) => Ok(events),
             Self::Kernel(events) => {
                 let (sender, receiver) = mpsc::unbounded_channel();
                 let ring =
                     pollable::events(events).map_err(Error::io("wait for the kernel's events"))?;
-                tasks.spawn(pump(ring, sender));
+                tasks.spawn(pump(ring, sender, flows.clone()));
                 Ok(receiver)
             }
         }
     }
 }
 
-async fn pump(mut ring: AsyncFd<Pollable<Events>>, sender: mpsc::UnboundedSender<Event>) {
+async fn pump(
+    mut ring: AsyncFd<Pollable<Events>>,
+    sender: mpsc::UnboundedSender<Event>,
+    flows: Arc<Flows>,
+) {
     loop {
-        ring.get_mut().0.drain(|event| {
-            let _ = sender.send(event);
+        ring.get_mut().0.drain(|event| match event {
+            // They may be many, and nobody's life depends on them: they have a queue with an end.
+            Event::Flow(flow) => flows.offer(flow),
+            event => {
+                let _ = sender.send(event);
+            }
         });
         match ring.readable().await {
             Ok(mut guard) => guard.clear_ready(),

@@ -4,11 +4,12 @@ use std::collections::{BTreeMap, HashMap};
 
 use sinew_api::{EndpointStatus, ProjectStatus, ServiceStatus, WorkloadStatus};
 use sinew_datapath::BackendStats;
-use sinew_model::{Port, ProjectName, ServiceName};
+use sinew_model::{Port, ProjectName, Protocol, ServiceName};
 
 use crate::{
     alloc,
     core::{Core, Instance, Kind, backend_key},
+    flows::Names,
 };
 
 /// Every project that is up.
@@ -137,4 +138,26 @@ fn workload(instance: &Instance) -> WorkloadStatus {
 /// The name of each service by its number, of those that were ever here.
 pub(crate) fn names(core: &Core) -> HashMap<u32, String> {
     core.intent().numbers.iter().map(|(name, number)| (*number, name.to_string())).collect()
+}
+
+/// What the kernel's numbers in flows are called.
+pub(crate) fn flow_names(core: &Core) -> Names {
+    let intent = core.intent();
+    let mut names = Names::default();
+    for (name, number) in &intent.numbers {
+        names.services.insert(*number, name.clone());
+        names.addresses.insert(alloc::service4(*number).into(), name.clone());
+        names.addresses.insert(alloc::service6(intent.network6, *number).into(), name.clone());
+    }
+    let attached = core.attached_names();
+    let launched = intent.services().map(|(_, _, name, service)| (name, &service.ports));
+    for (name, ports) in launched.chain(&attached) {
+        let streams = ports.iter().filter(|port| port.protocol == Protocol::Tcp);
+        names.streams.extend(streams.map(|port| ((name.clone(), port.number), ())));
+    }
+    for instance in core.instances() {
+        let name = (instance.key.to_string(), instance.key.service.clone());
+        names.instances.insert(instance.number, name);
+    }
+    names
 }

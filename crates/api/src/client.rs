@@ -16,9 +16,9 @@ use sinew_model::{Plan, Project, ProjectName, ServiceName};
 use tokio::net::UnixStream;
 
 use crate::{
-    Accepted, Agent, Attach, Attached, ClientError, ErrorBody, Events, LogLines, LogPosition,
-    LogQuery, ProjectStatus, ProtocolFault, Scale, ServiceStatus, Shutdown, WorkloadStatus,
-    decode::Framing, stream::collect,
+    Accepted, Agent, Attach, Attached, ClientError, ErrorBody, Events, FlowQuery, Flows, LogLines,
+    LogPosition, LogQuery, ProjectStatus, ProtocolFault, Scale, ServiceStatus, Shutdown,
+    WorkloadStatus, decode::Framing, stream::collect,
 };
 
 /// Speaks to the agent.
@@ -129,6 +129,13 @@ impl Client {
     /// The present end of every log: what a follower of the lines to come starts from.
     pub async fn log_positions(&self) -> Answer<Vec<LogPosition>> {
         self.get("/v1/logs/positions").await
+    }
+
+    /// Connections: those kept, or what comes from now on.
+    pub async fn flows(&self, query: &FlowQuery) -> Answer<Flows> {
+        let path = format!("/v1/flows?{}", query.to_query());
+        let (call, answer) = self.send(Method::GET, &path, None::<&()>).await?;
+        Ok(Flows::new(call, answer.into_body(), Framing::Ndjson))
     }
 
     /// Changes from now on.

@@ -16,6 +16,7 @@
 //! | `POST /v1/attachments` | [`Attach`] | [`Attached`] |
 //! | `GET /v1/logs?service=&follow=&tail=&from=` ([`LogQuery`]) | | a [`LogLine`] a line |
 //! | `GET /v1/logs/positions` | | `[`[`LogPosition`]`]`: the present end of every log |
+//! | `GET /v1/flows?follow=&from=&to=&verdict=` ([`FlowQuery`]) | | a [`FlowItem`] a line |
 //! | `GET /v1/events` | | server-sent [`Event`]s |
 //! | `GET /v1/metrics` | | Prometheus text |
 //! | `POST /v1/shutdown` | [`Shutdown`] | [`Accepted`] |
@@ -25,14 +26,17 @@
 mod client;
 mod decode;
 mod error;
+mod flows;
 mod logs;
+mod query;
 mod stream;
 mod types;
 
 pub use client::Client;
 pub use error::{ClientError, ProtocolFault};
+pub use flows::{Flow, FlowItem, FlowQuery, FlowVerdict};
 pub use logs::{LogPosition, LogQuery};
-pub use stream::{Events, Items, LogLines};
+pub use stream::{Events, Flows, Items, LogLines};
 pub use types::{
     Accepted, Agent, Attach, Attached, EndpointStatus, ErrorBody, ErrorCode, Event, EventKind,
     LogLine, ProjectStatus, Scale, ServiceStatus, Shutdown, WorkloadState, WorkloadStatus,

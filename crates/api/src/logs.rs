@@ -6,7 +6,10 @@ use std::fmt::{self, Write as _};
 use serde::{Deserialize, Serialize};
 use sinew_model::ServiceName;
 
-use crate::{ErrorBody, ErrorCode};
+use crate::{
+    ErrorBody,
+    query::{flag, invalid, pairs},
+};
 
 /// A place in the log of a replica.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -62,11 +65,8 @@ impl LogQuery {
     /// [`ErrorCode::Invalid`] with the parameter at fault.
     pub fn parse(query: &str) -> Result<Self, ErrorBody> {
         let mut wanted = Self::default();
-        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
-            let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-            let value = percent_decode(value).ok_or_else(|| {
-                invalid(key, value, "is not valid percent-encoding", "encode it as UTF-8")
-            })?;
+        for pair in pairs(query) {
+            let (key, value) = pair?;
             wanted.set(key, &value)?;
         }
         Ok(wanted)
@@ -101,20 +101,7 @@ impl LogQuery {
                     self.from.push(position);
                 }
             }
-            "follow" => {
-                self.follow = match value {
-                    "" | "true" | "1" => true,
-                    "false" | "0" => false,
-                    _ => {
-                        return Err(invalid(
-                            key,
-                            value,
-                            "is not true or false",
-                            "give one of them",
-                        ));
-                    }
-                }
-            }
+            "follow" => self.follow = flag(key, value)?,
             "tail" if value.is_empty() => self.tail = None,
             "tail" => {
                 let lines = value.parse().map_err(|_| {
@@ -128,16 +115,6 @@ impl LogQuery {
             }
         }
         Ok(())
-    }
-}
-
-fn invalid(key: &str, value: &str, what: &str, remedy: &str) -> ErrorBody {
-    ErrorBody {
-        code: ErrorCode::Invalid,
-        message: format!("{key}: {value:?} {what}"),
-        remedy: Some(remedy.to_owned()),
-        field: Some(key.to_owned()),
-        retryable: false,
     }
 }
 
@@ -155,25 +132,10 @@ fn parse_position(text: &str) -> Option<LogPosition> {
     })
 }
 
-fn percent_decode(text: &str) -> Option<String> {
-    let mut decoded = Vec::with_capacity(text.len());
-    let mut rest = text.bytes();
-    while let Some(byte) = rest.next() {
-        decoded.push(match byte {
-            b'%' => {
-                let digit = |byte: Option<u8>| char::from(byte?).to_digit(16);
-                let (high, low) = (digit(rest.next())?, digit(rest.next())?);
-                u8::try_from(high * 16 + low).ok()?
-            }
-            byte => byte,
-        });
-    }
-    String::from_utf8(decoded).ok()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ErrorCode;
 
     fn name(text: &str) -> ServiceName {
         ServiceName::new(text).unwrap()

@@ -14,12 +14,14 @@ use hyper::body::{Body as _, Incoming};
 use serde::de::DeserializeOwned;
 
 use crate::{
-    ClientError, Event, LogLine,
+    ClientError, Event, FlowItem, LogLine,
     decode::{Framing, Lines},
 };
 
 /// Log lines; ends when the agent has no more of them.
 pub type LogLines = Items<LogLine>;
+/// Connections; ends with the agent, or when all that is kept was told.
+pub type Flows = Items<FlowItem>;
 /// Events; ends when the agent ends: the caller connects again and lists what it may have missed.
 pub type Events = Items<Event>;
 

@@ -3,12 +3,13 @@
 use std::{ffi::OsString, path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use sinew_api::FlowVerdict;
 use sinew_model::{ProjectName, ServiceName};
 
 mod help;
 mod value;
 
-pub(crate) use value::{Endpoint, PortSpec, ScaleTo};
+pub(crate) use value::{Caller, Endpoint, PortSpec, ScaleTo};
 
 /// Binds ordinary Linux programs into one service network.
 #[derive(Debug, Parser)]
@@ -70,6 +71,9 @@ pub(crate) enum Command {
     /// Show what workloads write
     #[command(long_about = help::LOGS, after_long_help = help::LOGS_EXAMPLES)]
     Logs(Logs),
+    /// Show connections one by one
+    #[command(long_about = help::FLOWS, after_long_help = help::FLOWS_EXAMPLES)]
+    Flows(Flows),
     /// Change how many instances a service has
     #[command(long_about = help::SCALE, after_long_help = help::SCALE_EXAMPLES)]
     Scale(Scale),
@@ -172,6 +176,23 @@ pub(crate) struct Logs {
     /// Start with the last N lines of each replica [default: all]
     #[arg(long, short = 'n', value_name = "N")]
     pub(crate) tail: Option<u32>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Flows {
+    /// Show what comes from now on
+    #[arg(long, short)]
+    pub(crate) follow: bool,
+    /// Only of this calling service; `exec`: of callers that are of none
+    #[arg(long, value_name = "SERVICE")]
+    pub(crate) from: Option<Caller>,
+    /// Only to this service
+    #[arg(long, value_name = "SERVICE")]
+    pub(crate) to: Option<ServiceName>,
+    /// Only those that went so: closed, refused, reset, timed-out, cancelled, no-backend,
+    /// no-such-port or bind-denied
+    #[arg(long, value_name = "VERDICT")]
+    pub(crate) verdict: Option<FlowVerdict>,
 }
 
 #[derive(Debug, Args)]

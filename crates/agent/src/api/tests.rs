@@ -74,6 +74,27 @@ fn the_schemas_name_the_fields_of_the_types() {
         }),
     );
     fields_of(
+        "Flow",
+        json(&|| {
+            serde_json::to_value(sinew_api::Flow {
+                at_ms: 0,
+                source: "exec".to_owned(),
+                destination: None,
+                address: [127, 0, 0, 1].into(),
+                port: 1,
+                protocol: sinew_model::Protocol::Tcp,
+                backend: None,
+                verdict: sinew_api::FlowVerdict::Closed,
+                reason: String::new(),
+                connect_us: None,
+                duration_us: None,
+                sent_bytes: 0,
+                received_bytes: 0,
+                one_of: 1,
+            })
+        }),
+    );
+    fields_of(
         "ErrorBody",
         json(&|| serde_json::to_value(Refusal::PortTwice { service: name(), number: 1 }.body())),
     );

@@ -27,6 +27,11 @@ pub(crate) fn backend_key(number: u32, protocol: Protocol, port: u16) -> u64 {
     u64::from(number) << 17 | u64::from(protocol == Protocol::Udp) << 16 | u64::from(port)
 }
 
+/// The number of the instance whose port bears `key`.
+pub(crate) fn instance_of(key: u64) -> u32 {
+    u32::try_from(key >> 17).unwrap_or(0)
+}
+
 /// The keys of all ports of an instance.
 pub(crate) fn backend_keys(instance: &Instance) -> impl Iterator<Item = u64> {
     instance.ports().iter().map(|p| backend_key(instance.number, p.protocol, p.number))

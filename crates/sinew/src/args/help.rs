@@ -124,6 +124,24 @@ Examples:
   sinew logs -f --tail 10 orders  the last lines of each replica of `orders`, then as they come
   sinew logs --output json        one JSON value a line";
 
+pub(super) const FLOWS: &str = "\
+Show connections one by one: who called whom, which instance was taken, how it went and why, how \
+long the handshake and the connection took, and the bytes both ways.
+
+The kernel tells of a connection when it closes, and only while somebody follows; what it refuses \
+itself (no backend, no such port, a bind to somebody else's address) it always tells. So `-f` shows \
+everything from now on, and without it the last 1024 are shown that were told to anybody. With more \
+than about 2000 connections a second, one of N is shown, and N is said; failures are shown all the \
+same, and what is lost is counted. Left out are datagram sockets that name look-ups connect to \
+TCP services and never use. Times are UTC.";
+
+pub(super) const FLOWS_EXAMPLES: &str = "\
+Examples:
+  sinew flows -f                            connections as they close
+  sinew flows -f --from web --to orders     of one edge
+  sinew flows --verdict no-backend          calls that found nobody
+  sinew flows -f --output json | jq -r 'select(.connect_us > 10000) | .backend'";
+
 pub(super) const SCALE: &str = "\
 Change how many instances services have. New ones take calls when they are healthy; those that go \
 are drained first. The next `sinew up` sets what the file says.";

@@ -82,6 +82,33 @@ impl FromStr for Endpoint {
     }
 }
 
+/// `orders`, or `exec`: a caller of no service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Caller {
+    Service(ServiceName),
+    Exec,
+}
+
+impl FromStr for Caller {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "exec" => Ok(Self::Exec),
+            _ => ServiceName::new(text).map(Self::Service).map_err(|error| error.to_string()),
+        }
+    }
+}
+
+impl fmt::Display for Caller {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Service(name) => name.fmt(f),
+            Self::Exec => f.write_str("exec"),
+        }
+    }
+}
+
 /// Seconds, with a fraction or without.
 pub(crate) fn seconds(text: &str) -> Result<Duration, String> {
     let seconds = text.strip_suffix('s').unwrap_or(text).parse().ok();

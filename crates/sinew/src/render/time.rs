@@ -28,6 +28,29 @@ pub(crate) fn micros(micros: u32) -> String {
     }
 }
 
+/// `2025-11-21T10:00:00.123Z`.
+pub(crate) fn utc(at_ms: u64) -> String {
+    let (days, of_day) = (at_ms / 86_400_000, at_ms % 86_400_000);
+    let (year, month, day) = date(days);
+    let (hour, minute) = (of_day / 3_600_000, of_day / 60_000 % 60);
+    let (second, ms) = (of_day / 1000 % 60, of_day % 1000);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{ms:03}Z")
+}
+
+/// Year, month and day, so many days after 1970-01-01, of the Gregorian calendar. Years begin in
+/// March here, so that a leap day ends one.
+fn date(days: u64) -> (u64, u64, u64) {
+    const DAYS_400_YEARS: u64 = 146_097;
+    let since_0000_03_01 = days + 719_468;
+    let (era, of_era) = (since_0000_03_01 / DAYS_400_YEARS, since_0000_03_01 % DAYS_400_YEARS);
+    let year_of_era = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let from_march = (5 * of_year + 2) / 153;
+    let day = of_year - (153 * from_march + 2) / 5 + 1;
+    let month = if from_march < 10 { from_march + 3 } else { from_march - 9 };
+    (era * 400 + year_of_era + u64::from(month <= 2), month, day)
+}
+
 /// `17 B`, `1.5 KiB`, `3.0 GiB`.
 pub(crate) fn bytes(bytes: u64) -> String {
     const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
@@ -71,6 +94,22 @@ mod tests {
             assert_eq!(ago(now - past_ms, now), text);
         }
         assert_eq!(ago(now + 5000, now), "now");
+    }
+
+    #[test]
+    fn dates() {
+        const DAY: u64 = 86_400_000;
+        for (at_ms, text) in [
+            (0, "1970-01-01T00:00:00.000Z"),
+            (951_782_400_000 - 1, "2000-02-28T23:59:59.999Z"),
+            (951_782_400_000, "2000-02-29T00:00:00.000Z"),
+            (951_782_400_000 + DAY, "2000-03-01T00:00:00.000Z"),
+            (1_763_719_200_123, "2025-11-21T10:00:00.123Z"),
+            (4_107_456_000_000, "2100-02-28T00:00:00.000Z"),
+            (4_107_456_000_000 + DAY, "2100-03-01T00:00:00.000Z"),
+        ] {
+            assert_eq!(utc(at_ms), text);
+        }
     }
 
     #[test]

@@ -10,5 +10,6 @@
 
 mod faults;
 mod life;
+mod look;
 mod names;
 mod world;

@@ -1,0 +1,87 @@
+//! What a user sees of the traffic: connections one by one.
+
+use std::{
+    io::{BufRead as _, BufReader},
+    process::{Child, Stdio},
+};
+
+use serde_json::Value;
+
+use crate::{
+    life::{WEB, calls},
+    world::World,
+};
+
+/// A command that prints while the test goes on.
+struct Following {
+    child: Child,
+    lines: std::io::Lines<BufReader<std::process::ChildStdout>>,
+}
+
+impl Following {
+    fn start(world: &World, arguments: &[&str]) -> Self {
+        let mut child = world.sinew(arguments).stdout(Stdio::piped()).spawn().unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        Self { child, lines }
+    }
+
+    fn line(&mut self) -> String {
+        self.lines.next().expect("it goes on").unwrap()
+    }
+}
+
+impl Drop for Following {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Fails to connect, and says how.
+fn failing(port: u16) -> String {
+    format!(
+        "import socket
+try: socket.create_connection((socket.gethostbyname('web'), {port}), timeout=5)
+except Exception as e: print(type(e).__name__)"
+    )
+}
+
+#[test]
+fn flows_show_calls_and_refusals() {
+    let world = World::new();
+    world.file(WEB);
+    world.run(&["up", "-d"]);
+    let mut follower = Following::start(&world, &["flows", "-f", "--from", "exec", "--to", "web"]);
+    assert!(follower.line().starts_with("TIME"), "from here on the agent tells");
+    assert_eq!(world.member(&calls(1)), "{'ok': 1}");
+    let call = follower.line();
+    let words: Vec<&str> = call.split_whitespace().collect();
+    assert_eq!((words[1], words[2], words[4]), ("exec", "web:8000", "closed"), "{call}");
+    assert!(["web/0", "web/1", "web/2"].contains(&words[3]), "{call}");
+
+    assert_eq!(world.member(&failing(9)), "ConnectionRefusedError");
+    let refused = follower.line();
+    assert!(refused.contains("web:9 "), "{refused}");
+    assert!(refused.ends_with("the service has no such port"), "{refused}");
+
+    world.run(&["scale", "web=0"]);
+    crate::world::eventually("nobody is left", || world.workloads("web").is_empty());
+    assert_eq!(world.member(&failing(8000)), "ConnectionRefusedError");
+    let refused = follower.line();
+    assert!(refused.ends_with("no backend of the service listens"), "{refused}");
+    drop(follower);
+
+    // Without a follower: what was told before, and refusals.
+    world.member("import socket; s = socket.socket(); s.bind(('127.80.200.1', 80))");
+    let kept = |verdict: &str| {
+        let text = world.run(&["flows", "--verdict", verdict, "--output", "json"]);
+        text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()).collect::<Vec<_>>()
+    };
+    let closed = kept("closed");
+    assert_eq!(closed.len(), 1, "{closed:?}");
+    assert_eq!(closed[0]["destination"], "web");
+    assert!(closed[0]["connect_us"].as_u64().unwrap() > 0, "{closed:?}");
+    assert!(closed[0]["received_bytes"].as_u64().unwrap() > 0, "{closed:?}");
+    crate::world::eventually("the bind is told", || kept("bind-denied").len() == 1);
+    assert_eq!(kept("no-such-port")[0]["reason"], "the service has no such port");
+}
