@@ -51,7 +51,15 @@ fn plan() -> Vec<(&'static str, Work)> {
     ];
     if process::find("cargo-deny").is_some() {
         // Advisories come from a repository that not every machine reaches.
-        let checks = &["deny", "--workspace", "check", "bans", "licenses", "sources"];
+        let checks = &[
+            "deny",
+            "--workspace",
+            "check",
+            "--hide-inclusion-graph",
+            "bans",
+            "licenses",
+            "sources",
+        ];
         plan.push(("dependencies", cargo(checks)));
     }
     plan
