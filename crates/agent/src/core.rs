@@ -34,7 +34,7 @@ mod wanted;
 mod tests;
 
 pub(crate) use instance::{Attached, Instance, Kind, Phase, Process};
-pub(crate) use wanted::{backend_key, backend_keys, instance_of};
+pub(crate) use wanted::{WEIGHT, backend_key, backend_keys, instance_of};
 
 /// What the core is told.
 #[derive(Debug)]

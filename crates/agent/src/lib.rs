@@ -13,6 +13,7 @@ mod capacity;
 mod core;
 mod dns;
 mod environment;
+mod explain;
 mod flows;
 mod health;
 mod intent;

@@ -16,6 +16,7 @@
 //! | `POST /v1/attachments` | [`Attach`] | [`Attached`] |
 //! | `GET /v1/logs?service=&follow=&tail=&from=` ([`LogQuery`]) | | a [`LogLine`] a line |
 //! | `GET /v1/logs/positions` | | `[`[`LogPosition`]`]`: the present end of every log |
+//! | `GET /v1/explain?from=&to=` ([`ExplainQuery`]) | | [`Explanation`] |
 //! | `GET /v1/flows?follow=&from=&to=&verdict=` ([`FlowQuery`]) | | a [`FlowItem`] a line |
 //! | `GET /v1/events` | | server-sent [`Event`]s |
 //! | `GET /v1/metrics` | | Prometheus text |
@@ -26,6 +27,7 @@
 mod client;
 mod decode;
 mod error;
+mod explain;
 mod flows;
 mod logs;
 mod query;
@@ -34,6 +36,7 @@ mod types;
 
 pub use client::Client;
 pub use error::{ClientError, ProtocolFault};
+pub use explain::{ExplainQuery, ExplainedEndpoint, Explanation, Fitness, KeptBackend};
 pub use flows::{Flow, FlowItem, FlowQuery, FlowVerdict};
 pub use logs::{LogPosition, LogQuery};
 pub use stream::{Events, Flows, Items, LogLines};

@@ -2,11 +2,15 @@
 
 use std::{
     collections::HashMap,
-    net::SocketAddr,
+    net::{Ipv4Addr, SocketAddr},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use crate::{BackendStats, Datapath, EdgeStats, Error, FlowBackend, Listener, Totals, Wanted};
+use sinew_model::Protocol;
+
+use crate::{
+    Affinity, BackendStats, Datapath, EdgeStats, Error, FlowBackend, Listener, Totals, Wanted,
+};
 
 /// What a [`Fake`] holds and answers.
 #[derive(Debug, Default)]
@@ -25,6 +29,8 @@ pub struct FakeState {
     pub beats: u64,
     /// What [`Datapath::sample_flows`] was told last.
     pub flow_sample: u32,
+    /// Answers of [`Datapath::affinity`].
+    pub affinities: HashMap<Ipv4Addr, Affinity>,
     /// Answers of [`Datapath::backend_key`].
     pub backend_keys: HashMap<FlowBackend, u64>,
     /// Answer of [`Datapath::totals`].
@@ -76,6 +82,15 @@ impl Datapath for Fake {
     fn close_connections(&self, to: SocketAddr) -> Result<u32, Error> {
         self.state().closed.push(to);
         Ok(0)
+    }
+
+    fn affinity(
+        &self,
+        source: Ipv4Addr,
+        _service: u32,
+        _port: (Protocol, u16),
+    ) -> Result<Option<Affinity>, Error> {
+        Ok(self.state().affinities.get(&source).copied())
     }
 
     fn sample_flows(&mut self, one_of: u32) {

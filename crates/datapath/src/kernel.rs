@@ -3,16 +3,18 @@
 use std::{
     collections::HashMap,
     fs, io,
-    net::SocketAddr,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     os::unix::fs::{DirBuilderExt, MetadataExt},
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use sinew_abi as abi;
+use sinew_model::Protocol;
 
 use crate::{
-    BackendStats, Datapath, EdgeStats, Error, Events, FlowBackend, Listener, Resolver, Totals,
-    Wanted,
+    Affinity, BackendStats, Datapath, EdgeStats, Error, Events, FlowBackend, Listener, Resolver,
+    Totals, Wanted,
     attach::Links,
     layout::{Ledger, Tables, addr4, addr6, mapped},
     maps::{Maps, possible_cpus},
@@ -25,7 +27,7 @@ use crate::{
 /// A heartbeat older than this bypasses the resolver: five beats.
 const HEARTBEAT_MAX_AGE_NS: u64 = 1_000_000_000;
 /// A backend whose accept queue was not seen empty for so long is passed over.
-const HUNG_AFTER_NS: u64 = 20_000_000;
+pub const HUNG_AFTER: Duration = Duration::from_millis(20);
 const BPF_FS_MAGIC: i64 = 0xcafe_4a11;
 const BPF_FS: &str = "/sys/fs/bpf";
 
@@ -220,6 +222,26 @@ impl Datapath for Kernel {
         sockets::close_connections(to)
     }
 
+    fn affinity(
+        &self,
+        source: Ipv4Addr,
+        service: u32,
+        (protocol, number): (Protocol, u16),
+    ) -> Result<Option<Affinity>, Error> {
+        let Some(index) = self.ledger.port_index(service, number, protocol) else {
+            return Ok(None);
+        };
+        let source = mapped(IpAddr::V4(source));
+        let Some(found) = self.maps.affinity(&abi::AffinityKey { source, index, reserved: 0 })?
+        else {
+            return Ok(None);
+        };
+        let left_ns = found.until_ns.saturating_sub(sys::monotonic_ns());
+        let place = FlowBackend { index: found.backend, generation: found.generation };
+        let key = self.backend_key(place).filter(|_| left_ns > 0);
+        Ok(key.map(|backend| Affinity { backend, left_ms: left_ns / 1_000_000 }))
+    }
+
     fn sample_flows(&mut self, one_of: u32) {
         if let Some(config) = self.maps.config.place(0) {
             // SAFETY: a place inside the mapping.
@@ -248,6 +270,11 @@ fn stats(hot: &abi::BackendHot, now: u64) -> BackendStats {
         reset: hot.reset,
         timed_out: hot.timed_out,
         ejected_now: hot.ejected_until_ns > now,
+        ejected_for_ms: hot.ejected_until_ns.saturating_sub(now) / 1_000_000,
+        awaits_probe: hot.ejected_until_ns != 0 && hot.ejected_until_ns <= now,
+        failures_in_a_row: hot.failures,
+        queue_empty_ago_ms: (hot.queue_empty_ns != 0)
+            .then(|| now.saturating_sub(hot.queue_empty_ns) / 1_000_000),
         ejections: hot.ejected,
         hung: hot.hung,
         connect_us: hot.connect_ewma_us,
@@ -263,7 +290,7 @@ fn configure(maps: &mut Maps, options: &Options) {
     // SAFETY: a place inside the mapping. Field by field: the resolver's part stays in force.
     unsafe {
         (&raw mut (*config).heartbeat_max_age_ns).write_volatile(HEARTBEAT_MAX_AGE_NS);
-        (&raw mut (*config).hung_after_ns).write_volatile(HUNG_AFTER_NS);
+        (&raw mut (*config).hung_after_ns).write_volatile(HUNG_AFTER.as_nanos() as u64);
         (&raw mut (*config).abi_version).write_volatile(abi::ABI_VERSION);
         // Those who watched an earlier agent's flows went with it.
         (&raw mut (*config).flow_sample).write_volatile(0);

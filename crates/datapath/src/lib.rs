@@ -21,13 +21,18 @@ mod sockets;
 mod sys;
 mod wanted;
 
-use std::{collections::HashMap, net::SocketAddr};
+use std::{
+    collections::HashMap,
+    net::{Ipv4Addr, SocketAddr},
+};
+
+use sinew_model::Protocol;
 
 pub use error::Error;
 pub use events::{Event, Events, Flow, FlowBackend};
 pub use fake::{Fake, FakeState};
 pub use heartbeat::Heartbeat;
-pub use kernel::{Kernel, Options, Usage};
+pub use kernel::{HUNG_AFTER, Kernel, Options, Usage};
 pub use layout::backend_key;
 pub use sockets::Listener;
 pub use wanted::{Backend, Instance, Resolver, Service, ServicePort, Wanted};
@@ -50,6 +55,14 @@ pub struct BackendStats {
     pub timed_out: u64,
     /// Whether it is ejected now, or waits for its probe.
     pub ejected_now: bool,
+    /// How long it stays ejected, milliseconds; 0: it is not.
+    pub ejected_for_ms: u64,
+    /// Whether its ejection has ended and it has to prove itself.
+    pub awaits_probe: bool,
+    /// Failures since its last success.
+    pub failures_in_a_row: u32,
+    /// How long ago a caller found its accept queue empty, milliseconds; `None`: none looked.
+    pub queue_empty_ago_ms: Option<u64>,
     /// Times it was ejected.
     pub ejections: u64,
     /// Times it was passed over as hung.
@@ -60,6 +73,15 @@ pub struct BackendStats {
     pub sent_bytes: u64,
     /// Bytes received from it.
     pub received_bytes: u64,
+}
+
+/// The backend that a source has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Affinity {
+    /// Key of the backend.
+    pub backend: u64,
+    /// Until it is forgotten, milliseconds.
+    pub left_ms: u64,
 }
 
 /// What an edge counted, summed over the CPUs.
@@ -117,6 +139,17 @@ pub trait Datapath: Send {
     /// # Errors
     /// When the kernel refuses.
     fn close_connections(&self, to: SocketAddr) -> Result<u32, Error>;
+
+    /// The backend that a source keeps, of a service port that balances by source.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    fn affinity(
+        &self,
+        source: Ipv4Addr,
+        service: u32,
+        port: (Protocol, u16),
+    ) -> Result<Option<Affinity>, Error>;
 
     /// Reports every failed connection and one of so many closed ones as a [`Flow`]; 0: only what
     /// connect() and bind() refuse.

@@ -137,6 +137,7 @@ pub(crate) struct Maps {
     sockets: Shared<abi::Socket>,
     overflow: Hash<u64, abi::Socket>,
     counters: Hash<u32, abi::Counters>,
+    affinities: Hash<abi::AffinityKey, abi::Affinity>,
     backends: Shared<abi::Backend>,
     slots: Shared<u32>,
     regions: Shared<abi::Region>,
@@ -163,6 +164,7 @@ impl Maps {
             sockets: Shared::open(maps, "SOCKETS", c::SOCKETS)?,
             overflow: Hash::open(maps, "SOCKETS_OVERFLOW")?,
             counters: Hash::open(maps, "COUNTERS")?,
+            affinities: Hash::open(maps, "AFFINITIES")?,
             backends: Shared::open(maps, "BACKENDS", c::BACKENDS)?,
             slots: Shared::open(maps, "SLOTS", c::SLOTS)?,
             regions: Shared::open(maps, "REGIONS", c::SERVICES)?,
@@ -190,6 +192,14 @@ impl Maps {
     /// What a service port is called.
     pub(crate) fn port_name(&self, index: u16) -> abi::PortName {
         self.port_names.get(index.into()).unwrap_or(abi::PortName::ZERO)
+    }
+
+    /// Which backend a source has.
+    pub(crate) fn affinity(&self, key: &abi::AffinityKey) -> Result<Option<abi::Affinity>, Error> {
+        let mut value = [abi::Affinity::ZERO];
+        let found = sys::map_lookup(self.affinities.fd.as_fd(), key, &mut value)
+            .map_err(self.affinities.fail("read"))?;
+        Ok(found.then_some(value[0]))
     }
 
     /// The programs' own counters, summed over the CPUs.

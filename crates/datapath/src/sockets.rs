@@ -26,6 +26,8 @@ const CONNECTED: u32 = 1 << 1 | 1 << 2 | 1 << 3 | 1 << 4 | 1 << 5 | 1 << 8 | 1 <
 /// Offset of `struct inet_diag_sockid` in an answer, and its size.
 const ID_AT: usize = 4;
 const ID_LEN: usize = 48;
+/// Offset of `idiag_rqueue`.
+const QUEUE_AT: usize = 56;
 
 /// A socket that takes connections or datagrams.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -36,17 +38,24 @@ pub struct Listener {
     pub port: u16,
     /// Protocol.
     pub protocol: Protocol,
+    /// Connections that wait to be accepted (TCP), or bytes that wait to be read (UDP).
+    pub queue: u32,
 }
 
 /// One socket of an answer.
 struct Entry {
     family: u8,
     id: [u8; ID_LEN],
+    queue: u32,
 }
 
 impl Entry {
     fn read(body: &[u8]) -> Option<Self> {
-        Some(Self { family: *body.first()?, id: body.get(ID_AT..ID_AT + ID_LEN)?.try_into().ok()? })
+        Some(Self {
+            family: *body.first()?,
+            id: body.get(ID_AT..ID_AT + ID_LEN)?.try_into().ok()?,
+            queue: u32::from_ne_bytes(body.get(QUEUE_AT..QUEUE_AT + 4)?.try_into().ok()?),
+        })
     }
 
     fn local(&self) -> Option<SocketAddr> {
@@ -101,7 +110,8 @@ pub(crate) fn listeners() -> Result<Vec<Listener>, Error> {
     {
         for entry in dump(&mut netlink, number, states)? {
             if let Some(at) = entry.local() {
-                found.push(Listener { address: at.ip(), port: at.port(), protocol });
+                let (address, port, queue) = (at.ip(), at.port(), entry.queue);
+                found.push(Listener { address, port, protocol, queue });
             }
         }
     }
@@ -153,6 +163,9 @@ mod tests {
         let found = listeners().unwrap();
         assert!(found.iter().any(|l| l.port == at.port() && l.protocol == Protocol::Tcp));
         let mut client = TcpStream::connect(at).unwrap();
+        let found = listeners().unwrap();
+        let own = found.iter().find(|l| l.port == at.port() && l.protocol == Protocol::Tcp);
+        assert_eq!(own.unwrap().queue, 1, "nobody has accepted yet");
         let _server = listener.accept().unwrap();
         assert_eq!(close_connections(at).unwrap(), 1);
         let error = client.read(&mut [0]).unwrap_err();

@@ -9,7 +9,7 @@ use sinew_model::{ProjectName, ServiceName};
 mod help;
 mod value;
 
-pub(crate) use value::{Caller, Endpoint, PortSpec, ScaleTo};
+pub(crate) use value::{Callee, Caller, Endpoint, PortSpec, ScaleTo};
 
 /// Binds ordinary Linux programs into one service network.
 #[derive(Debug, Parser)]
@@ -71,6 +71,9 @@ pub(crate) enum Command {
     /// Show what workloads write
     #[command(long_about = help::LOGS, after_long_help = help::LOGS_EXAMPLES)]
     Logs(Logs),
+    /// Tell which backend a call would get, and why
+    #[command(long_about = help::EXPLAIN, after_long_help = help::EXPLAIN_EXAMPLES)]
+    Explain(Explain),
     /// Show connections one by one
     #[command(long_about = help::FLOWS, after_long_help = help::FLOWS_EXAMPLES)]
     Flows(Flows),
@@ -176,6 +179,16 @@ pub(crate) struct Logs {
     /// Start with the last N lines of each replica [default: all]
     #[arg(long, short = 'n', value_name = "N")]
     pub(crate) tail: Option<u32>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Explain {
+    /// The caller: a service, a workload as web/0, or `exec`
+    #[arg(value_parser = value::caller)]
+    pub(crate) from: String,
+    /// The service called; its port, by number or name, when it has several
+    #[arg(value_name = "TO[:PORT]")]
+    pub(crate) to: Callee,
 }
 
 #[derive(Debug, Args)]

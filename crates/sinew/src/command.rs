@@ -15,6 +15,7 @@ mod change;
 mod completions;
 mod doctor;
 mod down;
+mod explain;
 mod flows;
 mod list;
 mod logs;
@@ -55,6 +56,7 @@ fn dispatch(command: Command, context: &Context) -> Result<u8, Error> {
         Command::Ps => block_on(list::ps(context))?,
         Command::Services(services) => block_on(list::services(&services, context))?,
         Command::Logs(logs) => block_on(logs::logs(&logs, context))?,
+        Command::Explain(explain) => block_on(explain::explain(&explain, context))?,
         Command::Flows(flows) => block_on(flows::flows(&flows, context))?,
         Command::Scale(scale) => block_on(change::scale(&scale, context))?,
         Command::Drain(drain) => block_on(change::drain(&drain, context))?,

@@ -1,5 +1,6 @@
 //! How things look: pure functions from values to text.
 
+pub(crate) mod explain;
 pub(crate) mod flow;
 pub(crate) mod palette;
 pub(crate) mod service;

@@ -4,16 +4,16 @@ use std::collections::HashMap;
 
 use axum::{
     Json,
-    extract::{Path, State},
+    extract::{Path, RawQuery, State},
     http::header,
     response::{IntoResponse, Response},
 };
-use sinew_api::{Agent, ProjectStatus, ServiceStatus, WorkloadStatus};
+use sinew_api::{Agent, ExplainQuery, Explanation, ProjectStatus, ServiceStatus, WorkloadStatus};
 use sinew_datapath::BackendStats;
 use sinew_model::{Project, ServiceName};
 
 use super::answer::{Answer, Failure, named};
-use crate::{metrics, refusal::Refusal, runtime::Handle, status};
+use crate::{explain::Question, metrics, refusal::Refusal, runtime::Handle, status};
 
 pub(super) async fn openapi() -> Response {
     let headers = [(header::CONTENT_TYPE, "application/json")];
@@ -74,6 +74,20 @@ pub(super) async fn service(
 
 pub(super) async fn workloads(State(handle): State<Handle>) -> Answer<Vec<WorkloadStatus>> {
     Ok(Json(handle.call(|runtime| status::workloads(&runtime.core)).await?))
+}
+
+pub(super) async fn explain(
+    State(handle): State<Handle>,
+    RawQuery(query): RawQuery,
+) -> Answer<Explanation> {
+    let query = ExplainQuery::parse(query.as_deref().unwrap_or_default())?;
+    let question = handle.call(move |runtime| Question::of(&runtime.core, query)).await??;
+    let datapath = handle.datapath.clone();
+    let answer = blocking(move || {
+        let seen = question.look(&**datapath.lock())?;
+        Ok(question.answer(&seen))
+    });
+    Ok(Json(answer.await?))
 }
 
 pub(super) async fn metrics(State(handle): State<Handle>) -> Result<Response, Failure> {

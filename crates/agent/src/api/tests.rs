@@ -73,6 +73,36 @@ fn the_schemas_name_the_fields_of_the_types() {
             serde_json::to_value(sinew_api::LogLine { service, replica: 0, text, offset: 0 })
         }),
     );
+    let endpoint = sinew_api::ExplainedEndpoint {
+        workload: "orders/0".to_owned(),
+        address: [127, 0, 0, 1].into(),
+        port: 1,
+        state: sinew_api::WorkloadState::Up,
+        fitness: sinew_api::Fitness::Fit,
+        reason: String::new(),
+        active: 0,
+        weight: 256,
+        connect_us: 0,
+        failures_in_a_row: 0,
+        queue: None,
+        ejected_for_ms: None,
+    };
+    fields_of("ExplainedEndpoint", json(&|| serde_json::to_value(&endpoint)));
+    fields_of(
+        "Explanation",
+        json(&|| {
+            serde_json::to_value(sinew_api::Explanation {
+                from: "exec".to_owned(),
+                to: name(),
+                port: 1,
+                protocol: sinew_model::Protocol::Tcp,
+                policy: String::new(),
+                outcome: String::new(),
+                kept: Vec::new(),
+                endpoints: Vec::new(),
+            })
+        }),
+    );
     fields_of(
         "Flow",
         json(&|| {

@@ -13,7 +13,7 @@ use super::{Core, Instance, Phase};
 use crate::alloc;
 
 /// Weight of a backend that is like the others.
-const WEIGHT: u32 = 256;
+pub(crate) const WEIGHT: u32 = 256;
 
 /// What a service looks like to its callers.
 struct Callable<'a> {
@@ -64,6 +64,11 @@ impl Core {
                 .collect(),
             resolver: resolver.cloned(),
         }
+    }
+
+    /// How one of several backends of a service is chosen.
+    pub(crate) fn balance(&self, service: &ServiceName) -> Balance {
+        self.callable().get(service).map_or_else(Balance::default, |callable| callable.balance)
     }
 
     fn wanted_instance(&self, instance: &Instance, members: &Path) -> datapath::Instance {

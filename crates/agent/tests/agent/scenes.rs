@@ -170,6 +170,7 @@ fn an_agent_may_die_at_any_time() {
             address: w.address.into(),
             port: 8080,
             protocol: sinew_model::Protocol::Tcp,
+            queue: 0,
         })
         .collect();
     host.start();

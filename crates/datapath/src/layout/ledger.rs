@@ -139,6 +139,12 @@ impl Ledger {
         self.backends.iter().map(|(key, index)| (*key, *index))
     }
 
+    /// Index of a service port.
+    pub(crate) fn port_index(&self, service: u32, number: u16, protocol: Protocol) -> Option<u32> {
+        let id = PortId { service, number, protocol: protocol_number(protocol) };
+        self.ports.get(&id).map(|placed| placed.value.index)
+    }
+
     /// How full the maps are: (name, used, capacity).
     pub(crate) fn usage(&self) -> [(&'static str, u32, u32); 3] {
         let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);

@@ -124,6 +124,26 @@ Examples:
   sinew logs -f --tail 10 orders  the last lines of each replica of `orders`, then as they come
   sinew logs --output json        one JSON value a line";
 
+pub(super) const EXPLAIN: &str = "\
+Tell which backend a call would get now, and why each other would not: in the kernel's order, with \
+its own verdicts.
+
+  fit    would be taken
+  sick   hung (its accept queue was not empty for 20 ms) or ejected: taken only when no fit one is \
+left
+  gone   nothing listens there
+  out    not in the choice: starting, unhealthy, draining, exited
+
+The caller is a service, a workload or `exec`; it matters to services that balance by source, whose \
+callers keep a backend. Which ones are drawn is random, and the kernel looks anew at each call, so \
+this is what holds at the moment.";
+
+pub(super) const EXPLAIN_EXAMPLES: &str = "\
+Examples:
+  sinew explain web orders
+  sinew explain web/0 orders:http
+  sinew explain exec db:5432 --output json | jq -r '.endpoints[].reason'";
+
 pub(super) const FLOWS: &str = "\
 Show connections one by one: who called whom, which instance was taken, how it went and why, how \
 long the handshake and the connection took, and the bytes both ways.

@@ -82,6 +82,33 @@ impl FromStr for Endpoint {
     }
 }
 
+/// `orders`, `orders:8080` or `orders:http`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Callee {
+    pub(crate) service: ServiceName,
+    pub(crate) port: Option<String>,
+}
+
+impl FromStr for Callee {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (service, port) = match text.split_once(':') {
+            Some((service, port)) => (service, Some(port)),
+            None => (text, None),
+        };
+        let is_port = |port: &str| match port.parse::<u64>() {
+            Ok(number) => (1..=65_535).contains(&number),
+            Err(_) => PortName::new(port).is_ok(),
+        };
+        if let Some(port) = port.filter(|port| !is_port(port)) {
+            return Err(format!("{port:?} is no port: give its number or its name"));
+        }
+        let service = ServiceName::new(service).map_err(|error| error.to_string())?;
+        Ok(Self { service, port: port.map(str::to_owned) })
+    }
+}
+
 /// `orders`, or `exec`: a caller of no service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Caller {
@@ -109,6 +136,19 @@ impl fmt::Display for Caller {
     }
 }
 
+/// A [`Caller`], or one instance of it, as `orders/2`.
+pub(crate) fn caller(text: &str) -> Result<String, String> {
+    let (name, replica) = match text.split_once('/') {
+        Some((name, replica)) => (name, Some(replica)),
+        None => (text, None),
+    };
+    name.parse::<Caller>()?;
+    match replica.map(str::parse::<u32>) {
+        Some(Err(_)) => Err(format!("{text:?} is no workload: give SERVICE/REPLICA, as orders/2")),
+        _ => Ok(text.to_owned()),
+    }
+}
+
 /// Seconds, with a fraction or without.
 pub(crate) fn seconds(text: &str) -> Result<Duration, String> {
     let seconds = text.strip_suffix('s').unwrap_or(text).parse().ok();
@@ -120,6 +160,18 @@ pub(crate) fn seconds(text: &str) -> Result<Duration, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn callers_and_callees() {
+        for text in ["orders", "orders/2", "exec", "exec/0"] {
+            assert_eq!(caller(text).as_deref(), Ok(text));
+        }
+        assert!(["", "a b", "web/x", "web&to=x"].iter().all(|text| caller(text).is_err()));
+        let callee = |text: &str| text.parse::<Callee>();
+        assert_eq!(callee("web:http").unwrap().port.as_deref(), Some("http"));
+        assert_eq!(callee("web").unwrap().port, None);
+        assert!(["web:0", "web:a b", ":80"].iter().all(|text| callee(text).is_err()));
+    }
 
     #[test]
     fn ports() {

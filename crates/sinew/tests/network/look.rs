@@ -85,3 +85,55 @@ fn flows_show_calls_and_refusals() {
     crate::world::eventually("the bind is told", || kept("bind-denied").len() == 1);
     assert_eq!(kept("no-such-port")[0]["reason"], "the service has no such port");
 }
+
+const TRIO: &str = r#"
+name: trio
+services:
+  web:
+    command: ["python3", "-u", "-m", "http.server", "8000"]
+    port: 8000
+    replicas: 3
+    restart: never
+"#;
+
+#[test]
+fn explain_names_the_killed_and_the_drained() {
+    let world = World::new();
+    world.file(TRIO);
+    world.run(&["up", "-d"]);
+    let explained = || {
+        let answer = world.json(&["explain", "exec", "web"]);
+        let endpoints = answer["endpoints"].as_array().unwrap().clone();
+        (answer, move |n: usize| endpoints[n].clone())
+    };
+    let (answer, of) = explained();
+    assert_eq!(answer["outcome"], "one of web/0, web/1, web/2");
+    assert_eq!((&of(0)["fitness"], &of(0)["queue"]), (&"fit".into(), &0.into()));
+
+    crate::world::kill(world.pid("web", 1), rustix::process::Signal::KILL).unwrap();
+    crate::world::eventually("its end is seen", || world.workloads("web")[1]["state"] == "exited");
+    let (_, of) = explained();
+    assert_eq!(of(1)["fitness"], "out");
+    let why = of(1)["reason"].as_str().unwrap().to_owned();
+    assert!(why.starts_with("not in the choice: it has exited ("), "{why}");
+
+    // A connection that stays makes the drain last.
+    let open =
+        "import socket, time; s = [socket.create_connection(('web', 8000)) for _ in range(8)]
+print('open', flush=True); time.sleep(1000)";
+    let mut client = Following::start(&world, &["exec", "--", "python3", "-c", open]);
+    assert_eq!(client.line(), "open");
+    world.run(&["drain", "web/2"]);
+    let (answer, of) = explained();
+    assert_eq!((&of(2)["fitness"], &of(2)["state"]), (&"out".into(), &"draining".into()));
+    assert!(of(2)["active"].as_u64().unwrap() > 0, "its connections may end: {answer}");
+    assert_eq!(answer["outcome"], "web/0, the only fit one");
+    let text = world.run(&["explain", "exec", "web:8000"]);
+    assert!(text.contains("not in the choice: it is draining"), "{text}");
+
+    let refused = world.try_run(&["explain", "exec", "web:9"]);
+    let text = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(text.contains("web has no port 9"), "{text}");
+    let nobody = world.try_run(&["explain", "nobody", "web"]);
+    assert_eq!(nobody.status.code(), Some(1));
+}

@@ -1,0 +1,107 @@
+use sinew_model::PortName;
+
+use super::*;
+
+fn port() -> Port {
+    Port { name: PortName::new("http").unwrap(), number: 80, protocol: Protocol::Tcp }
+}
+
+fn endpoint(replica: u8, in_choice: bool) -> Endpoint {
+    Endpoint {
+        workload: format!("web/{replica}"),
+        address4: Ipv4Addr::new(127, 80, 1, replica),
+        address6: Ipv6Addr::LOCALHOST,
+        key: replica.into(),
+        state: if in_choice { WorkloadState::Up } else { WorkloadState::Exited },
+        in_choice,
+        reason: (!in_choice).then(|| "killed by signal 9".to_owned()),
+    }
+}
+
+fn listener(replica: u8, queue: u32) -> Listener {
+    let address = Ipv4Addr::new(127, 80, 1, replica).into();
+    Listener { address, port: 80, protocol: Protocol::Tcp, queue }
+}
+
+fn question(balance: Balance, endpoints: Vec<Endpoint>) -> Question {
+    Question {
+        from: "exec".to_owned(),
+        to: ServiceName::new("web").unwrap(),
+        number: 7,
+        port: port(),
+        balance,
+        callers: vec![("exec/0".to_owned(), Ipv4Addr::LOCALHOST)],
+        endpoints,
+    }
+}
+
+fn seen(listeners: Vec<Listener>, backends: &[(u64, BackendStats)]) -> Seen {
+    Seen { listeners, backends: backends.iter().copied().collect(), kept: Vec::new() }
+}
+
+#[test]
+fn each_is_judged_as_the_kernel_does() {
+    let ejected = BackendStats {
+        ejected_now: true,
+        ejected_for_ms: 1500,
+        failures_in_a_row: 5,
+        ..BackendStats::default()
+    };
+    let unseen = BackendStats { queue_empty_ago_ms: Some(4000), ..BackendStats::default() };
+    let probing = BackendStats { awaits_probe: true, ..BackendStats::default() };
+    let endpoints = (0..6).map(|n| endpoint(n, n != 1)).collect();
+    let listeners = [(0, 0), (2, 3), (4, 0), (5, 0)].map(|(n, queue)| listener(n, queue)).into();
+    // The queue of 0 was not seen empty for long either, but it is empty now.
+    let seen = seen(listeners, &[(0, unseen), (2, unseen), (4, ejected), (5, probing)]);
+    let answer = question(Balance::LeastLoad, endpoints).answer(&seen);
+    let told: Vec<_> = answer.endpoints.iter().map(|e| (e.fitness, e.reason.as_str())).collect();
+    assert_eq!(
+        told,
+        [
+            (Fitness::Fit, "listens, keeps up, not ejected"),
+            (Fitness::Out, "not in the choice: it has exited (killed by signal 9)"),
+            (Fitness::Sick, "hung: 3 in its accept queue, last seen empty 4.0 s ago"),
+            (Fitness::Gone, "nothing listens on port 80"),
+            (Fitness::Sick, "ejected for 1.5 s more: 5 failures in a row"),
+            (Fitness::Sick, "its ejection ended: one caller probes it, the others pass it by"),
+        ]
+    );
+    assert_eq!(answer.outcome, "web/0, the only fit one");
+}
+
+#[test]
+fn the_outcome_follows_the_policy() {
+    let both = || vec![endpoint(0, true), endpoint(1, true)];
+    let here = || vec![listener(0, 0), listener(1, 0)];
+    let busy = BackendStats { active: 4, ..BackendStats::default() };
+    let outcome = |balance, seen: &Seen| question(balance, both()).answer(seen).outcome;
+    let loaded = seen(here(), &[(0, busy)]);
+    assert_eq!(outcome(Balance::LeastLoad, &loaded), "web/1, which has fewer open connections");
+    assert_eq!(outcome(Balance::Random, &loaded), "one of web/0, web/1");
+    let nobody = seen(Vec::new(), &[]);
+    assert_eq!(outcome(Balance::Random, &nobody), "refused at once: none listens (no-backend)");
+    let sick = BackendStats { ejected_now: true, ..BackendStats::default() };
+    let panic = seen(vec![listener(1, 0)], &[(1, sick)]);
+    let told = "web/1, although sick: no fit one is left (panic)";
+    assert_eq!(outcome(Balance::Random, &panic), told);
+    let source = Balance::Source { timeout: Duration::from_secs(60) };
+    let affinity = Affinity { backend: 0, left_ms: 5000 };
+    let kept = Seen { kept: vec![("exec/0".to_owned(), affinity)], ..loaded };
+    let answer = question(source, both()).answer(&kept);
+    assert_eq!(answer.outcome, "web/0, which exec/0 has");
+    assert_eq!(answer.kept[0].left_ms, 5000);
+}
+
+#[test]
+fn a_port_is_named_when_there_are_several() {
+    let web = ServiceName::new("web").unwrap();
+    let other = Port { name: PortName::new("admin").unwrap(), number: 81, ..port() };
+    let both = [port(), other];
+    let chosen = |ports: &[Port], wanted| choose_port(&web, ports, wanted).map(|p| p.number);
+    assert_eq!(chosen(&both[..1], None).unwrap(), 80);
+    assert_eq!(chosen(&both, Some("admin")).unwrap(), 81);
+    assert_eq!(chosen(&both, Some("81")).unwrap(), 81);
+    assert!(chosen(&both, None).is_err());
+    let refusal = chosen(&both, Some("9")).unwrap_err().to_string();
+    assert_eq!(refusal, "to: web has no port 9: a call there is refused at once");
+}
