@@ -59,6 +59,7 @@ const ROUTES: &[&str] = &[
     "post /v1/attachments",
     "get /v1/logs",
     "get /v1/logs/positions",
+    "get /v1/edges",
     "get /v1/explain",
     "get /v1/flows",
     "get /v1/events",
@@ -83,6 +84,7 @@ fn router(handle: Handle) -> Router {
         .route("/v1/attachments", post(changes::attach))
         .route("/v1/logs", get(logs::lines))
         .route("/v1/logs/positions", get(logs::positions))
+        .route("/v1/edges", get(state::edges))
         .route("/v1/explain", get(state::explain))
         .route("/v1/flows", get(flows::flows))
         .route("/v1/events", get(events::stream))

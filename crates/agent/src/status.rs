@@ -2,14 +2,16 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use sinew_api::{EndpointStatus, ProjectStatus, ServiceStatus, WorkloadStatus};
-use sinew_datapath::BackendStats;
+use sinew_api::{
+    EdgeStatus, EndpointStatus, ProjectStatus, ServiceStatus, WorkloadState, WorkloadStatus,
+};
+use sinew_datapath::{BackendStats, EdgeStats};
 use sinew_model::{Port, ProjectName, Protocol, ServiceName};
 
 use crate::{
     alloc,
     core::{Core, Instance, Kind, backend_key},
-    flows::Names,
+    flows::{EXEC, Names},
 };
 
 /// Every project that is up.
@@ -77,6 +79,7 @@ fn describe(
         .instances_of(&name)
         .flat_map(|instance| instance.ports().iter().map(|port| endpoint(instance, port, stats)))
         .collect();
+    let up = core.instances_of(&name).filter(|i| i.state() == WorkloadState::Up).count();
     Some(ServiceStatus {
         address4: alloc::service4(number),
         address6: alloc::service6(intent.network6, number),
@@ -84,6 +87,7 @@ fn describe(
         project: known.project,
         ports: known.ports,
         replicas: known.replicas,
+        up: u16::try_from(up).unwrap_or(u16::MAX),
         endpoints,
     })
 }
@@ -105,6 +109,7 @@ fn endpoint(
         connections: counted.connections,
         failures: counted.refused + counted.reset + counted.timed_out,
         ejected: counted.ejected_now,
+        ejections: counted.ejections,
         connect_us: counted.connect_us,
         sent_bytes: counted.sent_bytes,
         received_bytes: counted.received_bytes,
@@ -138,6 +143,41 @@ fn workload(instance: &Instance) -> WorkloadStatus {
 /// The name of each service by its number, of those that were ever here.
 pub(crate) fn names(core: &Core) -> HashMap<u32, String> {
     core.intent().numbers.iter().map(|(name, number)| (*number, name.to_string())).collect()
+}
+
+/// Who calls whom, by name.
+pub(crate) fn edges(edges: &[EdgeStats], names: &HashMap<u32, String>) -> Vec<EdgeStatus> {
+    let caller = |number: u32| match names.get(&number) {
+        Some(name) => name.clone(),
+        None if number == 0 => EXEC.to_owned(),
+        None => number.to_string(),
+    };
+    let mut named: Vec<_> = edges
+        .iter()
+        .map(|EdgeStats { source, destination, counters }| EdgeStatus {
+            source: caller(*source),
+            destination: names.get(destination).and_then(|name| ServiceName::new(name).ok()),
+            active: counters.active,
+            connects: counters.connects(),
+            refused: counters.refused,
+            reset: counters.reset,
+            timed_out: counters.timed_out,
+            cancelled: counters.cancelled,
+            no_backend: counters.no_backend,
+            sent_bytes: counters.sent_bytes,
+            received_bytes: counters.received_bytes,
+            connect_us: used(&counters.connect_us),
+            duration_us: used(&counters.duration_us),
+        })
+        .collect();
+    named.sort_by(|a, b| (&a.source, &a.destination).cmp(&(&b.source, &b.destination)));
+    named
+}
+
+/// The buckets up to the last that holds something.
+fn used(buckets: &[u64]) -> Vec<u64> {
+    let len = buckets.iter().rposition(|count| *count > 0).map_or(0, |last| last + 1);
+    buckets[..len].to_vec()
 }
 
 /// What the kernel's numbers in flows are called.

@@ -16,9 +16,9 @@ use sinew_model::{Plan, Project, ProjectName, ServiceName};
 use tokio::net::UnixStream;
 
 use crate::{
-    Accepted, Agent, Attach, Attached, ClientError, ErrorBody, Events, ExplainQuery, Explanation,
-    FlowQuery, Flows, LogLines, LogPosition, LogQuery, ProjectStatus, ProtocolFault, Scale,
-    ServiceStatus, Shutdown, WorkloadStatus, decode::Framing, stream::collect,
+    Accepted, Agent, Attach, Attached, ClientError, EdgeStatus, ErrorBody, Events, ExplainQuery,
+    Explanation, FlowQuery, Flows, LogLines, LogPosition, LogQuery, ProjectStatus, ProtocolFault,
+    Scale, ServiceStatus, Shutdown, WorkloadStatus, decode::Framing, stream::collect,
 };
 
 /// Speaks to the agent.
@@ -129,6 +129,11 @@ impl Client {
     /// The present end of every log: what a follower of the lines to come starts from.
     pub async fn log_positions(&self) -> Answer<Vec<LogPosition>> {
         self.get("/v1/logs/positions").await
+    }
+
+    /// Who calls whom, and what was counted of it.
+    pub async fn edges(&self) -> Answer<Vec<EdgeStatus>> {
+        self.get("/v1/edges").await
     }
 
     /// What would become of a call now, and why.

@@ -16,6 +16,7 @@
 //! | `POST /v1/attachments` | [`Attach`] | [`Attached`] |
 //! | `GET /v1/logs?service=&follow=&tail=&from=` ([`LogQuery`]) | | a [`LogLine`] a line |
 //! | `GET /v1/logs/positions` | | `[`[`LogPosition`]`]`: the present end of every log |
+//! | `GET /v1/edges` | | `[`[`EdgeStatus`]`]` |
 //! | `GET /v1/explain?from=&to=` ([`ExplainQuery`]) | | [`Explanation`] |
 //! | `GET /v1/flows?follow=&from=&to=&verdict=` ([`FlowQuery`]) | | a [`FlowItem`] a line |
 //! | `GET /v1/events` | | server-sent [`Event`]s |
@@ -41,6 +42,7 @@ pub use flows::{Flow, FlowItem, FlowQuery, FlowVerdict};
 pub use logs::{LogPosition, LogQuery};
 pub use stream::{Events, Flows, Items, LogLines};
 pub use types::{
-    Accepted, Agent, Attach, Attached, EndpointStatus, ErrorBody, ErrorCode, Event, EventKind,
-    LogLine, ProjectStatus, Scale, ServiceStatus, Shutdown, WorkloadState, WorkloadStatus,
+    Accepted, Agent, Attach, Attached, EdgeStatus, EndpointStatus, ErrorBody, ErrorCode, Event,
+    EventKind, LogLine, ProjectStatus, Scale, ServiceStatus, Shutdown, WorkloadState,
+    WorkloadStatus,
 };

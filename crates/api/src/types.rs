@@ -56,6 +56,8 @@ pub struct ServiceStatus {
     pub ports: Vec<Port>,
     /// Instances wanted.
     pub replicas: u16,
+    /// Instances that are up.
+    pub up: u16,
     /// Its endpoints.
     pub endpoints: Vec<EndpointStatus>,
 }
@@ -81,12 +83,47 @@ pub struct EndpointStatus {
     pub failures: u64,
     /// Whether the kernel holds it ejected.
     pub ejected: bool,
+    /// Times it was ejected.
+    pub ejections: u64,
     /// Smoothed connect time.
     pub connect_us: u32,
     /// Bytes sent to it.
     pub sent_bytes: u64,
     /// Bytes received from it.
     pub received_bytes: u64,
+}
+
+/// What was counted of the calls from one service to another since the edge was first used.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EdgeStatus {
+    /// Calling service; `exec`: callers of none.
+    pub source: String,
+    /// Service called; `None`: an address or a port that no service has.
+    pub destination: Option<ServiceName>,
+    /// Open connections.
+    pub active: u64,
+    /// Calls that got a backend.
+    pub connects: u64,
+    /// Refused by the backend.
+    pub refused: u64,
+    /// Reset by the backend.
+    pub reset: u64,
+    /// Never answered.
+    pub timed_out: u64,
+    /// Given up by the caller.
+    pub cancelled: u64,
+    /// Refused because there was no backend or no such port.
+    pub no_backend: u64,
+    /// Sent by callers, of connections that are over.
+    pub sent_bytes: u64,
+    /// Received by callers, of connections that are over.
+    pub received_bytes: u64,
+    /// Connect times, microseconds: entries of each bucket of a log-linear histogram, four buckets
+    /// an octave; empty ones at the end are left out. Histograms are merged by adding, and what
+    /// came between two of them is their difference.
+    pub connect_us: Vec<u64>,
+    /// Lives of connections, likewise.
+    pub duration_us: Vec<u64>,
 }
 
 /// Where a workload stands.

@@ -77,6 +77,9 @@ pub(crate) enum Command {
     /// Show connections one by one
     #[command(long_about = help::FLOWS, after_long_help = help::FLOWS_EXAMPLES)]
     Flows(Flows),
+    /// Show who calls whom, live
+    #[command(long_about = help::TOP, after_long_help = help::TOP_EXAMPLES)]
+    Top(Top),
     /// Change how many instances a service has
     #[command(long_about = help::SCALE, after_long_help = help::SCALE_EXAMPLES)]
     Scale(Scale),
@@ -206,6 +209,13 @@ pub(crate) struct Flows {
     /// no-such-port or bind-denied
     #[arg(long, value_name = "VERDICT")]
     pub(crate) verdict: Option<FlowVerdict>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Top {
+    /// Look for a second, print one table and leave
+    #[arg(long)]
+    pub(crate) once: bool,
 }
 
 #[derive(Debug, Args)]

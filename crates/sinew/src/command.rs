@@ -23,6 +23,7 @@ mod plan;
 mod printer;
 mod run;
 mod signals;
+mod top;
 mod up;
 
 pub(crate) use agent::log_of_helper;
@@ -58,6 +59,7 @@ fn dispatch(command: Command, context: &Context) -> Result<u8, Error> {
         Command::Logs(logs) => block_on(logs::logs(&logs, context))?,
         Command::Explain(explain) => block_on(explain::explain(&explain, context))?,
         Command::Flows(flows) => block_on(flows::flows(&flows, context))?,
+        Command::Top(top) => block_on(top::top(&top, context))?,
         Command::Scale(scale) => block_on(change::scale(&scale, context))?,
         Command::Drain(drain) => block_on(change::drain(&drain, context))?,
         Command::Restart(restart) => block_on(change::restart(&restart, context))?,

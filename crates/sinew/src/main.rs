@@ -12,6 +12,7 @@ mod file;
 mod readable;
 mod render;
 mod spawn;
+mod top;
 
 fn main() -> ExitCode {
     let mut words = std::env::args_os().skip(1);

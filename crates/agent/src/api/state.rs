@@ -8,7 +8,9 @@ use axum::{
     http::header,
     response::{IntoResponse, Response},
 };
-use sinew_api::{Agent, ExplainQuery, Explanation, ProjectStatus, ServiceStatus, WorkloadStatus};
+use sinew_api::{
+    Agent, EdgeStatus, ExplainQuery, Explanation, ProjectStatus, ServiceStatus, WorkloadStatus,
+};
 use sinew_datapath::BackendStats;
 use sinew_model::{Project, ServiceName};
 
@@ -74,6 +76,13 @@ pub(super) async fn service(
 
 pub(super) async fn workloads(State(handle): State<Handle>) -> Answer<Vec<WorkloadStatus>> {
     Ok(Json(handle.call(|runtime| status::workloads(&runtime.core)).await?))
+}
+
+pub(super) async fn edges(State(handle): State<Handle>) -> Answer<Vec<EdgeStatus>> {
+    let names = handle.call(|runtime| status::names(&runtime.core)).await?;
+    let datapath = handle.datapath.clone();
+    let edges = blocking(move || datapath.lock().edges()).await?;
+    Ok(Json(status::edges(&edges, &names)))
 }
 
 pub(super) async fn explain(

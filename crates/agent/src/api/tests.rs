@@ -103,6 +103,10 @@ fn the_schemas_name_the_fields_of_the_types() {
             })
         }),
     );
+    let edges =
+        [sinew_datapath::EdgeStats { source: 0, destination: 0, counters: sinew_abi::Edge::ZERO }];
+    let edges = crate::status::edges(&edges, &std::collections::HashMap::new());
+    fields_of("EdgeStatus", json(&|| serde_json::to_value(&edges[0])));
     fields_of(
         "Flow",
         json(&|| {

@@ -162,6 +162,21 @@ Examples:
   sinew flows --verdict no-backend          calls that found nobody
   sinew flows -f --output json | jq -r 'select(.connect_us > 10000) | .backend'";
 
+pub(super) const TOP: &str = "\
+Show who calls whom, live: calls a second, connections in flight, median and 99th percentile of the \
+connect time, errors and bytes a second, all over the last second; below, the endpoints with what \
+the kernel counted for each.
+
+Connect times, errors and bytes are counted when a connection closes. Keys: up and down select an \
+edge and show the endpoints of its service alone, Esc shows all again, left and right choose the \
+column to sort by, p pauses, q leaves. Where the output is no terminal, one plain table is printed.";
+
+pub(super) const TOP_EXAMPLES: &str = "\
+Examples:
+  sinew top
+  sinew top --once                one plain table
+  sinew top --output json | jq '.edges[] | select(.errors_per_s > 0)'";
+
 pub(super) const SCALE: &str = "\
 Change how many instances services have. New ones take calls when they are healthy; those that go \
 are drained first. The next `sinew up` sets what the file says.";

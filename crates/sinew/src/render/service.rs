@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use sinew_api::{EndpointStatus, ServiceStatus, WorkloadState};
+use sinew_api::{EndpointStatus, ServiceStatus};
 use sinew_model::{Port, Protocol};
 
 use super::{
@@ -24,8 +24,8 @@ pub(crate) fn table(services: &[ServiceStatus], style: Style, width: Option<usiz
         ("PORTS", Align::Left),
     ]);
     for service in services {
-        let up = up(service);
-        let tint = if up >= usize::from(service.replicas) { Tint::Good } else { Tint::Busy };
+        let up = service.up;
+        let tint = if up >= service.replicas { Tint::Good } else { Tint::Busy };
         table.row([
             Cell::new(service.name.to_string()),
             Cell::tinted(format!("{up}/{}", service.replicas), tint),
@@ -47,7 +47,7 @@ pub(crate) fn detail(service: &ServiceStatus, style: Style, width: Option<usize>
     let _ = writeln!(text, "  addresses  {}, {}", service.address4, service.address6);
     let _ = writeln!(text, "  ports      {}", ports(&service.ports));
     let _ = writeln!(text, "  project    {project}");
-    let _ = writeln!(text, "  instances  {} of {} up\n", up(service), service.replicas);
+    let _ = writeln!(text, "  instances  {} of {} up\n", service.up, service.replicas);
     if service.endpoints.is_empty() {
         text.push_str("no endpoints\n");
     } else {
@@ -90,18 +90,6 @@ fn endpoints(endpoints: &[EndpointStatus]) -> Table {
     table
 }
 
-/// Instances of which every endpoint is up.
-fn up(service: &ServiceStatus) -> usize {
-    let mut workloads: Vec<&str> = service.endpoints.iter().map(|e| e.workload.as_str()).collect();
-    workloads.sort_unstable();
-    workloads.dedup();
-    let is_up = |workload: &&str| {
-        let mut of_it = service.endpoints.iter().filter(|e| e.workload == *workload);
-        of_it.all(|endpoint| endpoint.state == WorkloadState::Up)
-    };
-    workloads.iter().filter(|workload| is_up(workload)).count()
-}
-
 /// `http:8080, dns:53/udp`.
 fn ports(ports: &[Port]) -> String {
     if ports.is_empty() {
@@ -129,6 +117,7 @@ pub(crate) fn call(name: &str, port: &Port) -> String {
 mod tests {
     use std::net::{Ipv4Addr, Ipv6Addr};
 
+    use sinew_api::WorkloadState;
     use sinew_model::{PortName, ServiceName};
 
     use super::*;
@@ -148,6 +137,7 @@ mod tests {
             connections: 1200,
             failures: 0,
             ejected: false,
+            ejections: 0,
             connect_us: 42,
             sent_bytes: 2048,
             received_bytes: 5,
@@ -162,6 +152,7 @@ mod tests {
             address6: Ipv6Addr::LOCALHOST,
             ports: vec![port("http", 80, Protocol::Tcp), port("dns", 53, Protocol::Udp)],
             replicas: 2,
+            up: 1,
             endpoints: vec![
                 endpoint("orders/0", 80, WorkloadState::Up),
                 endpoint("orders/0", 81, WorkloadState::Up),
@@ -174,12 +165,14 @@ mod tests {
     const PLAIN: Style = Style { colour: false };
 
     #[test]
-    fn an_instance_is_up_when_all_its_ports_are() {
+    fn instances_are_counted_with_ports_or_without() {
         assert_eq!(
             table(&[service()], PLAIN, None),
             "SERVICE   UP  ADDRESS     PROJECT  PORTS\n\
              orders   1/2  127.64.0.1  -        http:80, dns:53/udp\n"
         );
+        let worker = ServiceStatus { ports: Vec::new(), endpoints: Vec::new(), ..service() };
+        assert!(table(&[worker], PLAIN, None).contains("orders   1/2  "));
         assert_eq!(table(&[], PLAIN, None), "no services\n");
     }
 

@@ -217,6 +217,7 @@ fn scaled(name: &str, body: &[u8]) -> Response<Body> {
         address6: Ipv6Addr::LOCALHOST,
         ports: Vec::new(),
         replicas: scale.replicas,
+        up: 0,
         endpoints: Vec::new(),
     })
 }

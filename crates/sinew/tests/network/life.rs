@@ -44,6 +44,8 @@ fn up_call_kill_scale_down_purge() {
     assert_eq!(world.member(&calls(50)), "{'ok': 50}");
 
     let services = world.json(&["services"]);
+    let worker = services.as_array().unwrap().iter().find(|s| s["name"] == "worker").unwrap();
+    assert_eq!(worker["up"], 1, "without a port too");
     let web = services.as_array().unwrap().iter().find(|s| s["name"] == "web").unwrap();
     let endpoints = web["endpoints"].as_array().unwrap();
     assert_eq!(endpoints.len(), 3);

@@ -137,3 +137,29 @@ print('open', flush=True); time.sleep(1000)";
     let nobody = world.try_run(&["explain", "nobody", "web"]);
     assert_eq!(nobody.status.code(), Some(1));
 }
+
+#[test]
+fn top_shows_who_calls_whom() {
+    let world = World::new();
+    world.file(WEB);
+    world.run(&["up", "-d"]);
+    assert_eq!(world.member(&calls(20)), "{'ok': 20}");
+    let text = world.run(&["top", "--once"]);
+    let edge = text.lines().find(|line| line.starts_with("exec ")).unwrap_or_default();
+    assert_eq!(edge.split_whitespace().nth(1), Some("web"), "{text}");
+    assert!(text.contains("web/2:8000"), "{text}");
+    assert_eq!(text, world.run(&["top"]), "no terminal: one table");
+
+    let mut follower = Following::start(&world, &["top", "--output", "json"]);
+    follower.line();
+    assert_eq!(world.member(&calls(20)), "{'ok': 20}");
+    let mut counted = 0.0;
+    while counted < 19.5 {
+        let frame: Value = serde_json::from_str(&follower.line()).unwrap();
+        let edge = frame["edges"].as_array().unwrap().iter().find(|e| e["to"] == "web").unwrap();
+        let rate = edge["calls_per_s"].as_f64().unwrap();
+        counted += rate * frame["seconds"].as_f64().unwrap();
+        assert!(rate == 0.0 || edge["connect_p99_us"].as_f64().unwrap() > 0.0, "{frame}");
+    }
+    assert!(counted < 20.5, "each call once: {counted}");
+}

@@ -1,0 +1,214 @@
+//! Rates from two looks at counters that only grow.
+
+use std::{collections::HashMap, time::Duration};
+
+use serde::Serialize;
+use sinew_abi::histogram::{self, BUCKETS};
+use sinew_api::{EdgeStatus, EndpointStatus, ServiceStatus, WorkloadState};
+use sinew_model::Protocol;
+
+/// Everything that was counted at one moment.
+#[derive(Clone, Debug)]
+pub(crate) struct Snapshot {
+    /// Since any fixed moment.
+    pub(crate) at: Duration,
+    pub(crate) edges: Vec<EdgeStatus>,
+    pub(crate) services: Vec<ServiceStatus>,
+}
+
+/// What happened between two snapshots.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub(crate) struct Frame {
+    /// Time between them.
+    pub(crate) seconds: f64,
+    pub(crate) edges: Vec<EdgeRates>,
+    pub(crate) endpoints: Vec<EndpointRates>,
+}
+
+/// Calls from one service to another.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(crate) struct EdgeRates {
+    pub(crate) from: String,
+    pub(crate) to: String,
+    pub(crate) calls_per_s: f64,
+    pub(crate) in_flight: u64,
+    /// Connect time of those that ended in between; `None`: none did.
+    pub(crate) connect_p50_us: Option<f64>,
+    pub(crate) connect_p99_us: Option<f64>,
+    pub(crate) errors_per_s: f64,
+    /// Both ways.
+    pub(crate) bytes_per_s: f64,
+}
+
+/// A port of an instance.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(crate) struct EndpointRates {
+    pub(crate) service: String,
+    pub(crate) workload: String,
+    pub(crate) port: u16,
+    pub(crate) protocol: Protocol,
+    pub(crate) state: WorkloadState,
+    pub(crate) ejected: bool,
+    pub(crate) active: u32,
+    pub(crate) connections_per_s: f64,
+    /// Since the backend was made, as the next one.
+    pub(crate) failures: u64,
+    pub(crate) ejections: u64,
+}
+
+/// What came between `before` and `now`. What is new counts from nothing.
+pub(crate) fn between(before: &Snapshot, now: &Snapshot) -> Frame {
+    let seconds = now.at.saturating_sub(before.at).as_secs_f64().max(1e-3);
+    let old: HashMap<_, _> =
+        before.edges.iter().map(|edge| ((&edge.source, &edge.destination), edge)).collect();
+    // An edge to nobody counts what name look-ups try too: it is in the metrics, not here.
+    let edges = now.edges.iter().filter_map(|edge| {
+        let to = edge.destination.as_ref()?.to_string();
+        Some(edge_rates(old.get(&(&edge.source, &edge.destination)).copied(), edge, to, seconds))
+    });
+    let known: HashMap<_, _> =
+        endpoints(before).map(|(_, e)| (name_of(e), e.connections)).collect();
+    let endpoints = endpoints(now).map(|(service, endpoint)| {
+        let connections = known.get(&name_of(endpoint)).copied().unwrap_or(0);
+        EndpointRates {
+            service: service.to_owned(),
+            workload: endpoint.workload.clone(),
+            port: endpoint.port,
+            protocol: endpoint.protocol,
+            state: endpoint.state,
+            ejected: endpoint.ejected,
+            active: endpoint.active,
+            connections_per_s: grown(connections, endpoint.connections) / seconds,
+            failures: endpoint.failures,
+            ejections: endpoint.ejections,
+        }
+    });
+    Frame { seconds, edges: edges.collect(), endpoints: endpoints.collect() }
+}
+
+fn endpoints(snapshot: &Snapshot) -> impl Iterator<Item = (&str, &EndpointStatus)> {
+    snapshot
+        .services
+        .iter()
+        .flat_map(|service| service.endpoints.iter().map(|e| (service.name.as_str(), e)))
+}
+
+fn name_of(endpoint: &EndpointStatus) -> (&str, u16, bool) {
+    (&endpoint.workload, endpoint.port, endpoint.protocol == Protocol::Udp)
+}
+
+/// By how much a counter grew. One that fell was made anew and counts from nothing.
+#[expect(clippy::cast_precision_loss, reason = "rates are shown with three digits")]
+fn grown(before: u64, now: u64) -> f64 {
+    (if now < before { now } else { now - before }) as f64
+}
+
+fn edge_rates(
+    before: Option<&EdgeStatus>,
+    now: &EdgeStatus,
+    to: String,
+    seconds: f64,
+) -> EdgeRates {
+    let rate = |value: fn(&EdgeStatus) -> u64| grown(before.map_or(0, value), value(now)) / seconds;
+    let mut connects = [0; BUCKETS];
+    for (index, bucket) in connects.iter_mut().enumerate() {
+        let count = |edge: &EdgeStatus| edge.connect_us.get(index).copied().unwrap_or(0);
+        *bucket = count(now).saturating_sub(before.map_or(0, count));
+    }
+    EdgeRates {
+        from: now.source.clone(),
+        to,
+        calls_per_s: rate(|edge| edge.connects),
+        in_flight: now.active,
+        connect_p50_us: histogram::quantile(&connects, 0.5),
+        connect_p99_us: histogram::quantile(&connects, 0.99),
+        errors_per_s: rate(|e| e.refused + e.reset + e.timed_out + e.no_backend),
+        bytes_per_s: rate(|edge| edge.sent_bytes + edge.received_bytes),
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use sinew_model::ServiceName;
+
+    use super::*;
+
+    fn name(text: &str) -> ServiceName {
+        ServiceName::new(text).unwrap()
+    }
+
+    pub(crate) fn edge(source: &str, to: Option<&str>, connects: u64) -> EdgeStatus {
+        EdgeStatus {
+            source: source.to_owned(),
+            destination: to.map(name),
+            active: 2,
+            connects,
+            refused: connects / 100,
+            reset: 0,
+            timed_out: 0,
+            cancelled: 5,
+            no_backend: 0,
+            sent_bytes: connects * 10,
+            received_bytes: connects * 30,
+            connect_us: vec![0, 0, 0, connects],
+            duration_us: Vec::new(),
+        }
+    }
+
+    fn endpoint(connections: u64) -> EndpointStatus {
+        EndpointStatus {
+            workload: "api/0".to_owned(),
+            address: [127, 80, 0, 1].into(),
+            port: 80,
+            protocol: Protocol::Tcp,
+            state: WorkloadState::Up,
+            active: 2,
+            connections,
+            failures: 3,
+            ejected: false,
+            ejections: 1,
+            connect_us: 40,
+            sent_bytes: 0,
+            received_bytes: 0,
+        }
+    }
+
+    pub(crate) fn snapshot(seconds: u64, connects: u64) -> Snapshot {
+        let api = ServiceStatus {
+            name: name("api"),
+            project: None,
+            address4: [127, 64, 0, 1].into(),
+            address6: std::net::Ipv6Addr::LOCALHOST,
+            ports: Vec::new(),
+            replicas: 1,
+            up: 1,
+            endpoints: vec![endpoint(connects)],
+        };
+        let edges = vec![edge("web", Some("api"), connects), edge("exec", None, 7)];
+        Snapshot { at: Duration::from_secs(seconds), edges, services: vec![api] }
+    }
+
+    #[test]
+    fn counters_become_rates() {
+        let frame = between(&snapshot(10, 1000), &snapshot(12, 3000));
+        assert_eq!(frame.edges.len(), 1, "calls to nobody are left out");
+        let edge = &frame.edges[0];
+        assert_eq!(
+            (edge.calls_per_s, edge.errors_per_s, edge.bytes_per_s),
+            (1000.0, 10.0, 40_000.0)
+        );
+        assert_eq!(edge.in_flight, 2);
+        let p99 = edge.connect_p99_us.unwrap();
+        assert!((3.0..=4.0).contains(&p99), "{p99}");
+        assert_eq!(frame.endpoints[0].connections_per_s, 1000.0);
+    }
+
+    #[test]
+    fn what_is_idle_new_or_made_anew() {
+        let idle = between(&snapshot(1, 50), &snapshot(2, 50));
+        assert_eq!((idle.edges[0].calls_per_s, idle.edges[0].connect_p50_us), (0.0, None));
+        let empty = Snapshot { at: Duration::ZERO, edges: Vec::new(), services: Vec::new() };
+        assert_eq!(between(&empty, &snapshot(1, 50)).edges[0].calls_per_s, 50.0);
+        assert_eq!(between(&snapshot(0, 500), &snapshot(1, 50)).edges[0].calls_per_s, 50.0);
+    }
+}
