@@ -263,7 +263,7 @@ impl Datapath for Kernel {
 
 fn stats(hot: &abi::BackendHot, now: u64) -> BackendStats {
     BackendStats {
-        // A count that fell below zero wrapped: it is read as none, and reconciled later.
+        // A count that fell below zero wrapped: it is read as none, as the choice reads it.
         active: if hot.active > i32::MAX as u32 { 0 } else { hot.active },
         connections: hot.connections,
         refused: hot.refused,

@@ -177,11 +177,11 @@ pub(crate) fn kill(pid: i32, signal: rustix::process::Signal) -> rustix::io::Res
     rustix::process::kill_process(rustix::process::Pid::from_raw(pid).unwrap(), signal)
 }
 
-/// Waits for something that other processes bring about; three minutes are for loaded machines.
+/// Waits for something that other processes bring about; a minute is for loaded machines.
 pub(crate) fn eventually(what: &str, mut is: impl FnMut() -> bool) {
-    let end = Instant::now() + Duration::from_secs(180);
+    let end = Instant::now() + Duration::from_secs(60);
     while !is() {
-        assert!(Instant::now() < end, "{what}: not within three minutes");
+        assert!(Instant::now() < end, "{what}: not within a minute");
         std::thread::sleep(Duration::from_millis(20));
     }
 }

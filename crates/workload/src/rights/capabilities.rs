@@ -1,51 +1,8 @@
 //! Capabilities by name, and which of them a workload of root does without.
 
-use super::RightsError;
+use sinew_model::CAPABILITIES;
 
-/// Names by number, as of Linux 5.9; a newer capability is taken, being unknown.
-const NAMES: [&str; 41] = [
-    "CAP_CHOWN",
-    "CAP_DAC_OVERRIDE",
-    "CAP_DAC_READ_SEARCH",
-    "CAP_FOWNER",
-    "CAP_FSETID",
-    "CAP_KILL",
-    "CAP_SETGID",
-    "CAP_SETUID",
-    "CAP_SETPCAP",
-    "CAP_LINUX_IMMUTABLE",
-    "CAP_NET_BIND_SERVICE",
-    "CAP_NET_BROADCAST",
-    "CAP_NET_ADMIN",
-    "CAP_NET_RAW",
-    "CAP_IPC_LOCK",
-    "CAP_IPC_OWNER",
-    "CAP_SYS_MODULE",
-    "CAP_SYS_RAWIO",
-    "CAP_SYS_CHROOT",
-    "CAP_SYS_PTRACE",
-    "CAP_SYS_PACCT",
-    "CAP_SYS_ADMIN",
-    "CAP_SYS_BOOT",
-    "CAP_SYS_NICE",
-    "CAP_SYS_RESOURCE",
-    "CAP_SYS_TIME",
-    "CAP_SYS_TTY_CONFIG",
-    "CAP_MKNOD",
-    "CAP_LEASE",
-    "CAP_AUDIT_WRITE",
-    "CAP_AUDIT_CONTROL",
-    "CAP_SETFCAP",
-    "CAP_MAC_OVERRIDE",
-    "CAP_MAC_ADMIN",
-    "CAP_SYSLOG",
-    "CAP_WAKE_ALARM",
-    "CAP_BLOCK_SUSPEND",
-    "CAP_AUDIT_READ",
-    "CAP_PERFMON",
-    "CAP_BPF",
-    "CAP_CHECKPOINT_RESTORE",
-];
+use super::RightsError;
 
 /// What a workload of root does not get: whatever reaches the kernel itself, the set-up of the
 /// network, other processes' memory, or the machine as a whole. Servers started by root need none of
@@ -81,7 +38,7 @@ pub const TAKEN: &[&str] = &[
 
 /// The set of capabilities that a workload may have.
 pub(super) fn allowed(kept: &[String]) -> Result<u64, RightsError> {
-    let known = (1_u64 << NAMES.len()) - 1;
+    let known = (1_u64 << CAPABILITIES.len()) - 1;
     let taken = TAKEN.iter().filter_map(|name| number(name)).fold(0, |set, n| set | 1 << n);
     kept.iter().try_fold(known & !taken, |set, name| {
         let number =
@@ -94,7 +51,7 @@ pub(super) fn allowed(kept: &[String]) -> Result<u64, RightsError> {
 fn number(name: &str) -> Option<usize> {
     let upper = name.to_ascii_uppercase();
     let full = if upper.starts_with("CAP_") { upper } else { format!("CAP_{upper}") };
-    NAMES.iter().position(|known| *known == full)
+    CAPABILITIES.iter().position(|known| *known == full)
 }
 
 #[cfg(test)]
