@@ -9,7 +9,7 @@ use std::{
 };
 
 use sinew_datapath::{Datapath, Event, Events, Kernel};
-use sinew_workload::cgroup;
+use sinew_workload::{cgroup, socket};
 use tokio::{
     io::unix::AsyncFd,
     net::UnixListener,
@@ -229,30 +229,24 @@ fn rebuilt(store: &Store, discovered: &Discovered) -> Result<Intent, Error> {
     Ok(intent)
 }
 
-/// Binds the socket. The lock is held, so one that is there is nobody's.
+/// Binds the socket, in place of one that is there: the lock is held, so it is nobody's.
 fn bind(paths: &Paths) -> Result<UnixListener, Error> {
-    let socket = paths.socket();
-    let failed = |doing: &str| Error::io(format!("{doing} {}", socket.display()));
-    match fs::remove_file(&socket) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            return Err(failed("replace")(error));
-        }
-        _ => {}
-    }
-    let listener = UnixListener::bind(&socket).map_err(failed("listen at"))?;
     let group = api::group();
-    let mode = if group.is_some() { 0o660 } else { 0o600 };
-    chown(&socket, None, group).map_err(failed("give to the group sinew"))?;
-    fs::set_permissions(&socket, fs::Permissions::from_mode(mode)).map_err(failed("restrict"))?;
-    chown(&paths.run, None, group).map_err(failed("give to the group sinew"))?;
-    fs::set_permissions(&paths.run, fs::Permissions::from_mode(0o750))
-        .map_err(failed("restrict"))?;
+    let restrict = || Error::io(format!("restrict {}", paths.run.display()));
+    chown(&paths.run, None, group).map_err(restrict())?;
+    fs::set_permissions(&paths.run, fs::Permissions::from_mode(0o750)).map_err(restrict())?;
     fs::DirBuilder::new()
         .recursive(true)
         .mode(0o700)
         .create(paths.workloads())
-        .map_err(failed("make the directories beside"))?;
-    Ok(listener)
+        .map_err(Error::io(format!("make {}", paths.workloads().display())))?;
+    let mode = if group.is_some() { 0o660 } else { 0o600 };
+    socket::listen(&paths.socket(), mode, group)
+        .and_then(|listener| {
+            listener.set_nonblocking(true)?;
+            UnixListener::from_std(listener)
+        })
+        .map_err(Error::io(format!("listen at {}", paths.socket().display())))
 }
 
 /// Where events come from.

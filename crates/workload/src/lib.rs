@@ -12,6 +12,7 @@ pub mod logs;
 pub mod restart;
 pub mod rights;
 pub mod signal;
+pub mod socket;
 
 mod errno;
 mod launch;

@@ -5,14 +5,11 @@
 
 use std::{
     collections::VecDeque,
-    fs::{self, Permissions},
+    fs,
     io::{self, ErrorKind, Read, Write},
     os::{
         fd::{AsFd, BorrowedFd},
-        unix::{
-            fs::PermissionsExt,
-            net::{UnixListener, UnixStream},
-        },
+        unix::net::{UnixListener, UnixStream},
     },
     path::{Path, PathBuf},
 };
@@ -21,6 +18,7 @@ use rustix::{event::PollFlags, net::sockopt::socket_peercred};
 
 use crate::{
     protocol::{MAX_REQUEST_BYTES, Message, Request},
+    socket,
     status::Status,
 };
 
@@ -50,13 +48,7 @@ impl Control {
     /// Makes the socket, in place of one that a dead shim left.
     pub(super) fn bind(dir: &Path) -> io::Result<Self> {
         let path = dir.join("ctl.sock");
-        match fs::remove_file(&path) {
-            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-        // The umask of a shim keeps others out from the first moment.
-        let listener = UnixListener::bind(&path)?;
-        fs::set_permissions(&path, Permissions::from_mode(0o600))?;
+        let listener = socket::listen(&path, 0o600, None)?;
         listener.set_nonblocking(true)?;
         Ok(Self { path, listener, clients: VecDeque::new() })
     }
