@@ -1,7 +1,7 @@
 //! The API over the unix socket: routes to what answers them. What a caller may do is decided by
 //! who the kernel says it is.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use axum::{
     Extension, Router,
@@ -10,21 +10,16 @@ use axum::{
     response::IntoResponse,
     routing::{delete, get, patch, post, put},
 };
-use hyper::server::conn::http1;
-use hyper_util::{
-    rt::{TokioIo, TokioTimer},
-    service::TowerToHyperService,
-};
 use tokio::{
-    net::{UnixListener, UnixStream},
+    net::{TcpListener, UnixListener, UnixStream},
     sync::watch,
-    task::JoinSet,
 };
 
 use crate::{peer::Peer, refusal::Refusal, rights::sinew_group, runtime::Handle};
 
 mod answer;
 mod changes;
+mod door;
 mod events;
 mod flows;
 mod logs;
@@ -32,14 +27,8 @@ mod state;
 
 use answer::Failure;
 
-/// A caller that does not finish its request's head by then is dropped.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// Requests with a body have this size at most; a project of ten thousand services has some.
 const BODY_BYTES: usize = 64 << 20;
-/// Connections at a time: more than that is a caller gone wild.
-const CONNECTIONS: usize = 1024;
-/// Time that open calls have to end when the agent does.
-const LAST_CALLS: Duration = Duration::from_secs(2);
 
 /// Every route, as `METHOD path`.
 #[cfg(test)]
@@ -101,31 +90,24 @@ async fn unknown(method: Method, uri: Uri) -> impl IntoResponse {
 }
 
 /// Answers callers until `stop`, then lets open calls end.
-pub(crate) async fn serve(listener: UnixListener, handle: Handle, mut stop: watch::Receiver<bool>) {
+pub(crate) async fn serve(listener: UnixListener, handle: Handle, stop: watch::Receiver<bool>) {
     let router = router(handle);
-    let mut connections = JoinSet::new();
-    loop {
-        let stream = tokio::select! {
-            accepted = listener.accept(), if connections.len() < CONNECTIONS => match accepted {
-                Ok((stream, _)) => stream,
-                Err(error) => {
-                    tracing::warn!("cannot accept a caller: {error}");
-                    tokio::time::sleep(Duration::from_millis(100)).await;
-                    continue;
-                }
-            },
-            Some(_) = connections.join_next() => continue,
-            _ = stop.changed() => break,
-        };
-        connections.spawn(answer(stream, router.clone(), stop.clone()));
-    }
-    drop(listener);
-    let ended = async { while connections.join_next().await.is_some() {} };
-    // Streams end with the agent; dropping the set ends what is left.
-    let _ = tokio::time::timeout(LAST_CALLS, ended).await;
+    door::open(listener, stop, |stream: UnixStream, stop| answer(stream, router.clone(), stop))
+        .await;
 }
 
-async fn answer(stream: UnixStream, router: Router, mut stop: watch::Receiver<bool>) {
+/// Answers whoever reaches this address, with the metrics alone.
+pub(crate) async fn serve_metrics(
+    listener: TcpListener,
+    handle: Handle,
+    stop: watch::Receiver<bool>,
+) {
+    let router =
+        Router::new().route("/metrics", get(state::metrics)).fallback(unknown).with_state(handle);
+    door::open(listener, stop, |stream, stop| door::speak(stream, router.clone(), stop)).await;
+}
+
+async fn answer(stream: UnixStream, router: Router, stop: watch::Receiver<bool>) {
     let peer = match Peer::of(&stream) {
         Ok(peer) => peer,
         Err(error) => {
@@ -140,21 +122,7 @@ async fn answer(stream: UnixStream, router: Router, mut stop: watch::Receiver<bo
             Router::new().fallback(move || std::future::ready(refused.clone().into_response()))
         }
     };
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIMEOUT)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
-    tokio::pin!(connection);
-    let result = tokio::select! {
-        result = connection.as_mut() => result,
-        _ = stop.changed() => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
-        }
-    };
-    if let Err(error) = result {
-        tracing::debug!("a caller's connection ended: {error}");
-    }
+    door::speak(stream, service, stop).await;
 }
 
 /// The group is looked up each time: it may be made while the agent runs.

@@ -23,7 +23,8 @@ impl Usage {
         self.backends += ports * replicas;
     }
 
-    fn entries(&self) -> [(&'static str, usize, usize); 3] {
+    /// Name, entries taken and entries there can be, of each map.
+    pub(crate) fn entries(&self) -> [(&'static str, usize, usize); 3] {
         [
             ("instances", self.instances, capacity::INSTANCES as usize),
             ("service ports", self.service_ports, capacity::SERVICES as usize),

@@ -3,9 +3,11 @@
 use std::{collections::HashMap, fmt::Write as _};
 
 use sinew_abi::histogram;
-use sinew_api::{ServiceStatus, WorkloadState};
+use sinew_api::{EndpointStatus, ServiceStatus, WorkloadState, WorkloadStatus};
 use sinew_datapath::{EdgeStats, Totals};
 use sinew_model::Protocol;
+
+use crate::capacity::Usage;
 
 /// Of the answer.
 pub(crate) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -22,6 +24,9 @@ pub(crate) struct Counted {
     pub(crate) services: Vec<ServiceStatus>,
     pub(crate) edges: Vec<EdgeStats>,
     pub(crate) totals: Totals,
+    pub(crate) workloads: Vec<WorkloadStatus>,
+    pub(crate) usage: Usage,
+    pub(crate) started_at_ms: u64,
 }
 
 /// The text of a page.
@@ -51,11 +56,53 @@ fn escape(text: &str) -> String {
 /// The whole page.
 pub(crate) fn render(counted: &Counted) -> String {
     let mut page = Page(String::new());
+    agent(&mut page, counted);
     services(&mut page, &counted.services);
+    workloads(&mut page, &counted.workloads);
     backends(&mut page, &counted.services);
     edges(&mut page, counted);
     totals(&mut page, &counted.totals);
+    capacities(&mut page, &counted.usage);
     page.0
+}
+
+fn agent(page: &mut Page, counted: &Counted) {
+    let name = "sinew_agent_info";
+    page.family(name, "gauge", "The agent that answers.");
+    page.sample(name, &[("version", env!("CARGO_PKG_VERSION"))], 1);
+    let name = "sinew_agent_start_time_seconds";
+    page.family(name, "gauge", "When it started, since 1970.");
+    page.sample(name, &[], counted.started_at_ms as f64 / 1e3);
+}
+
+fn workloads(page: &mut Page, workloads: &[WorkloadStatus]) {
+    let of_service = || workloads.iter().filter_map(|w| Some((w.service.as_ref()?.as_str(), w)));
+    let name = "sinew_workload_restarts_total";
+    page.family(name, "counter", "Times that an instance was started again.");
+    for (service, workload) in of_service() {
+        let replica = workload.replica.to_string();
+        page.sample(name, &[("service", service), ("replica", &replica)], workload.restarts);
+    }
+    let name = "sinew_workload_up";
+    page.family(name, "gauge", "Whether an instance takes connections.");
+    for (service, workload) in of_service() {
+        let replica = workload.replica.to_string();
+        let up = u8::from(workload.state == WorkloadState::Up);
+        page.sample(name, &[("service", service), ("replica", &replica)], up);
+    }
+}
+
+fn capacities(page: &mut Page, usage: &Usage) {
+    let name = "sinew_datapath_capacity_used";
+    page.family(name, "gauge", "Entries in use of what the kernel's maps hold.");
+    for (what, used, _) in usage.entries() {
+        page.sample(name, &[("of", what)], used);
+    }
+    let name = "sinew_datapath_capacity";
+    page.family(name, "gauge", "Entries that the kernel's maps hold.");
+    for (what, _, holds) in usage.entries() {
+        page.sample(name, &[("of", what)], holds);
+    }
 }
 
 fn services(page: &mut Page, services: &[ServiceStatus]) {
@@ -72,18 +119,21 @@ fn services(page: &mut Page, services: &[ServiceStatus]) {
     }
 }
 
-type Reading = (&'static str, &'static str, &'static str, fn(&sinew_api::EndpointStatus) -> f64);
+type Reading = (&'static str, &'static str, &'static str, fn(&EndpointStatus) -> f64);
 
-const BACKENDS: [Reading; 7] = [
+const BACKENDS: [Reading; 8] = [
     ("sinew_backend_connections_active", "gauge", "Open connections.", |e| f64::from(e.active)),
     ("sinew_backend_connections_total", "counter", "Connections given to a backend.", |e| {
         e.connections as f64
     }),
+    ("sinew_backend_ejections_total", "counter", "Times that a backend was ejected.", |e| {
+        e.ejections as f64
+    }),
     (
-        "sinew_backend_failures_total",
+        "sinew_backend_hung_total",
         "counter",
-        "Connects that a backend refused, reset or did not answer.",
-        |e| e.failures as f64,
+        "Times that a backend was passed over because it did not accept what waited.",
+        |e| f64::from(e.hung),
     ),
     ("sinew_backend_ejected", "gauge", "Whether a backend is held ejected.", |e| {
         f64::from(u8::from(e.ejected))
@@ -102,17 +152,36 @@ const BACKENDS: [Reading; 7] = [
 fn backends(page: &mut Page, services: &[ServiceStatus]) {
     for (name, kind, help, value) in BACKENDS {
         page.family(name, kind, help);
-        for service in services {
-            for endpoint in &service.endpoints {
-                let port = endpoint.port.to_string();
-                let labels = [
-                    ("service", service.name.as_str()),
-                    ("workload", &endpoint.workload),
-                    ("port", &port),
-                    ("protocol", protocol(endpoint.protocol)),
-                ];
-                page.sample(name, &labels, value(endpoint));
-            }
+        each_endpoint(services, |endpoint, labels| page.sample(name, labels, value(endpoint)));
+    }
+    let name = "sinew_backend_failures_total";
+    page.family(name, "counter", "Connects that a backend refused, reset or did not answer.");
+    each_endpoint(services, |endpoint, labels| {
+        let reasons = [
+            ("refused", endpoint.refused),
+            ("reset", endpoint.reset),
+            ("timed-out", endpoint.timed_out),
+        ];
+        for (reason, count) in reasons {
+            page.sample(name, &[labels, &[("reason", reason)]].concat(), count);
+        }
+    });
+}
+
+fn each_endpoint(
+    services: &[ServiceStatus],
+    mut show: impl FnMut(&EndpointStatus, &[(&str, &str)]),
+) {
+    for service in services {
+        for endpoint in &service.endpoints {
+            let port = endpoint.port.to_string();
+            let labels = [
+                ("service", service.name.as_str()),
+                ("workload", &endpoint.workload),
+                ("port", &port),
+                ("protocol", protocol(endpoint.protocol)),
+            ];
+            show(endpoint, &labels);
         }
     }
 }
@@ -153,6 +222,11 @@ fn edges(page: &mut Page, counted: &Counted) {
         for (source, destination, counters) in &edges {
             page.sample(name, &ends(source, destination), value(counters));
         }
+    }
+    let name = "sinew_edge_connections_active";
+    page.family(name, "gauge", "Open connections.");
+    for (source, destination, counters) in &edges {
+        page.sample(name, &ends(source, destination), counters.active);
     }
     let name = "sinew_edge_connect_seconds";
     page.family(name, "histogram", "Time that a connect took.");
@@ -240,6 +314,9 @@ mod tests {
                 EdgeStats { source: 0, destination: 9, counters: sinew_abi::Edge::ZERO },
             ],
             totals: Totals::ZERO,
+            workloads: Vec::new(),
+            usage: Usage::default(),
+            started_at_ms: 1_500,
         })
     }
 
@@ -287,6 +364,39 @@ mod tests {
         }
         assert!(kinds.len() > 20);
     }
+
+    /// `SINEW_BLESS=1 cargo test -p sinew-agent` rewrites the page.
+    #[test]
+    fn the_reference_page_is_up_to_date() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/reference/metrics.md");
+        let mut written = String::from(REFERENCE);
+        let page = page();
+        let mut lines = page.lines().filter_map(|line| line.strip_prefix("# "));
+        while let (Some(help), Some(kind)) = (lines.next(), lines.next()) {
+            let (name, help) = help.strip_prefix("HELP ").unwrap().split_once(' ').unwrap();
+            let (_, kind) = kind.strip_prefix("TYPE ").unwrap().split_once(' ').unwrap();
+            written += &format!("| `{name}` | {kind} | {help} |\n");
+        }
+        if std::env::var_os("SINEW_BLESS").is_some() {
+            std::fs::write(path, &written).unwrap();
+        }
+        let there = std::fs::read_to_string(path).unwrap_or_default();
+        assert!(there == written, "docs/reference/metrics.md: rewrite it with SINEW_BLESS=1");
+    }
+
+    const REFERENCE: &str = "# Metrics\n\n\
+        Prometheus text, from the kernel's own counters: `GET /v1/metrics` of the \
+        [API](api.md), and `GET /metrics` over TCP when the agent runs with \
+        `--metrics IP:PORT`.\n\n\
+        | labels of | are |\n|---|---|\n\
+        | `sinew_service_*` | `service` |\n\
+        | `sinew_workload_*` | `service`, `replica` |\n\
+        | `sinew_backend_*` | `service`, `workload`, `port`, `protocol`; of failures also \
+        `reason` |\n\
+        | `sinew_edge_*` | `source` (`none`: callers of no service), `destination` |\n\n\
+        Histograms have four buckets an octave; their sum is that of the buckets' middles, since \
+        the kernel keeps none.\n\n\
+        | metric | kind | is |\n|---|---|---|\n";
 
     #[test]
     fn labels_are_escaped() {

@@ -119,6 +119,7 @@ pub(crate) struct Parts {
     pub(crate) exe: PathBuf,
     pub(crate) warnings: Vec<String>,
     pub(crate) started_at_ms: u64,
+    pub(crate) metrics_at: Option<SocketAddr>,
 }
 
 /// Owns everything that changes.
@@ -147,6 +148,7 @@ pub(crate) struct Runtime {
     due: Option<u64>,
     zone_of: Option<(u64, Vec<sinew_model::ServiceName>)>,
     pub(crate) started_at_ms: u64,
+    pub(crate) metrics_at: Option<SocketAddr>,
     ending: Option<Ending>,
 }
 
@@ -195,6 +197,7 @@ impl Runtime {
             due: None,
             zone_of: None,
             started_at_ms: parts.started_at_ms,
+            metrics_at: parts.metrics_at,
             ending: None,
         };
         (runtime, handle)

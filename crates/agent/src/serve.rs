@@ -3,6 +3,7 @@
 
 use std::{
     fs, io,
+    net::SocketAddr,
     os::unix::fs::{DirBuilderExt as _, PermissionsExt as _, chown},
     path::{Path, PathBuf},
     sync::Arc,
@@ -12,7 +13,7 @@ use sinew_datapath::{Datapath, Event, Events, Kernel};
 use sinew_workload::{cgroup, socket};
 use tokio::{
     io::unix::AsyncFd,
-    net::UnixListener,
+    net::{TcpListener, UnixListener},
     signal::unix::{SignalKind, signal},
     sync::{mpsc, watch},
     task::JoinSet,
@@ -45,6 +46,8 @@ pub struct AgentOptions {
     pub resolv_conf: PathBuf,
     /// What carries the connections.
     pub datapath: DatapathSource,
+    /// Where the metrics are served to whoever reaches that address, besides the API.
+    pub metrics: Option<SocketAddr>,
 }
 
 /// What carries the connections.
@@ -112,14 +115,14 @@ impl Error {
 /// # Errors
 /// When it cannot start; nothing that ran was touched then.
 pub async fn serve(options: AgentOptions) -> Result<(), Error> {
-    let AgentOptions { paths, exe, resolv_conf, datapath } = options;
+    let AgentOptions { paths, exe, resolv_conf, datapath, metrics } = options;
     if !rustix::process::geteuid().is_root() {
         return Err(Error::NotRoot);
     }
     let started_at_ms = now_ms();
     let _lock = Lock::take(&paths.run)?;
     let store = Store::open(&paths.state)?;
-    let listener = bind(&paths)?;
+    let doors = Doors { api: bind(&paths)?, metrics: bind_metrics(metrics).await? };
     for cgroup in [paths.members(), paths.shims()] {
         cgroup::create(&cgroup)?;
     }
@@ -152,26 +155,34 @@ pub async fn serve(options: AgentOptions) -> Result<(), Error> {
         exe,
         warnings,
         started_at_ms,
+        metrics_at: doors.metrics_at(),
     };
     let (mut runtime, handle) = Runtime::new(parts, stopped);
     tasks.spawn(flows::run(flows, raw_flows, handle.clone()));
     runtime.boot(intent, discovered);
     tracing::info!("agent {} answers at {}", std::process::id(), paths.socket().display());
-    run(runtime, handle, listener, &paths, stop).await
+    if let Some(at) = doors.metrics_at() {
+        tracing::info!("metrics are at http://{at}/metrics");
+    }
+    run(runtime, handle, doors, &paths, stop).await
 }
 
 /// Runs what was built, and ends it in order: callers, runtime, socket.
 async fn run(
     runtime: Runtime,
     handle: crate::runtime::Handle,
-    listener: UnixListener,
+    doors: Doors,
     paths: &Paths,
     stop: watch::Sender<bool>,
 ) -> Result<(), Error> {
     let mut terminate = signal(SignalKind::terminate()).map_err(Error::io("wait for signals"))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(Error::io("wait for signals"))?;
     let (datapath, flows) = (handle.datapath.clone(), handle.flows.clone());
-    let callers = tokio::spawn(api::serve(listener, handle, stop.subscribe()));
+    let mut callers = JoinSet::new();
+    if let Some(listener) = doors.metrics {
+        callers.spawn(api::serve_metrics(listener, handle.clone(), stop.subscribe()));
+    }
+    callers.spawn(api::serve(doors.api, handle, stop.subscribe()));
     let mut running = tokio::spawn(runtime.run(stop.subscribe()));
     let ended = tokio::select! {
         ended = &mut running => ended,
@@ -181,7 +192,7 @@ async fn run(
     let (ending, runtime) = ended.map_err(Error::Failed)?;
     runtime.end(ending != Ending::Leave).await;
     stop.send_replace(true);
-    let _ = callers.await;
+    while callers.join_next().await.is_some() {}
     flows.end().await;
     let _ = fs::remove_file(paths.socket());
     match ending {
@@ -247,6 +258,24 @@ fn bind(paths: &Paths) -> Result<UnixListener, Error> {
             UnixListener::from_std(listener)
         })
         .map_err(Error::io(format!("listen at {}", paths.socket().display())))
+}
+
+async fn bind_metrics(at: Option<SocketAddr>) -> Result<Option<TcpListener>, Error> {
+    let Some(at) = at else { return Ok(None) };
+    let listener = TcpListener::bind(at).await;
+    listener.map(Some).map_err(Error::io(format!("serve metrics at {at} (--metrics)")))
+}
+
+/// Where callers come in.
+struct Doors {
+    api: UnixListener,
+    metrics: Option<TcpListener>,
+}
+
+impl Doors {
+    fn metrics_at(&self) -> Option<SocketAddr> {
+        self.metrics.as_ref()?.local_addr().ok()
+    }
 }
 
 /// Where events come from.

@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    net::{Ipv4Addr, Ipv6Addr},
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
     path::PathBuf,
 };
 
@@ -24,6 +24,9 @@ pub struct Agent {
     pub cgroup: PathBuf,
     /// Where programs and maps are pinned.
     pub pins: PathBuf,
+    /// Where the metrics are served over TCP besides the API.
+    #[serde(default)]
+    pub metrics: Option<SocketAddr>,
     /// What an operator should know.
     pub warnings: Vec<String>,
 }
@@ -81,6 +84,18 @@ pub struct EndpointStatus {
     pub connections: u64,
     /// Connects refused, reset or not answered.
     pub failures: u64,
+    /// Of these, refused.
+    #[serde(default)]
+    pub refused: u64,
+    /// Of these, reset.
+    #[serde(default)]
+    pub reset: u64,
+    /// Of these, not answered.
+    #[serde(default)]
+    pub timed_out: u64,
+    /// Times it was passed over because it did not accept what waited.
+    #[serde(default)]
+    pub hung: u32,
     /// Whether the kernel holds it ejected.
     pub ejected: bool,
     /// Times it was ejected.

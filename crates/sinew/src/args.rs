@@ -1,6 +1,6 @@
 //! What can be said on the command line.
 
-use std::{ffi::OsString, path::PathBuf, time::Duration};
+use std::{ffi::OsString, net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use sinew_api::FlowVerdict;
@@ -252,6 +252,10 @@ pub(crate) struct Agent {
     /// The cgroup that will hold all members
     #[arg(long, value_name = "DIR", env = "SINEW_CGROUP", hide_env_values = true)]
     pub(crate) cgroup: Option<PathBuf>,
+    /// Serve the metrics to whoever reaches this address, as `127.0.0.1:9090`; they hold names and
+    /// counts of services
+    #[arg(long, value_name = "IP:PORT", env = "SINEW_METRICS", hide_env_values = true)]
+    pub(crate) metrics: Option<SocketAddr>,
     /// What to log: error, warn, info, debug, trace, or directives as `sinew_agent=debug`
     #[arg(
         long,

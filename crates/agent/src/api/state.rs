@@ -23,8 +23,9 @@ pub(super) async fn openapi() -> Response {
 }
 
 pub(super) async fn agent(State(handle): State<Handle>) -> Answer<Agent> {
-    let (started_at_ms, warnings) =
-        handle.call(|runtime| (runtime.started_at_ms, runtime.warnings())).await?;
+    let (started_at_ms, metrics, warnings) = handle
+        .call(|runtime| (runtime.started_at_ms, runtime.metrics_at, runtime.warnings()))
+        .await?;
     Ok(Json(Agent {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         abi_version: sinew_abi::ABI_VERSION,
@@ -32,6 +33,7 @@ pub(super) async fn agent(State(handle): State<Handle>) -> Answer<Agent> {
         started_at_ms,
         cgroup: handle.paths.members(),
         pins: handle.paths.pins.clone(),
+        metrics,
         warnings,
     }))
 }
@@ -109,7 +111,15 @@ pub(super) async fn metrics(State(handle): State<Handle>) -> Result<Response, Fa
         Ok((datapath.edges()?, datapath.totals()?))
     })
     .await?;
-    let text = metrics::render(&metrics::Counted { names, services, edges, totals });
+    let (workloads, usage, started_at_ms) = handle
+        .call(|runtime| {
+            let core = &runtime.core;
+            (status::workloads(core), core.intent().usage(), runtime.started_at_ms)
+        })
+        .await?;
+    let counted =
+        metrics::Counted { names, services, workloads, edges, totals, usage, started_at_ms };
+    let text = metrics::render(&counted);
     let headers = [(header::CONTENT_TYPE, metrics::CONTENT_TYPE)];
     Ok((headers, text).into_response())
 }

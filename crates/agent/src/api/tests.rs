@@ -22,6 +22,53 @@ fn the_document_describes_every_route() {
     assert_eq!(described, ROUTES.iter().map(|route| (*route).to_owned()).collect());
 }
 
+/// `SINEW_BLESS=1 cargo test -p sinew-agent` rewrites the page.
+#[test]
+fn the_reference_page_is_up_to_date() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/reference/api.md");
+    let (document, mut page) = (document(), String::from(REFERENCE));
+    for route in ROUTES {
+        let (method, path) = route.split_once(' ').unwrap();
+        let call = &document["paths"][path][method];
+        let method = method.to_uppercase();
+        let summary = call["summary"].as_str().unwrap();
+        page += &format!("| `{method} {path}`{} | {summary} |\n", query(&document, call));
+    }
+    if std::env::var_os("SINEW_BLESS").is_some() {
+        std::fs::write(path, &page).unwrap();
+    }
+    let written = std::fs::read_to_string(path).unwrap_or_default();
+    assert!(written == page, "docs/reference/api.md: rewrite it with SINEW_BLESS=1");
+}
+
+/// What may stand behind the path.
+fn query(document: &Value, call: &Value) -> String {
+    let parameters = call["parameters"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let resolved = parameters.iter().map(|parameter| match parameter["$ref"].as_str() {
+        Some(reference) => document.pointer(reference.trim_start_matches('#')).unwrap(),
+        None => parameter,
+    });
+    let names: Vec<_> = resolved
+        .filter(|parameter| parameter["in"] == "query")
+        .map(|parameter| format!("`{}`", parameter["name"].as_str().unwrap()))
+        .collect();
+    if names.is_empty() { String::new() } else { format!(", query {}", names.join(", ")) }
+}
+
+const REFERENCE: &str = "# The API\n\n\
+    HTTP/1.1 and JSON over a unix socket, `/run/sinew/api.sock` (mode 0660, group `sinew`). The \
+    command line uses nothing else:\n\
+    ```\n\
+    curl --unix-socket /run/sinew/api.sock http://sinew/v1/services\n\
+    curl -N --unix-socket /run/sinew/api.sock http://sinew/v1/events\n\
+    ```\n\
+    Callers are who the kernel says they are: root may do everything, members of group `sinew` \
+    see everything and run commands as themselves. `GET /v1/openapi.json` is the whole \
+    description, with every field. Events, followed logs and followed flows are server-sent \
+    events. An error is `{\"code\", \"message\", \"field\", \"remedy\", \"retryable\"}`: what was \
+    wrong, where, what to do about it, and whether trying again helps.\n\n\
+    | call | does |\n|---|---|\n";
+
 #[test]
 fn every_route_is_in_the_router() {
     let source = include_str!("../api.rs");
@@ -29,7 +76,8 @@ fn every_route_is_in_the_router() {
         let (method, path) = route.split_once(' ').unwrap();
         assert!(source.contains(&format!("(\"{path}\", {method}(")), "{route}");
     }
-    assert_eq!(source.matches(".route(").count(), ROUTES.len());
+    let router = source.split("fn router(").nth(1).and_then(|rest| rest.split("\n}").next());
+    assert_eq!(router.unwrap().matches(".route(").count(), ROUTES.len());
 }
 
 #[test]

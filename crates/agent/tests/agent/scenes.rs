@@ -2,7 +2,8 @@
 
 use std::{
     fs,
-    io::{BufRead as _, BufReader},
+    io::{self, BufRead as _, BufReader, Write as _},
+    net::TcpStream,
     os::unix::fs::PermissionsExt as _,
     process::{Child, ChildStdout, Command, Stdio},
 };
@@ -27,6 +28,7 @@ pub(crate) const ALL: &[(&str, fn())] = &[
     ("processes_join_and_leave", processes_join_and_leave),
     ("there_is_one_agent", there_is_one_agent),
     ("strangers_are_refused", strangers_are_refused),
+    ("scrapers_get_metrics_and_nothing_else", scrapers_get_metrics_and_nothing_else),
     ("bad_requests_change_nothing", bad_requests_change_nothing),
     ("a_purge_leaves_nothing", a_purge_leaves_nothing),
 ];
@@ -418,6 +420,28 @@ fn strangers_are_refused() {
     let said = String::from_utf8_lossy(&said.stdout).into_owned();
     assert!(said.contains("user 65534 is neither root nor in the group sinew"), "{said}");
     assert_eq!(host.workloads(), []);
+}
+
+fn scrapers_get_metrics_and_nothing_else() {
+    let host = Host::started();
+    let agent = host.block_on(host.client().agent()).unwrap();
+    let at = agent.metrics.expect("the agent tells where");
+    let ask = |request: &str| {
+        let mut stream = TcpStream::connect(at).unwrap();
+        write!(stream, "{request} HTTP/1.1\r\nHost: metrics\r\nConnection: close\r\n\r\n").unwrap();
+        io::read_to_string(stream).unwrap()
+    };
+    let answer = ask("GET /metrics");
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    assert!(answer.contains("# TYPE sinew_"), "{answer}");
+    for request in ["GET /v1/agent", "GET /v1/workloads", "POST /v1/shutdown", "POST /metrics"] {
+        let answer = ask(request);
+        assert!(
+            answer.starts_with("HTTP/1.1 404") || answer.starts_with("HTTP/1.1 405"),
+            "{answer}"
+        );
+    }
+    assert!(host.block_on(host.client().agent()).is_ok());
 }
 
 fn bad_requests_change_nothing() {

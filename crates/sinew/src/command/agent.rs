@@ -16,11 +16,13 @@ use crate::{args::Agent, context::Context, error::Error};
 
 pub(super) fn agent(args: Agent, context: &Context) -> Result<(), Error> {
     log(&args.log, context.json)?;
+    let metrics = args.metrics;
     let options = AgentOptions {
         paths: paths(args)?,
         exe: own_path()?,
         resolv_conf: PathBuf::from("/etc/resolv.conf"),
         datapath: DatapathSource::Kernel,
+        metrics,
     };
     let runtime = runtime::Builder::new_multi_thread()
         .enable_all()

@@ -172,6 +172,7 @@ fn route(method: &Method, path: &str, body: &[u8], world: &mut World) -> Respons
             started_at_ms: 0,
             cgroup: PathBuf::new(),
             pins: PathBuf::new(),
+            metrics: None,
             warnings: Vec::new(),
         }),
         ("GET", ["projects"]) => json(&world.projects),
