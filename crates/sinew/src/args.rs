@@ -223,6 +223,19 @@ pub(crate) struct Scale {
     /// Service and number of instances
     #[arg(value_name = "NAME=N", required = true)]
     pub(crate) to: Vec<ScaleTo>,
+    #[command(flatten)]
+    pub(crate) wait: Wait,
+}
+
+/// Whether to see a change to its end.
+#[derive(Debug, Args)]
+pub(crate) struct Wait {
+    /// Ask for it and leave
+    #[arg(long)]
+    pub(crate) no_wait: bool,
+    /// Fail when it is not done after so many seconds; it goes on
+    #[arg(long, value_name = "SECONDS", default_value = "120", value_parser = value::seconds)]
+    pub(crate) timeout: Duration,
 }
 
 #[derive(Debug, Args)]
@@ -230,12 +243,16 @@ pub(crate) struct Drain {
     /// The instance, as `sinew ps` shows it
     #[arg(value_name = "SERVICE/REPLICA")]
     pub(crate) endpoint: Endpoint,
+    #[command(flatten)]
+    pub(crate) wait: Wait,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct Restart {
     /// The service
     pub(crate) name: ServiceName,
+    #[command(flatten)]
+    pub(crate) wait: Wait,
 }
 
 #[derive(Debug, Args)]

@@ -42,6 +42,10 @@ pub(crate) enum Error {
     LeftRunning { project: String, names: Vec<String> },
     #[error("the agent went away before {} stopped", names.join(", "))]
     LostStopping { names: Vec<String> },
+    #[error("not done after {seconds} s: {}", left.join(", "))]
+    NotDone { seconds: f64, left: Vec<String> },
+    #[error("the agent went away before it was done")]
+    LostChange,
     #[error("this machine cannot run Sinew as it is")]
     DoctorBlocks,
 }
@@ -85,6 +89,10 @@ impl Error {
             Self::LeftStarting { .. } => "it goes on: see `sinew ps`, stop it with `sinew down`",
             Self::LeftRunning { .. } => "see `sinew ps`; stop them with `sinew down`",
             Self::LostStopping { .. } => "run `sinew down` again when the agent is back",
+            Self::NotDone { .. } => {
+                "it goes on: see `sinew ps` and `sinew logs`, or wait longer with --timeout"
+            }
+            Self::LostChange => "it goes on when the agent is back: see `sinew ps`",
             Self::DoctorBlocks => "follow the remedies above, those that block first",
             Self::ReadFile { .. }
             | Self::BadFile(_)

@@ -290,7 +290,7 @@ impl Core {
         }
     }
 
-    fn publish(&mut self, key: &Key, (state, reason): (WorkloadState, Option<String>)) {
+    pub(super) fn publish(&mut self, key: &Key, (state, reason): (WorkloadState, Option<String>)) {
         let Some(service) = key.service.clone() else { return };
         let project = self.project_of(&service);
         let kind = EventKind::Workload { service, replica: key.replica, state, reason };

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
 
-use sinew_api::EventKind;
+use sinew_api::{EventKind, WorkloadState};
 use sinew_model::{Protocol, ServiceName};
 
 use super::{
@@ -300,6 +300,8 @@ impl Core {
             self.touch_neighbours(&service.clone());
         }
         self.draining.remove(key);
+        // The last that is heard of it.
+        self.publish(key, (WorkloadState::Stopped, None));
         if let Some(instance) = self.instances.remove(key) {
             self.by_number.remove(&instance.number);
             self.touched_projects.extend(instance.launch().map(|l| l.project.clone()));

@@ -179,7 +179,7 @@ Examples:
 
 pub(super) const SCALE: &str = "\
 Change how many instances services have. New ones take calls when they are healthy; those that go \
-are drained first. The next `sinew up` sets what the file says.";
+are drained first. Waits until all is so. The next `sinew up` sets what the file says.";
 
 pub(super) const SCALE_EXAMPLES: &str = "\
 Examples:
@@ -187,20 +187,24 @@ Examples:
   sinew scale orders=5 web=2";
 
 pub(super) const DRAIN: &str = "\
-Take an instance out of its service's choice: it gets no new connections, those it has may end.";
+Take an instance out of its service's choice: it gets no new connections, those it has may end, then it \
+is stopped and stays down until its service is restarted. Waits for that.";
 
 pub(super) const DRAIN_EXAMPLES: &str = "\
 Examples:
   sinew drain orders/2
+  sinew drain orders/2 --no-wait
   sinew services orders           see its connections end";
 
 pub(super) const RESTART: &str = "\
 Restart a service, one instance at a time: each is drained and stopped, and the next one follows \
-when the new one is healthy.";
+when the new one is healthy. Waits until all are; one that does not come up stops the roll-out \
+while the others serve.";
 
 pub(super) const RESTART_EXAMPLES: &str = "\
 Examples:
   sinew restart orders
+  sinew restart orders --no-wait
   sinew ps                        see how far it is";
 
 pub(super) const AGENT: &str = "\

@@ -1,36 +1,128 @@
-//! `sinew scale`, `sinew drain` and `sinew restart`.
+//! `sinew scale`, `sinew drain` and `sinew restart`: ask for a change, then follow it to its end.
+
+use std::collections::BTreeSet;
+
+use futures_util::StreamExt as _;
+use sinew_api::{Client, EventKind, WorkloadStatus};
+use sinew_model::ServiceName;
 
 use crate::{
-    args::{Drain, Restart, Scale},
+    args::{Drain, Restart, Scale, Wait},
+    command::printer::{Printer, source},
     context::Context,
     error::Error,
+    render::style::{state_tint, state_word},
 };
 
+mod goal;
+
+use goal::Goal;
+
 pub(super) async fn scale(args: &Scale, context: &Context) -> Result<(), Error> {
-    let client = context.client().await?;
-    let mut changed = Vec::new();
+    let change = Change::begin(context).await?;
+    let mut goals = Vec::new();
     for to in &args.to {
-        changed.push(client.scale(&to.service, to.replicas).await?);
+        change.client.scale(&to.service, to.replicas).await?;
+        goals.push(Goal::scaled(to.service.clone(), to.replicas));
     }
-    context.show(&changed, |changed| {
-        let line = |service: &sinew_api::ServiceStatus| {
-            let plural = if service.replicas == 1 { "" } else { "s" };
-            format!("{}: {} instance{plural} wanted\n", service.name, service.replicas)
-        };
-        changed.iter().map(line).collect()
-    })
+    change.follow(&goals, &args.wait).await
 }
 
 pub(super) async fn drain(args: &Drain, context: &Context) -> Result<(), Error> {
     let endpoint = &args.endpoint;
-    let accepted = context.client().await?.drain(&endpoint.service, endpoint.replica).await?;
-    context.show(&accepted, |_| {
-        let (service, replica) = (&endpoint.service, endpoint.replica);
-        format!("{service}/{replica} takes no new connections\n")
-    })
+    let change = Change::begin(context).await?;
+    change.client.drain(&endpoint.service, endpoint.replica).await?;
+    let goal = Goal::drained(endpoint.service.clone(), endpoint.replica);
+    change.follow(&[goal], &args.wait).await
 }
 
 pub(super) async fn restart(args: &Restart, context: &Context) -> Result<(), Error> {
-    let accepted = context.client().await?.restart(&args.name).await?;
-    context.show(&accepted, |_| format!("{} restarts, one instance at a time\n", args.name))
+    let change = Change::begin(context).await?;
+    let before = change.client.workloads().await?;
+    change.client.restart(&args.name).await?;
+    let goal = Goal::restarted(args.name.clone(), &before);
+    change.follow(&[goal], &args.wait).await
+}
+
+/// A change that is under way.
+struct Change<'a> {
+    context: &'a Context,
+    client: Client,
+    events: sinew_api::Events,
+}
+
+impl<'a> Change<'a> {
+    /// Listens before anything is asked for, so that no event of the change is missed.
+    async fn begin(context: &'a Context) -> Result<Self, Error> {
+        let client = context.client().await?;
+        let events = client.events().await?;
+        Ok(Self { context, client, events })
+    }
+
+    /// Tells how it goes on until every goal is reached.
+    async fn follow(mut self, goals: &[Goal], wait: &Wait) -> Result<(), Error> {
+        if wait.no_wait {
+            let workloads = self.client.workloads().await?;
+            return self.end(goals, workloads, Goal::asked);
+        }
+        let names = goals.iter().map(|goal| (goal.service(), goal.instances()));
+        let printer = Printer::new(self.context, names);
+        let followed = tokio::time::timeout(wait.timeout, self.reach(goals, &printer)).await;
+        match followed {
+            Ok(Ok(workloads)) => self.end(goals, workloads, Goal::reached),
+            Ok(Err(error)) => Err(error),
+            Err(_) => {
+                let workloads = self.client.workloads().await?;
+                let left = goals.iter().flat_map(|goal| goal.left(&workloads)).collect();
+                Err(Error::NotDone { seconds: wait.timeout.as_secs_f64(), left })
+            }
+        }
+    }
+
+    async fn reach(
+        &mut self,
+        goals: &[Goal],
+        printer: &Printer<'_>,
+    ) -> Result<Vec<WorkloadStatus>, Error> {
+        loop {
+            let workloads = self.client.workloads().await?;
+            if goals.iter().all(|goal| goal.left(&workloads).is_empty()) {
+                return Ok(workloads);
+            }
+            self.next_move(goals, printer).await?;
+        }
+    }
+
+    /// Waits until something happens to an instance that a goal is about.
+    async fn next_move(&mut self, goals: &[Goal], printer: &Printer<'_>) -> Result<(), Error> {
+        loop {
+            let event = match self.events.next().await {
+                Some(Ok(event)) => event,
+                Some(Err(error)) if !error.agent_is_away() => return Err(error.into()),
+                None | Some(Err(_)) => return Err(Error::LostChange),
+            };
+            let EventKind::Workload { service, replica, state, reason } = event.kind else {
+                continue;
+            };
+            if !goals.iter().any(|goal| *goal.service() == service) {
+                continue;
+            }
+            let reason = reason.map(|reason| format!(": {reason}")).unwrap_or_default();
+            let text = format!("{} {}{reason}", source(&service, replica), state_word(state));
+            return printer.tell(state_tint(state), &text);
+        }
+    }
+
+    /// Shows the instances that it was about, or words.
+    fn end(
+        &self,
+        goals: &[Goal],
+        mut workloads: Vec<WorkloadStatus>,
+        words: impl Fn(&Goal) -> String,
+    ) -> Result<(), Error> {
+        let services: BTreeSet<&ServiceName> = goals.iter().map(Goal::service).collect();
+        workloads.retain(|w| w.service.as_ref().is_some_and(|name| services.contains(name)));
+        self.context
+            .show(&workloads, |_| goals.iter().map(|goal| format!("{}\n", words(goal))).collect())
+    }
 }

@@ -119,6 +119,11 @@ impl Fake {
         });
     }
 
+    /// Changes what it answers from here on.
+    pub(crate) fn now(&self, change: impl FnOnce(&mut World)) {
+        change(&mut self.world.lock().unwrap());
+    }
+
     pub(crate) fn project(&self, name: &str, change: &str) {
         for project in &mut self.world.lock().unwrap().projects {
             project.ready |= change == "ready" && project.name.as_str() == name;

@@ -52,7 +52,7 @@ web/1     backing off     -  127.80.0.1  -               0  nginx (exited with 1
 async fn scale_asks_for_each_service() {
     let host = Host::new();
     let mut agent = host.agent(World::default());
-    let ended = host.run(&["scale", "web=3", "api=1"]).await;
+    let ended = host.run(&["scale", "--no-wait", "web=3", "api=1"]).await;
     assert_eq!(ended.stdout(), "web: 3 instances wanted\napi: 1 instance wanted\n");
     let (_, body) = agent.asked("PATCH /v1/services/web").await;
     assert_eq!(body, "{\"replicas\":3}");
@@ -60,12 +60,58 @@ async fn scale_asks_for_each_service() {
 }
 
 #[tokio::test]
+async fn scale_tells_how_it_goes_until_it_is_done() {
+    let host = Host::new();
+    let workloads = vec![workload(0, WorkloadState::Up, None)];
+    let mut agent = host.agent(World { workloads, ..World::default() });
+    let mut scale = host.follow(&["scale", "web=2"]);
+    agent.asked("GET /v1/workloads").await;
+    agent.now(|world| world.workloads.push(workload(1, WorkloadState::Starting, None)));
+    agent.workload("web", 1, WorkloadState::Starting, None);
+    scale.says(&["sinew | web/1 starting"]).await;
+    agent.asked("GET /v1/workloads").await;
+    agent.now(|world| world.workloads[1].state = WorkloadState::Up);
+    agent.workload("web", 1, WorkloadState::Up, None);
+    scale.says(&["sinew | web/1 up", "web: 2 instances up"]).await;
+    assert_eq!(scale.ends().await.status(), 0);
+}
+
+#[tokio::test]
+async fn a_restart_that_sticks_is_told_by_name() {
+    let host = Host::new();
+    let workloads = vec![workload(0, WorkloadState::Up, None)];
+    let _agent = host.agent(World { workloads, ..World::default() });
+    let ended = host.run(&["restart", "web", "--timeout", "0.2"]).await;
+    assert_eq!(
+        ended.stderr(),
+        "error: not done after 0.2 s: web/0 up\nhelp: it goes on: see `sinew ps` and `sinew logs`, \
+         or wait longer with --timeout\n"
+    );
+    assert_eq!(ended.status(), 1);
+}
+
+#[tokio::test]
+async fn a_change_outlives_the_agent_and_the_command_says_so() {
+    let host = Host::new();
+    let workloads = vec![workload(0, WorkloadState::Up, None)];
+    let mut agent = host.agent(World { workloads, ..World::default() });
+    let drain = host.follow(&["drain", "web/0"]);
+    agent.asked("POST /v1/workloads/web/0/drain").await;
+    agent.asked("GET /v1/workloads").await;
+    agent.kill().await;
+    let ended = drain.ends().await;
+    assert!(ended.stderr().contains("it goes on when the agent is back"), "{}", ended.stderr());
+    assert_eq!(ended.status(), 1);
+}
+
+#[tokio::test]
 async fn drain_and_restart_name_what_they_mean() {
     let host = Host::new();
     let mut agent = host.agent(World::default());
-    assert_eq!(host.run(&["drain", "web/2"]).await.stdout(), "web/2 takes no new connections\n");
+    let ended = host.run(&["drain", "web/2", "--no-wait"]).await;
+    assert_eq!(ended.stdout(), "web/2 takes no new connections\n");
     agent.asked("POST /v1/workloads/web/2/drain").await;
-    let ended = host.run(&["restart", "web"]).await;
+    let ended = host.run(&["restart", "web", "--no-wait"]).await;
     assert_eq!(ended.stdout(), "web restarts, one instance at a time\n");
     agent.asked("POST /v1/services/web/restart").await;
 }

@@ -123,7 +123,7 @@ fn explain_names_the_killed_and_the_drained() {
 print('open', flush=True); time.sleep(1000)";
     let mut client = Following::start(&world, &["exec", "--", "python3", "-c", open]);
     assert_eq!(client.line(), "open");
-    world.run(&["drain", "web/2"]);
+    world.run(&["drain", "web/2", "--no-wait"]);
     let (answer, of) = explained();
     assert_eq!((&of(2)["fitness"], &of(2)["state"]), (&"out".into(), &"draining".into()));
     assert!(of(2)["active"].as_u64().unwrap() > 0, "its connections may end: {answer}");
