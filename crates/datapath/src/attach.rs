@@ -39,6 +39,11 @@ const HOOKS: &[(&str, AttachType)] = &[
     ("sock_release", AttachType::SockRelease),
 ];
 
+/// Names of the programs that are attached.
+pub(crate) fn programs() -> impl Iterator<Item = &'static str> {
+    HOOKS.iter().map(|(name, _)| *name).chain(["sock_ops"])
+}
+
 /// The links under a pin directory.
 pub(crate) struct Links {
     directory: PathBuf,

@@ -1,7 +1,14 @@
 //! The embedded kernel object: fitted to the running kernel, then loaded over pinned maps.
+//!
+//! The verifier takes about a second over it. What it let in is pinned beside the maps, so that the
+//! next start of the same version takes it from there.
 
 use std::{
+    collections::HashMap,
+    fs,
+    hash::{DefaultHasher, Hash as _, Hasher as _},
     io,
+    os::fd::{AsFd as _, BorrowedFd, OwnedFd},
     path::{Path, PathBuf},
 };
 
@@ -10,7 +17,7 @@ use aya::{
     programs::{Program, ProgramError},
 };
 
-use crate::{Error, btf::Btf};
+use crate::{Error, attach, btf::Btf, sys};
 
 /// The object is built by `cargo xtask ebpf` and committed, so that users need no BPF toolchain.
 static OBJECT: &[u8] = include_bytes!("../object/sinew.bpf.o");
@@ -120,13 +127,69 @@ const OFFSETS: &[Offset] = &[
     offset("OFF_NUM", "sock_common", "skc_num"),
 ];
 
-/// The loaded programs.
+/// Where loaded programs are pinned, in the directory of the maps: one directory a build.
+const PROGRAMS: &str = "programs-";
+
+/// The loaded programs, by name.
 pub(crate) struct Object {
-    pub(crate) ebpf: Ebpf,
+    programs: HashMap<String, OwnedFd>,
 }
 
-/// Loads every program, over the maps pinned in `maps` (created when missing). Nothing is attached.
+/// Every program, over the maps pinned in `maps` (created when missing). Nothing is attached.
 pub(crate) fn load(maps: &Path) -> Result<Object, Error> {
+    if let Some(object) = find(maps) {
+        return Ok(object);
+    }
+    let object = verify(maps)?;
+    if let Err(error) = keep(&object, maps) {
+        tracing::warn!("the next start has to verify the kernel programs again: {error}");
+    }
+    Ok(object)
+}
+
+/// What an earlier start of this build loaded over these very maps.
+fn find(maps: &Path) -> Option<Object> {
+    let directory = maps.join(build(maps).ok()?);
+    let entries = fs::read_dir(&directory).ok()?;
+    let opened = entries.map(|entry| {
+        let path = entry?.path();
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default().to_owned();
+        Ok((name, sys::open_pin(&path)?))
+    });
+    let programs: HashMap<_, _> = opened.collect::<io::Result<_>>().ok()?;
+    // Somebody may have removed some.
+    attach::programs().all(|name| programs.contains_key(name)).then_some(Object { programs })
+}
+
+/// Lets the next start find it; older ones are of no use to anybody.
+fn keep(object: &Object, maps: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(maps)?.flatten() {
+        if entry.file_name().to_string_lossy().starts_with(PROGRAMS) {
+            fs::remove_dir_all(entry.path())?;
+        }
+    }
+    let fresh = maps.join(format!("{PROGRAMS}new"));
+    fs::create_dir(&fresh)?;
+    for (name, program) in &object.programs {
+        sys::pin(program.as_fd(), &fresh.join(name))?;
+    }
+    // All of them or none.
+    fs::rename(&fresh, maps.join(build(maps)?))
+}
+
+/// Names this build over these maps. Pins end with the kernel that made them, so what the programs
+/// were fitted to is the same.
+fn build(maps: &Path) -> io::Result<String> {
+    let mut hasher = DefaultHasher::new();
+    OBJECT.hash(&mut hasher);
+    for name in MAPS {
+        sys::map_id(sys::open_pin(&maps.join(name))?.as_fd())?.hash(&mut hasher);
+    }
+    Ok(format!("{PROGRAMS}{:016x}", hasher.finish()))
+}
+
+/// Has the kernel verify and load it.
+fn verify(maps: &Path) -> Result<Object, Error> {
     let btf = Btf::of_kernel()?;
     let (bytes, tcp_sock) = fit(&btf);
     let missing = |what: String| Error::Unsupported {
@@ -148,7 +211,10 @@ pub(crate) fn load(maps: &Path) -> Result<Object, Error> {
     values.push(("ID_TCP_SOCK", tcp_sock));
 
     let pins: Vec<(&str, PathBuf)> = MAPS.iter().map(|name| (*name, maps.join(name))).collect();
+    let kernel = aya::Btf::from_sys_fs()
+        .map_err(|e| Error::Refused { program: "object".into(), reason: chain(&e) })?;
     let mut loader = EbpfLoader::new();
+    loader.btf(Some(&kernel));
     for (global, value) in &values {
         loader.override_global(global, value, true);
     }
@@ -158,24 +224,28 @@ pub(crate) fn load(maps: &Path) -> Result<Object, Error> {
     let mut ebpf = loader
         .load(&bytes)
         .map_err(|e| Error::Refused { program: "object".into(), reason: chain(&e) })?;
-    load_programs(&mut ebpf)?;
-    Ok(Object { ebpf })
+    Ok(Object { programs: load_programs(&mut ebpf, &kernel)? })
 }
 
-fn load_programs(ebpf: &mut Ebpf) -> Result<(), Error> {
-    let kernel = aya::Btf::from_sys_fs()
-        .map_err(|e| Error::Refused { program: "listeners".into(), reason: chain(&e) })?;
+fn load_programs(ebpf: &mut Ebpf, kernel: &aya::Btf) -> Result<HashMap<String, OwnedFd>, Error> {
+    let mut programs = HashMap::new();
     for (name, program) in ebpf.programs_mut() {
         let loaded = match program {
             Program::CgroupSockAddr(p) => p.load(),
             Program::CgroupSock(p) => p.load(),
             Program::SockOps(p) => p.load(),
-            Program::Iter(p) => p.load("tcp", &kernel),
+            Program::Iter(p) => p.load("tcp", kernel),
             _ => continue,
         };
         loaded.map_err(|e| Error::Refused { program: name.to_owned(), reason: refusal(&e) })?;
+        let fd = program
+            .fd()
+            .map_err(|e| Error::system(format!("program {name}"), io::Error::other(e)))?;
+        let fd = fd.as_fd().try_clone_to_owned();
+        programs
+            .insert(name.to_owned(), fd.map_err(|e| Error::system(format!("program {name}"), e))?);
     }
-    Ok(())
+    Ok(programs)
 }
 
 /// The end of the verifier's log says why; its beginning retells the program.
@@ -203,25 +273,10 @@ fn chain(error: &dyn std::error::Error) -> String {
 
 impl Object {
     /// Descriptor of a loaded program.
-    pub(crate) fn program(&self, name: &str) -> Result<std::os::fd::BorrowedFd<'_>, Error> {
-        let program = self.ebpf.program(name).ok_or_else(|| Error::Refused {
+    pub(crate) fn program(&self, name: &str) -> Result<BorrowedFd<'_>, Error> {
+        self.programs.get(name).map(OwnedFd::as_fd).ok_or_else(|| Error::Refused {
             program: name.to_owned(),
             reason: "not in the object".into(),
-        })?;
-        use std::os::fd::AsFd;
-        let fd = match program {
-            Program::CgroupSockAddr(p) => p.fd(),
-            Program::CgroupSock(p) => p.fd(),
-            Program::SockOps(p) => p.fd(),
-            Program::Iter(p) => p.fd(),
-            _ => {
-                return Err(Error::Refused {
-                    program: name.to_owned(),
-                    reason: "of a strange kind".into(),
-                });
-            }
-        };
-        fd.map(|fd| fd.as_fd())
-            .map_err(|e| Error::system(format!("program {name}"), io::Error::other(e)))
+        })
     }
 }

@@ -159,6 +159,25 @@ pub(crate) fn link_info(link: BorrowedFd<'_>) -> io::Result<LinkInfo> {
     Ok(LinkInfo { program_id: info.program_id, cgroup_id: info.cgroup_id })
 }
 
+#[repr(C)]
+#[derive(Default)]
+struct RawMapInfo {
+    kind: u32,
+    id: u32,
+}
+
+/// The number of a map; no other has it until the next boot.
+pub(crate) fn map_id(map: BorrowedFd<'_>) -> io::Result<u32> {
+    let mut info = RawMapInfo::default();
+    let mut attributes = InfoByFd {
+        fd: map.as_raw_fd() as u32,
+        len: size_of::<RawMapInfo>() as u32,
+        info: (&raw mut info) as u64,
+    };
+    bpf(OBJ_GET_INFO_BY_FD, &mut attributes)?;
+    Ok(info.id)
+}
+
 /// Opens a loaded program by its id.
 pub(crate) fn program_by_id(id: u32) -> io::Result<OwnedFd> {
     let mut attributes = [id, 0, 0, 0];
