@@ -163,6 +163,15 @@ impl Host {
         })
     }
 
+    /// Waits for what no single change tells.
+    pub(crate) fn eventually(&self, what: &str, is: impl Fn() -> bool) {
+        let begin = Instant::now();
+        while !is() {
+            assert!(begin.elapsed() < PATIENCE, "{what}: never came: {:#?}", self.workloads());
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
     pub(crate) fn apply(&self, project: &Project) {
         self.until(
             async |client| client.apply(project).await.unwrap(),
