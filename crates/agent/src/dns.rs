@@ -40,6 +40,10 @@ const FOLLOW: Duration = Duration::from_secs(1);
 /// it members still run.
 const SERVE: Duration = Duration::from_secs(2);
 
+/// How long an agent's start waits for the resolver; members whose queries are passed on untouched
+/// meanwhile still run.
+const BEGIN: Duration = Duration::from_secs(10);
+
 /// The runtime's side of the resolver.
 pub(crate) struct Names {
     plan: Plan,
@@ -93,7 +97,9 @@ pub(crate) async fn start(
     let (host, follow) = follow_host(resolv_conf, FOLLOW);
     tasks.spawn(follow);
     let mut supervisor = Supervisor::new(plan.clone(), channels);
-    supervisor.begin().await;
+    if timeout(BEGIN, supervisor.begin()).await.is_err() {
+        tracing::warn!("the agent starts without a resolver; it goes on to try for one");
+    }
     bound.mark_unchanged();
     let supervisor = tokio::spawn(supervisor.run());
     Ok(Names { plan, group, host, bound, trouble, published, served, led, supervisor })

@@ -16,7 +16,7 @@ use tokio::{
 };
 
 use crate::{
-    Errno, LaunchError,
+    Errno, LaunchError, cgroup,
     process::wall_ms,
     protocol::{Greeting, Message, Request},
     restart::Phase,
@@ -32,6 +32,9 @@ use events::Events;
 /// How long a shim may take to answer. A start includes what the program's directory takes to be
 /// entered, and on a loaded machine its turn on the processor.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// How long one that is there already may take. It has nothing else to do: one that takes longer
+/// is stopped, or stuck, and is replaced.
+const ANSWER: Duration = Duration::from_secs(5);
 /// A greeting is short; more comes from something that is not a shim.
 const MAX_GREETING_BYTES: u64 = 64 << 10;
 /// Looks at a shim that is neither there nor gone, for the time that one takes to come or go.
@@ -112,6 +115,9 @@ pub enum Error {
         /// Why.
         reason: String,
     },
+    /// The cgroup of a shim.
+    #[error(transparent)]
+    Cgroup(#[from] cgroup::Error),
     /// Files of the workload.
     #[error("cannot {action} {}: {source}", path.display())]
     File {
@@ -155,7 +161,8 @@ pub async fn start(shims: &Shims, dir: &Path, spec: &LaunchSpec) -> Result<Super
 }
 
 /// Takes up a workload that was started before, by this agent or an earlier one. A shim that died is
-/// replaced by one that goes on with what it finds. The first event tells where the workload stands.
+/// replaced by one that goes on with what it finds, and so is one that does not answer; the workload
+/// does not notice. The first event tells where the workload stands.
 ///
 /// # Errors
 /// [`Error::NotThere`] and those of shims.
@@ -166,8 +173,10 @@ pub async fn reconnect(shims: &Shims, dir: &Path) -> Result<Supervised, Error> {
     })?;
     for _ in 0..LOOKS {
         let here = Events::from_here();
-        if let Ok(supervised) = Supervised::subscribe(shims, dir, here).await {
-            return Ok(supervised);
+        match timeout(ANSWER, Supervised::subscribe(shims, dir, here)).await {
+            Ok(Ok(supervised)) => return Ok(supervised),
+            Ok(Err(_)) => {}
+            Err(_) => end_shim(shims).await?,
         }
         if let Some(status) = ended(dir, order.id) {
             return Ok(Supervised::ended(shims, dir, status, Events::from_here()));
@@ -187,6 +196,16 @@ pub async fn reconnect(shims: &Shims, dir: &Path) -> Result<Supervised, Error> {
         }
     }
     Err(Error::Silent { dir: dir.to_owned() })
+}
+
+/// Ends a shim that holds its workload and does not answer.
+async fn end_shim(shims: &Shims) -> Result<(), Error> {
+    let cgroup = shims.cgroup.clone();
+    let ended = tokio::task::spawn_blocking(move || cgroup::remove_all(&cgroup));
+    match ended.await {
+        Ok(ended) => Ok(ended?),
+        Err(error) => Err(Error::file("end what is in", &shims.cgroup)(error.into())),
+    }
 }
 
 /// A workload under the eyes of its shim.

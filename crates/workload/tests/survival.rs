@@ -85,6 +85,21 @@ async fn a_killed_shim_is_replaced_and_the_program_runs_on() {
 }
 
 #[tokio::test]
+async fn a_stopped_shim_is_replaced_and_the_program_runs_on() {
+    let place = Place::new();
+    let mut supervised = place.start(&place.script("sleep 1000")).await;
+    let pid = started(&mut supervised, 0).await;
+    let shim = supervised.status().shim.pid;
+    let stopped = rustix::process::Pid::from_raw(shim.cast_signed()).unwrap();
+    rustix::process::kill_process(stopped, rustix::process::Signal::STOP).unwrap();
+    let mut supervised = reconnect(&place.shims(), &place.dir()).await.unwrap();
+    assert_ne!(supervised.status().shim.pid, shim);
+    assert_eq!(started(&mut supervised, 0).await, pid);
+    supervised.stop().await.unwrap();
+    assert_eq!(end(&mut supervised).await, Exit::Signal { number: 15, core: false });
+}
+
+#[tokio::test]
 async fn an_adopted_program_is_stopped_and_started_again() {
     let place = Place::new();
     let mut spec = place.script("sleep 1000");

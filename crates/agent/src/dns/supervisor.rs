@@ -34,6 +34,11 @@ const ANSWER: Duration = Duration::from_secs(2);
 /// The first pause between two starts that fail; doubled each time.
 const PAUSE: Duration = Duration::from_millis(200);
 const PAUSE_MAX: Duration = Duration::from_secs(30);
+/// From question to question whether the one that is there still answers.
+const PROBE: Duration = Duration::from_secs(1);
+/// So many in a row without an answer, and it is replaced. The kernel passes it by long before: it
+/// shows no life while it does not answer itself.
+const MISSES: u32 = 5;
 /// One that lived so long did not fail to start.
 const SETTLED: Duration = Duration::from_secs(10);
 
@@ -116,13 +121,18 @@ impl Supervisor {
     pub(super) async fn run(mut self) {
         loop {
             if let Some(living) = &self.living {
+                let pid = living.state.process.pid;
                 tokio::select! {
-                    _ = living.end.readable() => {}
+                    _ = living.end.readable() => {
+                        tracing::warn!("the resolver, process {pid}, has ended; another is started");
+                    }
+                    () = living.hangs() => {
+                        tracing::warn!("the resolver, process {pid}, hangs; another is started");
+                        living.kill().await;
+                    }
                     () = self.confirm(&living.state) => {}
                     () = self.relieve(&living.state) => {}
                 }
-                let pid = living.state.process.pid;
-                tracing::warn!("the resolver, process {pid}, has ended; another is started");
                 self.failures =
                     if living.since.elapsed() < SETTLED { self.failures + 1 } else { 0 };
                 self.living = None;
@@ -319,6 +329,22 @@ impl Living {
     fn of(state: State) -> io::Result<Self> {
         let pidfd = state.process.open().ok_or(io::ErrorKind::NotFound)?;
         Ok(Self { state, end: pollable::readable(pidfd)?, since: Instant::now() })
+    }
+
+    /// Returns when it has not answered for a while.
+    async fn hangs(&self) {
+        let mut misses = 0;
+        while misses < MISSES {
+            sleep(PROBE).await;
+            let answer = query::ask(self.state.address4, &self.state.spec.domain, 2).await;
+            misses = if answer.is_ok() { 0 } else { misses + 1 };
+        }
+    }
+
+    async fn kill(&self) {
+        let _ = pidfd_send_signal(self.end.get_ref(), Signal::KILL);
+        // Whoever comes after it finds the rest, should it not end.
+        let _ = timeout(ANSWER, self.end.readable()).await;
     }
 
     async fn answers(&self, within: Duration) -> Result<(), Error> {

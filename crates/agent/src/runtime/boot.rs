@@ -1,11 +1,11 @@
 //! What a new agent finds: what its predecessor left running, by the workloads' directories and the
 //! cgroups. What runs is taken up untouched; what is neither running nor whole is cleared away.
 
-use std::{collections::BTreeSet, fs, path::Path, sync::Arc};
+use std::{collections::BTreeSet, fs, path::Path, sync::Arc, time::Duration};
 
 use sinew_model::ServiceName;
 use sinew_workload::{Shims, Supervised, cgroup::Watch, reconnect};
-use tokio::task::JoinSet;
+use tokio::{task::JoinSet, time::timeout};
 
 use super::{Order, Resumed, Runtime, worker::ended};
 use crate::{
@@ -15,6 +15,9 @@ use crate::{
     paths::Paths,
     record::{Origin, Record},
 };
+
+/// Who waits longer says so.
+const LONG: Duration = Duration::from_secs(1);
 
 /// What a predecessor left.
 #[derive(Debug, Default)]
@@ -72,10 +75,21 @@ pub(crate) async fn discover(paths: &Paths, exe: &Path) -> Discovered {
 
 async fn resume(record: &Record, paths: &Paths, shims: &Shims) -> Result<Resumed, String> {
     match &record.origin {
-        Origin::Launched(_) => reconnect(shims, &paths.workload(&record.key))
-            .await
-            .map(|supervised| Resumed::Supervised(Box::new(supervised)))
-            .map_err(|error| error.to_string()),
+        Origin::Launched(_) => {
+            let directory = paths.workload(&record.key);
+            let supervised = reconnect(shims, &directory);
+            tokio::pin!(supervised);
+            let supervised = match timeout(LONG, supervised.as_mut()).await {
+                Ok(supervised) => supervised,
+                Err(_) => {
+                    tracing::warn!("the start waits for the supervisor of {}", record.key);
+                    supervised.await
+                }
+            };
+            supervised
+                .map(|supervised| Resumed::Supervised(Box::new(supervised)))
+                .map_err(|error| error.to_string())
+        }
         Origin::Attached(_) => {
             let mut watch =
                 Watch::new(&paths.member(&record.key)).map_err(|error| error.to_string())?;

@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use crate::{
     life::WEB,
-    world::{World, eventually, kill},
+    world::{World, eventually, kill, tool},
 };
 
 /// A member that looks `web` up all the time, and other names when it is told to.
@@ -166,4 +166,82 @@ fn a_resolver_without_a_directory_ends_and_comes_back() {
     eventually("it ends by itself", || is_gone(first));
     world.start_agent();
     assert!(is_address(&world.member("import socket; print(socket.gethostbyname('web'))")));
+}
+
+/// Answers every query for an A record with 192.0.2.7, where the host's name server would be.
+const UPSTREAM: &str = r#"
+import socket, sys
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+s.bind((sys.argv[1], 53))
+print("bound", flush=True)
+while True:
+    query, who = s.recvfrom(512)
+    end = query.index(0, 12) + 5
+    kind = query[end - 4:end - 2]
+    head = query[:2] + b"\x81\x80\0\1\0" + (b"\1" if kind == b"\0\1" else b"\0") + b"\0\0\0\0"
+    answer = b"\xc0\x0c\0\1\0\1\0\0\0\0\0\4\xc0\0\2\7" if kind == b"\0\1" else b""
+    s.sendto(head + query[12:end] + answer, who)
+"#;
+
+/// The host's name server, in the namespace of the test.
+struct NameServer(Child);
+
+impl NameServer {
+    fn start() -> Self {
+        let text = fs::read_to_string("/etc/resolv.conf").unwrap();
+        let servers = text.lines().filter_map(|line| line.strip_prefix("nameserver "));
+        let server: std::net::Ipv4Addr =
+            servers.filter_map(|server| server.trim().parse().ok()).next().expect("a name server");
+        if !server.is_loopback() {
+            tool("ip", &["addr", "add", &format!("{server}/32"), "dev", "lo"]);
+        }
+        let mut child = Command::new("python3")
+            .args(["-c", UPSTREAM, &server.to_string()])
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        assert_eq!(line, "bound\n");
+        Self(child)
+    }
+}
+
+impl Drop for NameServer {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn a_hung_resolver_is_passed_by_and_replaced() {
+    let world = World::new();
+    let _upstream = NameServer::start();
+    world.file(WEB);
+    world.run(&["up", "-d"]);
+    let mut asker = Asker::new(&world);
+    let web = asker.ask("web");
+    assert_eq!(asker.ask("example.org"), "192.0.2.7");
+
+    // Nobody is there to replace it: the kernel passes it by.
+    world.kill_agent(world.agent());
+    let first = resolver(&world);
+    kill(first, Signal::STOP).unwrap();
+    let asked_there = "192.0.2.7";
+    eventually("the host's name server is asked", || asker.ask("web") == asked_there);
+    assert_eq!(asker.ask("example.org"), asked_there);
+
+    // An agent that starts does not wait for it.
+    world.start_agent();
+    eventually("there is another one", || ![0, first].contains(&resolver(&world)));
+    eventually("services have names again", || asker.ask("web") == web);
+
+    // One that is there replaces it.
+    let second = resolver(&world);
+    kill(second, Signal::STOP).unwrap();
+    eventually("the hung one is replaced", || ![0, second].contains(&resolver(&world)));
+    eventually("services have names again", || asker.ask("web") == web);
+    assert_eq!(asker.ask("example.org"), "192.0.2.7");
+    assert!(is_gone(first) && is_gone(second));
 }

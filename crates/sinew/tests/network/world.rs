@@ -137,7 +137,11 @@ impl World {
             fs::File::options().create(true).append(true).open(self.path("agent.log")).unwrap();
         let agent = self.sinew(&["agent"]).stdout(Stdio::null()).stderr(log).spawn().unwrap();
         self.agents.borrow_mut().push(agent);
-        eventually("the agent answers", || self.try_run(&["ps"]).status.success());
+        eventually_or(
+            "the agent answers",
+            || fs::read_to_string(self.path("agent.log")).unwrap_or_default(),
+            || self.try_run(&["ps"]).status.success(),
+        );
     }
 
     /// What of this host would outlive a purge.
@@ -178,10 +182,15 @@ pub(crate) fn kill(pid: i32, signal: rustix::process::Signal) -> rustix::io::Res
 }
 
 /// Waits for something that other processes bring about; a minute is for loaded machines.
-pub(crate) fn eventually(what: &str, mut is: impl FnMut() -> bool) {
+pub(crate) fn eventually(what: &str, is: impl FnMut() -> bool) {
+    eventually_or(what, String::new, is);
+}
+
+/// The same, with what can be said when it does not come about.
+pub(crate) fn eventually_or(what: &str, say: impl Fn() -> String, mut is: impl FnMut() -> bool) {
     let end = Instant::now() + Duration::from_secs(60);
     while !is() {
-        assert!(Instant::now() < end, "{what}: not within a minute");
+        assert!(Instant::now() < end, "{what}: not within a minute\n{}", say());
         std::thread::sleep(Duration::from_millis(20));
     }
 }
