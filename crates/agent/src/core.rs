@@ -15,6 +15,7 @@ use std::{
 };
 
 use sinew_api::EventKind;
+use sinew_datapath::Wanted;
 use sinew_model::{Health, Port, ProjectName, Protocol, ServiceName};
 
 use crate::{
@@ -200,6 +201,14 @@ pub(crate) struct Core {
     by_number: BTreeMap<u32, Key>,
     /// Services (`None`: the sessions) to look at again.
     touched: BTreeSet<Option<ServiceName>>,
+    /// What the data path shall hold, but for what is stale.
+    wanted: Wanted,
+    /// Services (`None`: the sessions) that were touched since then.
+    stale: BTreeSet<Option<ServiceName>>,
+    /// Those that wait for the data path.
+    registering: Vec<Key>,
+    /// Raised when a process that holds a name joins or is gone.
+    attachments: u64,
     timers: BTreeSet<(Instant, Key)>,
     revision: u64,
     synced: u64,
@@ -229,6 +238,10 @@ impl Core {
             instances: BTreeMap::new(),
             by_number: BTreeMap::new(),
             touched: BTreeSet::new(),
+            wanted: Wanted::default(),
+            stale: BTreeSet::new(),
+            registering: Vec::new(),
+            attachments: 0,
             timers: BTreeSet::new(),
             revision: 0,
             synced: 0,
@@ -284,6 +297,11 @@ impl Core {
     /// What is wanted.
     pub(crate) fn intent(&self) -> &Arc<Intent> {
         &self.intent
+    }
+
+    /// Differs when the names differ that are served.
+    pub(crate) fn names_version(&self) -> (u64, u64) {
+        (self.intent.generation, self.attachments)
     }
 
     /// Names held by attached processes, with their ports.
@@ -359,6 +377,7 @@ impl Core {
     fn settle(&mut self) {
         while let Some(service) = self.touched.pop_first() {
             self.converge(service.as_ref());
+            self.stale.insert(service);
         }
         self.settle_projects();
         if self.dirty {

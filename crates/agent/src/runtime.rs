@@ -11,7 +11,7 @@ use std::{
 };
 
 use sinew_api::EventKind;
-use sinew_datapath::{self as datapath, Datapath};
+use sinew_datapath::{self as datapath, Datapath, Wanted};
 use sinew_model::{Health, ProjectName};
 use sinew_workload::{Shims, cgroup, exec::CheckSpec};
 use tokio::{
@@ -146,7 +146,8 @@ pub(crate) struct Runtime {
     notices_lost: u64,
     /// The data path shall be brought to this revision.
     due: Option<u64>,
-    zone_of: Option<(u64, Vec<sinew_model::ServiceName>)>,
+    /// Which names are served.
+    zone_of: Option<(u64, u64)>,
     pub(crate) started_at_ms: u64,
     pub(crate) metrics_at: Option<SocketAddr>,
     ending: Option<Ending>,
@@ -337,25 +338,24 @@ impl Runtime {
 
     fn sync(&mut self) -> Result<(), String> {
         self.publish_zone()?;
-        let wanted = self.core.wanted(&self.paths.members(), self.names.resolver().as_ref());
-        // Somebody may have removed one; without it nothing at all could be applied.
-        for instance in &wanted.instances {
-            if !instance.cgroup.is_dir() {
-                cgroup::create(&instance.cgroup).map_err(|error| error.to_string())?;
-            }
-        }
+        let resolver = self.names.resolver();
         // It has just answered, and shows its own life as soon as queries are led to it.
-        let alive = wanted.resolver.as_ref().is_some_and(|resolver| self.names.is_new(resolver));
+        let alive = resolver.as_ref().is_some_and(|resolver| self.names.is_new(resolver));
+        let wanted = self.core.wanted(&self.paths.members(), resolver);
         let datapath = self.datapath.clone();
-        let resolver = wanted.resolver.clone();
-        guarded(move || {
+        guarded(|| {
             let mut datapath = datapath.lock();
             if alive {
                 datapath.beat().map_err(|error| error.to_string())?;
             }
-            datapath.apply(&wanted).map_err(|error| error.to_string())
+            let mut applied = datapath.apply(wanted);
+            if matches!(applied, Err(datapath::Error::Cgroup { .. })) {
+                restore_cgroups(wanted)?;
+                applied = datapath.apply(wanted);
+            }
+            applied.map_err(|error| error.to_string())
         })?;
-        self.names.leads_to(resolver.as_ref());
+        self.names.leads_to(wanted.resolver.as_ref());
         Ok(())
     }
 
@@ -493,12 +493,12 @@ impl Runtime {
 
     /// Names are there before the first connection can be made, and go after the last.
     fn publish_zone(&mut self) -> Result<(), String> {
-        let intent = self.core.intent().clone();
-        let attached = self.core.attached_names();
-        let version = (intent.generation, attached.keys().cloned().collect());
-        if self.zone_of.as_ref() == Some(&version) {
+        let version = self.core.names_version();
+        if self.zone_of == Some(version) {
             return Ok(());
         }
+        let intent = self.core.intent().clone();
+        let attached = self.core.attached_names();
         let launched = intent.services().map(|(_, _, name, service)| (name, &service.ports));
         let services = launched.chain(attached.iter()).filter_map(|(name, ports)| {
             let number = *intent.numbers.get(name)?;
@@ -532,6 +532,14 @@ async fn sleep_until(at: Option<Instant>) {
         Some(at) => tokio::time::sleep_until(at.into()).await,
         None => std::future::pending().await,
     }
+}
+
+/// Somebody may have removed one; without it nothing at all could be applied.
+fn restore_cgroups(wanted: &Wanted) -> Result<(), String> {
+    for instance in wanted.instances.values().filter(|instance| !instance.cgroup.is_dir()) {
+        cgroup::create(&instance.cgroup).map_err(|error| error.to_string())?;
+    }
+    Ok(())
 }
 
 /// A panic in one action is a failure of that action.

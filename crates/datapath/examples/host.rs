@@ -14,6 +14,7 @@ use std::{
     net::{Ipv4Addr, Ipv6Addr},
     path::{Path, PathBuf},
     process::{Command, Stdio},
+    sync::Arc,
     time::Instant,
 };
 
@@ -41,12 +42,12 @@ fn main() -> Result<(), Box<dyn Error>> {
     let (mut kernel, _events) = Kernel::open(&options)?;
     let mut wanted = served(&members, replicas.parse()?)?;
     kernel.apply(&wanted)?;
-    for instance in wanted.instances.iter().filter(|instance| instance.service != 0) {
+    for instance in wanted.instances.values().filter(|instance| instance.service != 0) {
         start(command, &instance.cgroup)?;
     }
     // They listen, and their listeners are known: the agent stops to watch here too.
-    for instance in &mut wanted.instances {
-        instance.watch_listen = false;
+    for instance in wanted.instances.values_mut() {
+        Arc::make_mut(instance).watch_listen = false;
     }
     kernel.apply(&wanted)?;
     println!("ready");
@@ -59,7 +60,8 @@ fn main() -> Result<(), Box<dyn Error>> {
 fn served(members: &Path, replicas: u32) -> io::Result<Wanted> {
     let client = members.join("client");
     fs::create_dir_all(&client)?;
-    let mut wanted = Wanted { instances: vec![instance(CLIENT, 0, client)], ..Wanted::default() };
+    let mut wanted = Wanted::default();
+    wanted.set_instance(instance(CLIENT, 0, client));
     let mut backends = Vec::new();
     for number in 1..=replicas {
         let cgroup = members.join(format!("server-{number}"));
@@ -70,9 +72,9 @@ fn served(members: &Path, replicas: u32) -> io::Result<Wanted> {
             local: true,
             ..backend(1, number, instance.address4, PORT)
         });
-        wanted.instances.push(instance);
+        wanted.set_instance(instance);
     }
-    wanted.services.push(service(1, backends));
+    wanted.set_service(service(1, backends));
     Ok(wanted)
 }
 
@@ -144,7 +146,8 @@ fn obey(line: &str, wanted: &mut Wanted, kernel: &mut Kernel) -> Result<(), Box<
             println!("{} {}", timed(kernel, wanted)?, memory_kib()?);
         }
         ["change"] => {
-            if let Some(port) = wanted.services.last_mut().and_then(|last| last.ports.last_mut())
+            if let Some(mut last) = wanted.services.last_entry()
+                && let Some(port) = Arc::make_mut(last.get_mut()).ports.last_mut()
                 && let Some(backend) = port.backends.last_mut()
             {
                 backend.in_choice = !backend.in_choice;
@@ -158,13 +161,13 @@ fn obey(line: &str, wanted: &mut Wanted, kernel: &mut Kernel) -> Result<(), Box<
 
 /// Services whose endpoints lie on other hosts; nobody calls them.
 fn fill(wanted: &mut Wanted, count: u32, endpoints: u32) {
-    wanted.services.truncate(1);
+    wanted.services.retain(|id, _| *id == 1);
     for id in 2..count + 2 {
         let remote = |number| {
             let address = u32::from_be_bytes([10, 0, 0, 0]) + id * endpoints + number;
             backend(id, number, Ipv4Addr::from(address), PORT)
         };
-        wanted.services.push(service(id, (0..endpoints).map(remote).collect()));
+        wanted.set_service(service(id, (0..endpoints).map(remote).collect()));
     }
 }
 

@@ -16,6 +16,7 @@ use std::{
 
 use crate::{
     Error,
+    layout::{Delta, Member},
     object::Object,
     sys::{self, AttachType},
 };
@@ -131,20 +132,26 @@ impl Links {
         Ok(None)
     }
 
-    /// Watches listen() in exactly these cgroups.
-    pub(crate) fn watch(
-        &mut self,
-        object: &Object,
-        wanted: &HashMap<u64, &Path>,
-    ) -> Result<(), Error> {
-        let gone: Vec<u64> =
-            self.watched.keys().filter(|id| !wanted.contains_key(*id)).copied().collect();
-        for id in gone {
-            let path = self.watch_path(id);
-            remove_pin(&path)?;
-            self.watched.remove(&id);
+    /// Watches listen() in the cgroups of those members that shall be watched.
+    pub(crate) fn watch(&mut self, object: &Object, delta: &Delta<Member>) -> Result<(), Error> {
+        let wanted: HashMap<u64, &Path> = delta
+            .came
+            .iter()
+            .filter(|member| member.instance.watch_listen)
+            .map(|member| (member.cgroup, member.instance.cgroup.as_path()))
+            .collect();
+        let left: Vec<u64> = if delta.whole {
+            self.watched.keys().copied().collect()
+        } else {
+            delta.left.iter().map(|member| member.cgroup).collect()
+        };
+        for id in left.into_iter().filter(|id| !wanted.contains_key(id)) {
+            if self.watched.contains_key(&id) {
+                remove_pin(&self.watch_path(id))?;
+                self.watched.remove(&id);
+            }
         }
-        for (id, cgroup) in wanted {
+        for (id, cgroup) in &wanted {
             if self.watched.contains_key(id) {
                 continue;
             }

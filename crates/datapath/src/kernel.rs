@@ -4,7 +4,7 @@ use std::{
     collections::HashMap,
     fs, io,
     net::{IpAddr, Ipv4Addr, SocketAddr},
-    os::unix::fs::{DirBuilderExt, MetadataExt},
+    os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -18,6 +18,7 @@ use crate::{
     attach::Links,
     layout::{Ledger, Tables, addr4, addr6, mapped},
     maps::{Maps, possible_cpus},
+    members::{Change, Members},
     object::{self, Object},
     routes::Routes,
     sockets,
@@ -59,6 +60,7 @@ pub struct Kernel {
     object: Object,
     maps: Maps,
     ledger: Ledger,
+    members: Members,
     links: Links,
     routes: Routes,
     attached: bool,
@@ -90,7 +92,10 @@ impl Kernel {
         configure(&mut maps, options);
         let events = Events::open(&directory)?;
         let options = options.clone();
-        Ok((Self { options, object, maps, ledger, links, routes, attached: false }, events))
+        let members = Members::default();
+        let kernel =
+            Self { options, object, maps, ledger, members, links, routes, attached: false };
+        Ok((kernel, events))
     }
 
     /// How full the declared capacities are.
@@ -131,6 +136,22 @@ impl Kernel {
         sys::run_iterator(link.as_fd()).map_err(|e| Error::system("iterate over sockets", e))
     }
 
+    fn change(&mut self, wanted: &Wanted, Change { members, .. }: &Change) -> Result<(), Error> {
+        self.routes.set_instances(members)?;
+        self.ledger.apply_services(&mut self.maps, &wanted.services)?;
+        let scan = self.ledger.apply_instances(&mut self.maps, members)?;
+        self.set_resolver(wanted.resolver.as_ref())?;
+        let first = !self.attached;
+        if first {
+            self.attach()?;
+        }
+        self.links.watch(&self.object, members)?;
+        if first || scan {
+            self.scan()?;
+        }
+        Ok(())
+    }
+
     fn attach(&mut self) -> Result<(), Error> {
         self.links.attach(&self.object, &self.options.cgroup)?;
         self.attached = true;
@@ -145,29 +166,14 @@ impl Kernel {
 
 impl Datapath for Kernel {
     fn apply(&mut self, wanted: &Wanted) -> Result<(), Error> {
-        let mut members = Vec::with_capacity(wanted.instances.len());
-        for instance in &wanted.instances {
-            let metadata = fs::metadata(&instance.cgroup)
-                .map_err(|source| Error::Cgroup { path: instance.cgroup.clone(), source })?;
-            members.push((metadata.ino(), instance));
-        }
-        let own = wanted.instances.iter().filter(|i| i.own_address).map(|i| i.address6);
-        self.routes.set_instances(own)?;
-        self.ledger.apply_services(&mut self.maps, &wanted.services)?;
-        let scan = self.ledger.apply_instances(&mut self.maps, &members, &wanted.services)?;
-        self.set_resolver(wanted.resolver.as_ref())?;
-        let first = !self.attached;
-        if first {
-            self.attach()?;
-        }
-        let watched = members
-            .iter()
-            .filter(|(_, instance)| instance.watch_listen)
-            .map(|(id, instance)| (*id, instance.cgroup.as_path()))
-            .collect();
-        self.links.watch(&self.object, &watched)?;
-        if first || scan {
-            self.scan()?;
+        let change = self.members.to(&wanted.instances);
+        let done = change.and_then(|change| self.change(wanted, &change).map(|()| change));
+        match done {
+            Ok(change) => self.members.reach(&change),
+            Err(error) => {
+                self.members.forget();
+                return Err(error);
+            }
         }
         Ok(())
     }

@@ -5,6 +5,7 @@
 //! written into a fresh region, the value is replaced, and the old region and the backends that
 //! left are used again only after a grace period, when no program run can still hold them.
 
+mod delta;
 mod ledger;
 mod ports;
 mod regions;
@@ -19,7 +20,8 @@ use sinew_model::Protocol;
 
 use crate::Error;
 
-pub(crate) use ledger::Ledger;
+pub(crate) use delta::{Applied, Delta};
+pub(crate) use ledger::{Ledger, Member};
 #[cfg(test)]
 mod tests;
 

@@ -14,6 +14,7 @@ mod heartbeat;
 mod kernel;
 mod layout;
 mod maps;
+mod members;
 mod netlink;
 mod object;
 mod routes;
@@ -97,10 +98,12 @@ pub struct EdgeStats {
 
 /// What the agent needs of a data path: the kernel's, or [`Fake`] in tests.
 pub trait Datapath: Send {
-    /// Makes the kernel hold exactly what is wanted, from whatever it holds.
+    /// Makes the kernel hold exactly what is wanted, from whatever it holds. Parts that are the same
+    /// allocation as at the last success are passed over.
     ///
     /// # Errors
-    /// When a capacity is reached (nothing was changed) or the kernel refuses.
+    /// When a capacity is reached (nothing was changed) or the kernel refuses; the next call then
+    /// looks at everything.
     fn apply(&mut self, wanted: &Wanted) -> Result<(), Error>;
 
     /// Shows that the resolver is alive; call it every 200 ms, only while it is.

@@ -14,6 +14,7 @@ use sinew_abi::address;
 
 use crate::{
     Error,
+    layout::{Delta, Member},
     netlink::{Connection, DUMP, Family, REPLACE, attribute, find_attribute},
 };
 
@@ -111,32 +112,38 @@ impl Routes {
         Ok(found)
     }
 
-    /// Gives `lo` exactly these instances' addresses, and their private loopbacks.
-    pub(crate) fn set_instances(
-        &mut self,
-        instances: impl Iterator<Item = Ipv6Addr>,
-    ) -> Result<(), Error> {
-        if !self.ipv6 {
-            return Ok(());
-        }
-        let wanted: HashSet<Ipv6Addr> = instances.flat_map(|a| [a, private(a)]).collect();
-        if wanted == self.addresses {
+    /// Gives `lo` the addresses of these members, and their private loopbacks.
+    pub(crate) fn set_instances(&mut self, delta: &Delta<Member>) -> Result<(), Error> {
+        let addresses = |members: &[Member]| -> HashSet<Ipv6Addr> {
+            let own = members.iter().filter(|member| member.instance.own_address);
+            own.map(|member| member.instance.address6).flat_map(|a| [a, private(a)]).collect()
+        };
+        let left = if delta.whole { self.addresses.clone() } else { addresses(&delta.left) };
+        self.change(&left, &addresses(&delta.came))
+    }
+
+    fn change(&mut self, left: &HashSet<Ipv6Addr>, came: &HashSet<Ipv6Addr>) -> Result<(), Error> {
+        let gone: Vec<_> =
+            left.difference(came).filter(|a| self.addresses.contains(a)).copied().collect();
+        let new: Vec<_> = came.difference(&self.addresses).copied().collect();
+        if !self.ipv6 || (gone.is_empty() && new.is_empty()) {
             return Ok(());
         }
         let mut netlink = self.connect()?;
-        for gone in self.addresses.difference(&wanted) {
-            change(&mut netlink, DELETE_ADDRESS, 0, *gone, libc::EADDRNOTAVAIL)?;
+        for gone in gone {
+            change(&mut netlink, DELETE_ADDRESS, 0, gone, libc::EADDRNOTAVAIL)?;
+            self.addresses.remove(&gone);
         }
-        for new in wanted.difference(&self.addresses) {
-            change(&mut netlink, NEW_ADDRESS, REPLACE, *new, libc::EEXIST)?;
+        for new in new {
+            change(&mut netlink, NEW_ADDRESS, REPLACE, new, libc::EEXIST)?;
+            self.addresses.insert(new);
         }
-        self.addresses = wanted;
         Ok(())
     }
 
     /// Removes everything.
     pub(crate) fn remove(&mut self) -> Result<(), Error> {
-        self.set_instances(std::iter::empty())?;
+        self.change(&self.addresses.clone(), &HashSet::new())?;
         let mut netlink = self.connect()?;
         for (family, prefix, length) in self.ranges() {
             if family == AF_INET6 && !self.ipv6 {

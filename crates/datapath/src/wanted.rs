@@ -1,21 +1,40 @@
 //! The wanted state of the data path.
 
 use std::{
+    collections::BTreeMap,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddrV4},
     path::PathBuf,
+    sync::Arc,
 };
 
 use sinew_model::{Balance, Outlier, Protocol};
 
-/// Everything the kernel should know.
+/// Everything the kernel should know. Whoever changes a part of it replaces that part alone: what
+/// is the same allocation as before is passed over.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Wanted {
-    /// Member cgroups.
-    pub instances: Vec<Instance>,
-    /// Services.
-    pub services: Vec<Service>,
+    /// Member cgroups by [`Instance::id`].
+    pub instances: BTreeMap<u64, Arc<Instance>>,
+    /// Services by [`Service::id`].
+    pub services: BTreeMap<u32, Arc<Service>>,
     /// Who answers names; `None`: queries are left alone.
     pub resolver: Option<Resolver>,
+}
+
+impl Wanted {
+    /// Adds an instance, or replaces the one of its number; one that is the same stays.
+    pub fn set_instance(&mut self, instance: Instance) {
+        if self.instances.get(&instance.id).is_none_or(|old| **old != instance) {
+            self.instances.insert(instance.id, Arc::new(instance));
+        }
+    }
+
+    /// Adds a service, or replaces the one of its number; one that is the same stays.
+    pub fn set_service(&mut self, service: Service) {
+        if self.services.get(&service.id).is_none_or(|old| **old != service) {
+            self.services.insert(service.id, Arc::new(service));
+        }
+    }
 }
 
 /// A member cgroup.

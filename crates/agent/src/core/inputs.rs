@@ -1,6 +1,6 @@
 //! What each input changes, before anything follows from it.
 
-use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
+use std::{net::IpAddr, sync::Arc};
 
 use sinew_api::{EventKind, WorkloadState};
 use sinew_model::{Protocol, ServiceName};
@@ -144,6 +144,7 @@ impl Core {
         if let (Some(name), Some(launch)) = (&instance.key.service, instance.launch()) {
             self.note_dependencies(&name.clone(), &launch.clone());
         }
+        self.attachments += u64::from(instance.holds_name());
         self.by_number.insert(instance.number, instance.key.clone());
         self.instances.insert(instance.key.clone(), instance);
     }
@@ -154,6 +155,7 @@ impl Core {
         match result {
             Ok(()) => {
                 instance.phase = Phase::Registering(revision);
+                self.registering.push(key.clone());
                 self.dirty = true;
             }
             Err(error) => self.fail(key, &error),
@@ -169,13 +171,13 @@ impl Core {
                     self.sync_failures = 0;
                     self.sync_retry = None;
                 }
-                let waiting: BTreeSet<_> = self
-                    .instances
-                    .values()
-                    .filter(|i| matches!(i.phase, Phase::Registering(r) if r <= revision))
-                    .map(|i| i.key.service.clone())
-                    .collect();
-                self.touched.extend(waiting);
+                for key in std::mem::take(&mut self.registering) {
+                    match self.instances.get(&key).map(|instance| instance.phase) {
+                        Some(Phase::Registering(r)) if r <= revision => self.touch(&key),
+                        Some(Phase::Registering(_)) => self.registering.push(key),
+                        _ => {}
+                    }
+                }
             }
             Err(error) => {
                 let pause = RETRY.saturating_mul(1 << self.sync_failures.min(10)).min(RETRY_MAX);
@@ -304,6 +306,8 @@ impl Core {
         self.publish(key, (WorkloadState::Stopped, None));
         if let Some(instance) = self.instances.remove(key) {
             self.by_number.remove(&instance.number);
+            self.wanted.instances.remove(&instance.number.into());
+            self.attachments += u64::from(instance.holds_name());
             self.touched_projects.extend(instance.launch().map(|l| l.project.clone()));
             self.dirty = true;
         }

@@ -202,6 +202,11 @@ impl Instance {
         }
     }
 
+    /// Whether its name stands for as long as it is there.
+    pub(super) fn holds_name(&self) -> bool {
+        self.key.service.is_some() && matches!(self.kind, Kind::Attached(_))
+    }
+
     /// Ports it declares.
     pub(crate) fn ports(&self) -> &[Port] {
         match &self.kind {

@@ -1,7 +1,7 @@
-//! What the data path shall hold: a pure function of the state.
+//! What the data path shall hold: a pure function of the state, kept from one look to the next, since
+//! most of ten thousand services are the same then.
 
 use std::{
-    collections::BTreeMap,
     net::{IpAddr, SocketAddr},
     path::Path,
 };
@@ -10,7 +10,7 @@ use sinew_datapath::{self as datapath, Backend, ServicePort, Wanted};
 use sinew_model::{Balance, Outlier, Port, Protocol, ServiceName};
 
 use super::{Core, Instance, Phase};
-use crate::alloc;
+use crate::{alloc, launch::Launch};
 
 /// Weight of a backend that is like the others.
 pub(crate) const WEIGHT: u32 = 256;
@@ -20,6 +20,13 @@ struct Callable<'a> {
     ports: &'a [Port],
     balance: Balance,
     outlier: Outlier,
+}
+
+impl<'a> Callable<'a> {
+    fn of(launch: &'a Launch) -> Self {
+        let service = &launch.service;
+        Self { ports: &service.ports, balance: service.balance, outlier: service.outlier }
+    }
 }
 
 /// The key of an instance's port among all backends: the same for ever.
@@ -49,26 +56,41 @@ pub(super) fn sockets(instance: &Instance) -> Vec<SocketAddr> {
 
 impl Core {
     /// What the data path shall hold; cgroups lie below `members`.
-    pub(crate) fn wanted(&self, members: &Path, resolver: Option<&datapath::Resolver>) -> Wanted {
-        Wanted {
-            instances: self
-                .instances
-                .values()
-                .filter(|i| i.phase.is_registered())
-                .map(|i| self.wanted_instance(i, members))
-                .collect(),
-            services: self
-                .callable()
-                .into_iter()
-                .filter_map(|(name, callable)| self.wanted_service(name, &callable))
-                .collect(),
-            resolver: resolver.cloned(),
+    pub(crate) fn wanted(
+        &mut self,
+        members: &Path,
+        resolver: Option<datapath::Resolver>,
+    ) -> &Wanted {
+        while let Some(service) = self.stale.pop_first() {
+            self.renew(service.as_ref(), members);
         }
+        self.wanted.resolver = resolver;
+        &self.wanted
+    }
+
+    fn renew(&mut self, service: Option<&ServiceName>, members: &Path) {
+        let mut wanted = std::mem::take(&mut self.wanted);
+        for instance in self.of(service) {
+            if instance.phase.is_registered() {
+                wanted.set_instance(self.wanted_instance(instance, members));
+            } else {
+                wanted.instances.remove(&instance.number.into());
+            }
+        }
+        if let Some((name, number)) =
+            service.and_then(|name| Some((name, *self.intent.numbers.get(name)?)))
+        {
+            match self.callable(name) {
+                Some(callable) => wanted.set_service(self.wanted_service(name, number, &callable)),
+                None => drop(wanted.services.remove(&number)),
+            }
+        }
+        self.wanted = wanted;
     }
 
     /// How one of several backends of a service is chosen.
     pub(crate) fn balance(&self, service: &ServiceName) -> Balance {
-        self.callable().get(service).map_or_else(Balance::default, |callable| callable.balance)
+        self.callable(service).map_or_else(Balance::default, |callable| callable.balance)
     }
 
     fn wanted_instance(&self, instance: &Instance, members: &Path) -> datapath::Instance {
@@ -85,42 +107,28 @@ impl Core {
         }
     }
 
-    /// Every service that callers may know: the wanted ones and those with instances.
-    fn callable(&self) -> BTreeMap<&ServiceName, Callable<'_>> {
-        let present = self.instances.values().filter_map(|instance| {
-            let name = instance.key.service.as_ref()?;
-            if instance.phase == Phase::Cleaning {
-                return None;
-            }
-            let callable = match instance.launch() {
-                Some(launch) => Callable {
-                    ports: &launch.service.ports,
-                    balance: launch.service.balance,
-                    outlier: launch.service.outlier,
-                },
-                None => Callable {
-                    ports: instance.ports(),
-                    balance: Balance::default(),
-                    outlier: Outlier::default(),
-                },
-            };
-            Some((name, callable))
-        });
-        let wanted = self.launches.iter().map(|(name, launch)| {
-            let service = &launch.service;
-            let (balance, outlier) = (service.balance, service.outlier);
-            (name, Callable { ports: &service.ports, balance, outlier })
-        });
-        // The wanted ones come last: they win.
-        present.chain(wanted).collect()
+    /// What callers may know of a service: of a wanted one, or one with instances.
+    fn callable(&self, name: &ServiceName) -> Option<Callable<'_>> {
+        if let Some(launch) = self.launches.get(name) {
+            return Some(Callable::of(launch));
+        }
+        let present = self.of(Some(name)).filter(|instance| instance.phase != Phase::Cleaning);
+        present.last().map(|instance| match instance.launch() {
+            Some(launch) => Callable::of(launch),
+            None => Callable {
+                ports: instance.ports(),
+                balance: Balance::default(),
+                outlier: Outlier::default(),
+            },
+        })
     }
 
     fn wanted_service(
         &self,
         name: &ServiceName,
+        number: u32,
         callable: &Callable<'_>,
-    ) -> Option<datapath::Service> {
-        let number = *self.intent.numbers.get(name)?;
+    ) -> datapath::Service {
         let ports = callable.ports.iter().map(|port| ServicePort {
             number: port.number,
             protocol: port.protocol,
@@ -133,12 +141,12 @@ impl Core {
                 .map(|i| backend(i, port))
                 .collect(),
         });
-        Some(datapath::Service {
+        datapath::Service {
             id: number,
             address4: alloc::service4(number),
             address6: alloc::service6(self.intent.network6, number),
             ports: ports.collect(),
-        })
+        }
     }
 }
 

@@ -193,7 +193,7 @@ impl Host {
     /// Instances that callers may be sent to.
     pub(crate) fn in_choice(&self) -> usize {
         let state = self.fake.state();
-        let ports = state.wanted.services.iter().flat_map(|s| &s.ports);
+        let ports = state.wanted.services.values().flat_map(|s| &s.ports);
         ports.flat_map(|p| &p.backends).filter(|b| b.in_choice).count()
     }
 
@@ -223,7 +223,7 @@ impl Drop for Host {
 fn watch_listeners(fake: &Fake, events: &mpsc::UnboundedSender<Event>, stop: &AtomicBool) {
     while !stop.load(Ordering::Relaxed) {
         let watched: Vec<_> =
-            fake.state().wanted.instances.iter().filter(|i| i.watch_listen).cloned().collect();
+            fake.state().wanted.instances.values().filter(|i| i.watch_listen).cloned().collect();
         for instance in watched {
             for (_, port) in instance.ports.iter().filter(|(p, _)| *p == Protocol::Tcp) {
                 let address = instance.address4.into();

@@ -120,8 +120,8 @@ fn a_projects_life() {
         |change| is_project(change, "removed"),
     );
     assert_eq!(host.workloads(), []);
-    assert_eq!(host.fake.state().wanted.instances, []);
-    assert_eq!(host.fake.state().wanted.services, []);
+    assert!(host.fake.state().wanted.instances.is_empty());
+    assert!(host.fake.state().wanted.services.is_empty());
     assert!(host.fake.state().beats > 0, "the resolver shows that it lives");
     let left = host.cgroups();
     assert!(left.iter().all(|cgroup| cgroup.ends_with("svc-base") || cgroup.ends_with("svc-web")));

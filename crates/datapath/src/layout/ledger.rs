@@ -1,15 +1,22 @@
 //! What the maps hold, and the way from there to what is wanted.
 
-use std::collections::{HashMap, HashSet};
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    sync::Arc,
+};
 
 use sinew_abi as abi;
 use sinew_model::Protocol;
 
-use super::{Tables, addr4, addr6, mapped, ports, protocol_number, regions};
+use super::{Applied, Delta, Tables, addr4, addr6, ports, protocol_number, regions};
 use crate::{
     Error,
-    wanted::{Instance, Service, ServicePort},
+    wanted::{Service, ServicePort},
 };
+
+mod members;
+
+pub(crate) use members::Member;
 
 /// How much may wait for a grace period before one is waited for.
 const RETIRED: usize = 4096;
@@ -37,10 +44,14 @@ struct Placed {
 /// The contents of the maps as user space knows them.
 #[derive(Debug, Default)]
 pub(crate) struct Ledger {
+    services: Applied<u32, Service>,
+    /// What they need.
+    demand: Demand,
+    /// A change stopped half-way: the tables know better.
+    torn: bool,
     ports: HashMap<PortId, Placed>,
     backends: HashMap<u64, u32>,
-    listen_keys: HashMap<[u32; 6], abi::ListenValue>,
-    instances: HashMap<u64, abi::Instance>,
+    members: members::Members,
     /// IPv6 keys that belong to no port.
     orphans: Vec<abi::ServiceKey6>,
     regions: regions::Regions,
@@ -54,14 +65,42 @@ pub(crate) struct Ledger {
     generation: u32,
 }
 
-fn listen_words(key: &abi::ListenKey) -> [u32; 6] {
-    let [a, b, c, d] = key.addr;
-    [a, b, c, d, key.port.into(), key.protocol]
+/// What services need of the tables.
+#[derive(Clone, Copy, Debug, Default)]
+struct Demand {
+    ports: u64,
+    backends: u64,
 }
 
-fn listen_key(words: &[u32; 6]) -> abi::ListenKey {
-    let [a, b, c, d, port, protocol] = *words;
-    abi::ListenKey { addr: [a, b, c, d], port: port as u16, reserved: 0, protocol }
+impl Demand {
+    fn of(services: &[Arc<Service>]) -> Self {
+        let ports = services.iter().flat_map(|s| &s.ports);
+        ports.fold(Self::default(), |sum, port| Self {
+            ports: sum.ports + 1,
+            backends: sum.backends + port.backends.len() as u64,
+        })
+    }
+
+    fn after(self, delta: &Delta<Arc<Service>>) -> Self {
+        let (left, came) = (Self::of(&delta.left), Self::of(&delta.came));
+        let before = if delta.whole { Self::default() } else { self };
+        Self {
+            ports: before.ports + came.ports - left.ports,
+            backends: before.backends + came.backends - left.backends,
+        }
+    }
+
+    fn check(&self) -> Result<(), Error> {
+        for (map, capacity, wanted) in [
+            ("the service table", abi::capacity::SERVICES, self.ports),
+            ("the backend table", abi::capacity::BACKENDS, self.backends),
+        ] {
+            if wanted > capacity.into() {
+                return Err(Error::Full { map, capacity, wanted });
+            }
+        }
+        Ok(())
+    }
 }
 
 impl Ledger {
@@ -80,17 +119,16 @@ impl Ledger {
         let used: HashSet<u32> = ledger.backends.values().copied().collect();
         ledger.free_backends = (0..ledger.fresh_backend).filter(|i| !used.contains(i)).collect();
         ledger.read_ports(tables)?;
-        for (key, value) in tables.listen_keys()? {
-            ledger.listen_keys.insert(listen_words(&key), value);
-        }
-        ledger.instances = tables.instances()?.into_iter().collect();
+        ledger.members = members::Members::read(tables)?;
         Ok(ledger)
     }
 
     fn read_ports(&mut self, tables: &impl Tables) -> Result<(), Error> {
+        let services6 = tables.services6()?;
         let mut keys6: HashMap<u32, abi::ServiceKey6> =
-            tables.services6()?.into_iter().map(|(key, value)| (value.index, key)).collect();
-        let mut regions = Vec::new();
+            services6.iter().map(|(key, value)| (value.index, *key)).collect();
+        // A writer that stopped between the two keys of a port left each with a region.
+        let mut regions: Vec<_> = services6.iter().map(|(_, v)| (v.base, v.len)).collect();
         for (key4, value) in tables.services4()? {
             let id = PortId {
                 service: value.service,
@@ -112,7 +150,7 @@ impl Ledger {
             };
             self.ports.insert(id, placed);
         }
-        // A writer that was killed between the two keys of a port left these behind.
+        // One that stopped between the two removals left these behind.
         self.orphans = keys6.into_values().collect();
         let used: HashSet<u32> = self.ports.values().map(|p| p.value.index).collect();
         self.free_ports = (0..self.fresh_port).filter(|i| !used.contains(i)).collect();
@@ -149,7 +187,7 @@ impl Ledger {
     pub(crate) fn usage(&self) -> [(&'static str, u32, u32); 3] {
         let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
         [
-            ("instances", count(self.instances.len()), abi::capacity::INSTANCES),
+            ("instances", count(self.members.len()), abi::capacity::INSTANCES),
             ("service ports", count(self.ports.len()), abi::capacity::SERVICES),
             ("backends", count(self.backends.len()), abi::capacity::BACKENDS),
         ]
@@ -159,40 +197,67 @@ impl Ledger {
     pub(crate) fn apply_services(
         &mut self,
         tables: &mut impl Tables,
-        services: &[Service],
+        wanted: &BTreeMap<u32, Arc<Service>>,
     ) -> Result<(), Error> {
-        check_capacity(services)?;
+        if self.torn {
+            // As after a restart.
+            tables.grace_period()?;
+            *self = Self::read(tables)?;
+        }
+        let delta = self.services.to(wanted);
+        let demand = self.demand.after(&delta);
+        // Too much is refused before anything is changed.
+        demand.check()?;
+        self.torn = true;
+        self.change_services(tables, &delta)?;
+        self.services.reach(&delta, |service| service.id);
+        (self.demand, self.torn) = (demand, false);
+        Ok(())
+    }
+
+    fn change_services(
+        &mut self,
+        tables: &mut impl Tables,
+        delta: &Delta<Arc<Service>>,
+    ) -> Result<(), Error> {
         for orphan in std::mem::take(&mut self.orphans) {
             tables.remove_service6(&orphan)?;
         }
-        let mut wanted = HashSet::new();
-        for service in services {
-            for port in &service.ports {
-                wanted.insert(port_id(service, port));
-            }
-        }
+        let ids = |service: &Arc<Service>| -> Vec<PortId> {
+            service.ports.iter().map(|port| port_id(service, port)).collect()
+        };
+        let came: HashSet<PortId> = delta.came.iter().flat_map(ids).collect();
+        let left: Vec<PortId> = if delta.whole {
+            self.ports.keys().copied().collect()
+        } else {
+            delta.left.iter().flat_map(ids).collect()
+        };
         // What leaves goes first: its address may be wanted by what comes.
-        let gone: Vec<PortId> =
-            self.ports.keys().filter(|id| !wanted.contains(*id)).copied().collect();
-        for id in gone {
+        for id in left.into_iter().filter(|id| !came.contains(id)) {
             self.remove_port(tables, id)?;
         }
-        for service in services {
-            self.apply_service(tables, service)?;
+        for service in &delta.left {
+            self.members.forget_backends_of(service);
+        }
+        for service in &delta.came {
+            for port in &service.ports {
+                self.apply_port(tables, service, port)?;
+            }
+            self.members.note_backends_of(service);
+        }
+        if delta.whole {
+            self.remove_strays(tables)?;
         }
         self.reclaim(tables, false)
     }
 
-    /// Makes the tables hold this service, whose ports are all listed.
-    pub(crate) fn apply_service(
-        &mut self,
-        tables: &mut impl Tables,
-        service: &Service,
-    ) -> Result<(), Error> {
-        for port in &service.ports {
-            self.apply_port(tables, service, port)?;
-        }
-        Ok(())
+    /// Backends of no port: whoever placed them did not come to say whose they are.
+    fn remove_strays(&mut self, tables: &mut impl Tables) -> Result<(), Error> {
+        let listed: HashSet<u64> =
+            self.ports.values().flat_map(|placed| &placed.backends).copied().collect();
+        let strays: Vec<u64> =
+            self.backends.keys().filter(|key| !listed.contains(key)).copied().collect();
+        strays.into_iter().try_for_each(|key| self.remove_backend(tables, key))
     }
 
     fn apply_port(
@@ -408,130 +473,8 @@ impl Ledger {
         self.regions.reclaim();
         Ok(())
     }
-
-    /// Makes the tables hold these members and no others; answers whether listeners that exist
-    /// already may belong to a key that is new.
-    pub(crate) fn apply_instances(
-        &mut self,
-        tables: &mut impl Tables,
-        instances: &[(u64, &Instance)],
-        services: &[Service],
-    ) -> Result<bool, Error> {
-        let capacity = abi::capacity::INSTANCES;
-        if instances.len() > capacity as usize {
-            let wanted = instances.len() as u64;
-            return Err(Error::Full { map: "the table of instances", capacity, wanted });
-        }
-        let wanted: HashSet<u64> = instances.iter().map(|(cgroup, _)| *cgroup).collect();
-        let gone: Vec<u64> =
-            self.instances.keys().filter(|id| !wanted.contains(*id)).copied().collect();
-        for cgroup in gone {
-            tables.remove_instance(cgroup)?;
-            self.instances.remove(&cgroup);
-        }
-        for (cgroup, instance) in instances {
-            let value = instance_entry(instance)?;
-            if self.instances.get(cgroup) != Some(&value) {
-                tables.put_instance(*cgroup, &value)?;
-                self.instances.insert(*cgroup, value);
-            }
-        }
-        self.apply_listen_keys(tables, instances, services)
-    }
-
-    fn apply_listen_keys(
-        &mut self,
-        tables: &mut impl Tables,
-        instances: &[(u64, &Instance)],
-        services: &[Service],
-    ) -> Result<bool, Error> {
-        let mut indices = HashMap::new();
-        for backend in services
-            .iter()
-            .flat_map(|s| &s.ports)
-            .filter(|p| p.protocol == Protocol::Tcp)
-            .flat_map(|p| &p.backends)
-        {
-            let Some(index) = self.backend(backend.key).filter(|_| backend.local) else { continue };
-            let addresses = [backend.address4.map(Into::into), backend.address6.map(Into::into)];
-            for address in addresses.into_iter().flatten() {
-                indices.insert((address, backend.port), index);
-            }
-        }
-        let mut wanted = HashMap::new();
-        for (_, instance) in instances {
-            for (_, port) in instance.ports.iter().filter(|(p, _)| *p == Protocol::Tcp) {
-                let index = |a| indices.get(&(a, *port)).copied();
-                let (v4, v6) = (instance.address4.into(), instance.address6.into());
-                let backend = index(v4).or_else(|| index(v6)).unwrap_or(abi::NONE);
-                for address in [v4, v6] {
-                    let key = abi::ListenKey {
-                        addr: mapped(address),
-                        port: port.to_be(),
-                        reserved: 0,
-                        protocol: abi::protocol::TCP.into(),
-                    };
-                    let value = abi::ListenValue { instance: instance.id, backend, reserved: 0 };
-                    wanted.insert(listen_words(&key), value);
-                }
-            }
-        }
-        let gone: Vec<_> =
-            self.listen_keys.keys().filter(|k| !wanted.contains_key(*k)).copied().collect();
-        for words in gone {
-            tables.remove_listen_key(&listen_key(&words))?;
-            self.listen_keys.remove(&words);
-        }
-        let mut scan = false;
-        for (words, value) in wanted {
-            if self.listen_keys.get(&words) != Some(&value) {
-                tables.put_listen_key(&listen_key(&words), &value)?;
-                self.listen_keys.insert(words, value);
-                scan |= value.backend != abi::NONE;
-            }
-        }
-        Ok(scan)
-    }
 }
 
 fn port_id(service: &Service, port: &ServicePort) -> PortId {
     PortId { service: service.id, number: port.number, protocol: protocol_number(port.protocol) }
-}
-
-fn instance_entry(instance: &Instance) -> Result<abi::Instance, Error> {
-    let mut ports = [0; abi::capacity::DECLARED_PORTS];
-    if instance.ports.len() > ports.len() {
-        let (most, is) = (ports.len(), instance.ports.len());
-        return Err(Error::Invalid {
-            what: format!("instance {} declares {is} ports; at most {most} can be", instance.id),
-        });
-    }
-    for (place, (_, port)) in ports.iter_mut().zip(&instance.ports) {
-        *place = port.to_be();
-    }
-    Ok(abi::Instance {
-        addr4: addr4(instance.address4),
-        service: instance.service,
-        addr6: addr6(instance.address6),
-        flags: if instance.own_address { abi::instance_flags::OWN_ADDRESS } else { 0 },
-        ports_len: u32::try_from(instance.ports.len()).unwrap_or(0),
-        ports,
-        id: instance.id,
-    })
-}
-
-/// Refuses before anything is changed.
-fn check_capacity(services: &[Service]) -> Result<(), Error> {
-    let ports: u64 = services.iter().map(|s| s.ports.len() as u64).sum();
-    if ports > abi::capacity::SERVICES.into() {
-        let capacity = abi::capacity::SERVICES;
-        return Err(Error::Full { map: "the service table", capacity, wanted: ports });
-    }
-    let backends: u64 =
-        services.iter().flat_map(|s| &s.ports).map(|p| p.backends.len() as u64).sum();
-    if backends > abi::capacity::BACKENDS.into() {
-        let capacity = abi::capacity::BACKENDS;
-        return Err(Error::Full { map: "the backend table", capacity, wanted: backends });
-    }
-    Ok(())
 }

@@ -3,8 +3,9 @@
 //! period, and a ledger read back from the tables goes on where the first one stopped.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet},
     net::{Ipv4Addr, Ipv6Addr},
+    sync::Arc,
     time::Duration,
 };
 
@@ -12,134 +13,11 @@ use proptest::prelude::*;
 use sinew_model::{Balance, Outlier};
 
 use super::*;
-use crate::wanted::{Backend, Instance, Service, ServicePort};
+use crate::wanted::{Backend, Instance, Service, ServicePort, Wanted};
 
-#[derive(Default)]
-struct Memory {
-    backends: HashMap<u32, abi::Backend>,
-    hot: HashMap<u32, u32>,
-    slots: HashMap<u32, u32>,
-    services4: BTreeMap<(u32, u16, u16), abi::Service>,
-    services6: BTreeMap<([u32; 4], u16, u16), abi::Service>,
-    listen: HashMap<([u32; 4], u16), abi::ListenValue>,
-    instances: HashMap<u64, abi::Instance>,
-    /// Slots that a program run which began before the last grace period may still read.
-    held: BTreeSet<u32>,
-}
+mod memory;
 
-impl Tables for Memory {
-    fn backend(&self, index: u32) -> abi::Backend {
-        self.backends.get(&index).copied().unwrap_or(abi::Backend::ZERO)
-    }
-    fn set_backend(&mut self, index: u32, value: &abi::Backend) {
-        self.backends.insert(index, *value);
-    }
-    fn reset_hot(&mut self, index: u32, generation: u32) {
-        self.hot.insert(index, generation);
-    }
-    fn slot(&self, index: u32) -> u32 {
-        self.slots.get(&index).copied().unwrap_or(0)
-    }
-    fn set_slot(&mut self, index: u32, backend: u32) {
-        assert!(!self.held.contains(&index), "slot {index} is written while it may be read");
-        self.slots.insert(index, backend);
-    }
-    fn set_port(&mut self, _: u32, _: &abi::Region, _: &abi::Outlier) {}
-    fn set_port_name(&mut self, _: u32, _: &abi::PortName) {}
-    fn services4(&self) -> Result<Vec<(abi::ServiceKey4, abi::Service)>, Error> {
-        let key = |(addr, port, protocol): &(u32, u16, u16)| abi::ServiceKey4 {
-            addr: *addr,
-            port: *port,
-            protocol: *protocol,
-        };
-        Ok(self.services4.iter().map(|(k, v)| (key(k), *v)).collect())
-    }
-    fn services6(&self) -> Result<Vec<(abi::ServiceKey6, abi::Service)>, Error> {
-        let key = |(addr, port, protocol): &([u32; 4], u16, u16)| abi::ServiceKey6 {
-            addr: *addr,
-            port: *port,
-            protocol: *protocol,
-        };
-        Ok(self.services6.iter().map(|(k, v)| (key(k), *v)).collect())
-    }
-    fn put_service4(&mut self, key: &abi::ServiceKey4, value: &abi::Service) -> Result<(), Error> {
-        let old = self.services4.insert((key.addr, key.port, key.protocol), *value);
-        if let Some(old) = old {
-            self.held.extend(old.base..old.base + old.len);
-        }
-        self.held.extend(value.base..value.base + value.len);
-        Ok(())
-    }
-    fn put_service6(&mut self, key: &abi::ServiceKey6, value: &abi::Service) -> Result<(), Error> {
-        self.services6.insert((key.addr, key.port, key.protocol), *value);
-        Ok(())
-    }
-    fn remove_service4(&mut self, key: &abi::ServiceKey4) -> Result<(), Error> {
-        self.services4.remove(&(key.addr, key.port, key.protocol));
-        Ok(())
-    }
-    fn remove_service6(&mut self, key: &abi::ServiceKey6) -> Result<(), Error> {
-        self.services6.remove(&(key.addr, key.port, key.protocol));
-        Ok(())
-    }
-    fn listen_keys(&self) -> Result<Vec<(abi::ListenKey, abi::ListenValue)>, Error> {
-        let key = |(addr, port): &([u32; 4], u16)| abi::ListenKey {
-            addr: *addr,
-            port: *port,
-            reserved: 0,
-            protocol: abi::protocol::TCP.into(),
-        };
-        Ok(self.listen.iter().map(|(k, v)| (key(k), *v)).collect())
-    }
-    fn put_listen_key(
-        &mut self,
-        key: &abi::ListenKey,
-        value: &abi::ListenValue,
-    ) -> Result<(), Error> {
-        self.listen.insert((key.addr, key.port), *value);
-        Ok(())
-    }
-    fn remove_listen_key(&mut self, key: &abi::ListenKey) -> Result<(), Error> {
-        self.listen.remove(&(key.addr, key.port));
-        Ok(())
-    }
-    fn remove_listeners(&mut self, _: u32) -> Result<(), Error> {
-        Ok(())
-    }
-    fn instances(&self) -> Result<Vec<(u64, abi::Instance)>, Error> {
-        Ok(self.instances.iter().map(|(k, v)| (*k, *v)).collect())
-    }
-    fn put_instance(&mut self, cgroup: u64, value: &abi::Instance) -> Result<(), Error> {
-        self.instances.insert(cgroup, *value);
-        Ok(())
-    }
-    fn remove_instance(&mut self, cgroup: u64) -> Result<(), Error> {
-        self.instances.remove(&cgroup);
-        Ok(())
-    }
-    fn grace_period(&mut self) -> Result<(), Error> {
-        let live: BTreeSet<u32> =
-            self.services4.values().flat_map(|s| s.base..s.base + s.len).collect();
-        self.held.retain(|slot| live.contains(slot));
-        Ok(())
-    }
-}
-
-impl Memory {
-    /// Endpoint ports that a caller of a service port may be given.
-    fn reachable(&self) -> BTreeMap<(u32, u16), Vec<u64>> {
-        self.services4
-            .iter()
-            .map(|((_, port, _), service)| {
-                let mut keys: Vec<u64> = (service.base..service.base + service.len)
-                    .map(|slot| self.backend(self.slot(slot)).key)
-                    .collect();
-                keys.sort_unstable();
-                ((service.service, u16::from_be(*port)), keys)
-            })
-            .collect()
-    }
-}
+use memory::Memory;
 
 fn key(service: u32, backend: u8) -> u64 {
     (u64::from(service) << 8) + u64::from(backend) + 1
@@ -178,109 +56,237 @@ fn service(id: u32, backends: &[(u8, bool)]) -> Service {
     }
 }
 
-fn state() -> impl Strategy<Value = Vec<Service>> {
-    let backends = prop::collection::btree_map(0u8..12, any::<bool>(), 0..12);
-    prop::collection::btree_map(1u32..6, backends, 0..6).prop_map(|services| {
-        services
-            .into_iter()
-            .map(|(id, backends)| service(id, &backends.into_iter().collect::<Vec<_>>()))
-            .collect()
-    })
+/// An endpoint: whether it may be chosen, and whether its instance is a member here.
+type Endpoints = BTreeMap<u8, (bool, bool)>;
+
+fn instance(service: u32, n: u8) -> Instance {
+    Instance {
+        id: key(service, n),
+        cgroup: "/x".into(),
+        service,
+        address4: Ipv4Addr::new(127, 80, service as u8, n),
+        address6: Ipv6Addr::new(0xfd00, 0, 0, 1, 0, 0, service as u16, n.into()),
+        ports: vec![(Protocol::Tcp, 80)],
+        own_address: true,
+        watch_listen: true,
+    }
 }
 
-fn expected(services: &[Service]) -> BTreeMap<(u32, u16), Vec<u64>> {
-    let chosen = |p: &ServicePort| {
-        let mut keys: Vec<u64> = p.backends.iter().filter(|b| b.in_choice).map(|b| b.key).collect();
-        keys.sort_unstable();
-        keys
-    };
-    services.iter().map(|s| ((s.id, s.ports[0].number), chosen(&s.ports[0]))).collect()
+fn state() -> impl Strategy<Value = BTreeMap<u32, Endpoints>> {
+    let endpoints = prop::collection::btree_map(0u8..12, any::<(bool, bool)>(), 0..12);
+    prop::collection::btree_map(1u32..6, endpoints, 0..6)
+}
+
+/// What callers should find, and what stands behind it.
+#[derive(Debug, Default, PartialEq)]
+struct View {
+    reachable: BTreeMap<(u32, u16), Vec<u64>>,
+    keys: usize,
+    keys6: usize,
+    backends: BTreeMap<u64, u16>,
+    listen: BTreeMap<([u32; 4], u16), (u64, u64)>,
+    instances: BTreeMap<u64, u64>,
+}
+
+/// A host as the kernel's data path has one, but for the kernel.
+#[derive(Default)]
+struct Host {
+    tables: Memory,
+    ledger: Ledger,
+    members: Applied<u64, Instance>,
+    wanted: Wanted,
+}
+
+impl Host {
+    /// Replaces only what differs, as the agent does.
+    fn want(&mut self, state: &BTreeMap<u32, Endpoints>) {
+        let members: BTreeSet<u64> = state
+            .iter()
+            .flat_map(|(id, endpoints)| endpoints.iter().map(move |(n, is)| (key(*id, *n), is.1)))
+            .filter_map(|(id, member)| member.then_some(id))
+            .collect();
+        self.wanted.services.retain(|id, _| state.contains_key(id));
+        self.wanted.instances.retain(|id, _| members.contains(id));
+        for (id, endpoints) in state {
+            let backends: Vec<_> = endpoints.iter().map(|(n, (chosen, _))| (*n, *chosen)).collect();
+            self.wanted.set_service(service(*id, &backends));
+            for (n, _) in endpoints.iter().filter(|(_, (_, member))| *member) {
+                self.wanted.set_instance(instance(*id, *n));
+            }
+        }
+    }
+
+    fn apply(&mut self) -> Result<(), Error> {
+        let delta = self.members.to(&self.wanted.instances);
+        let member = |i: &Arc<Instance>| Member { cgroup: i.id + 1000, instance: i.clone() };
+        let members = Delta {
+            whole: delta.whole,
+            left: delta.left.iter().map(member).collect(),
+            came: delta.came.iter().map(member).collect(),
+        };
+        self.ledger
+            .apply_services(&mut self.tables, &self.wanted.services)
+            .and_then(|()| self.ledger.apply_instances(&mut self.tables, &members))
+            .inspect(|_| self.members.reach(&delta, |instance| instance.id))
+            .inspect_err(|_| self.members = Applied::default())
+            .map(drop)
+    }
+
+    fn restart(&mut self) {
+        // As the kernel's data path does: what an earlier process retired may still be held.
+        self.tables.grace_period().unwrap();
+        self.ledger = Ledger::read(&self.tables).unwrap();
+        self.members = Applied::default();
+    }
+
+    fn view(&self) -> View {
+        let tables = &self.tables;
+        let placed = tables.backends.values().filter(|b| b.key != 0);
+        let listen = tables.listen.iter();
+        View {
+            reachable: tables.reachable(),
+            keys: tables.services4.len(),
+            keys6: tables.services6.len(),
+            backends: placed.map(|b| (b.key, b.flags)).collect(),
+            listen: listen
+                .map(|(k, v)| (*k, (v.instance, tables.backend(v.backend).key)))
+                .collect(),
+            instances: tables.instances.iter().map(|(k, v)| (*k, v.id)).collect(),
+        }
+    }
+}
+
+/// What a host holds that is told of this state alone.
+fn from_scratch(state: &BTreeMap<u32, Endpoints>) -> View {
+    let mut host = Host::default();
+    host.want(state);
+    host.apply().unwrap();
+    host.view()
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// Whatever came before, refused writes and restarts among it, an apply that succeeds leaves
+    /// what a first one would; one that fails leaves each service as it was or as it shall be.
     #[test]
-    fn tables_follow_every_wanted_state(states in prop::collection::vec(state(), 1..12), restart in 0usize..12) {
-        let mut tables = Memory::default();
-        let mut ledger = Ledger::default();
-        for (step, wanted) in states.iter().enumerate() {
+    fn every_change_leads_where_a_fresh_start_would(
+        steps in prop::collection::vec((state(), prop::option::of(0u32..40)), 1..12),
+        restart in 0usize..12,
+    ) {
+        let mut host = Host::default();
+        for (step, (state, fails_in)) in steps.iter().enumerate() {
             if step == restart {
-                // As the kernel's data path does: what an earlier process retired may still be held.
-                tables.grace_period().unwrap();
-                ledger = Ledger::read(&tables).unwrap();
+                host.restart();
             }
-            ledger.apply_services(&mut tables, wanted).unwrap();
-            prop_assert_eq!(tables.reachable(), expected(wanted));
-            prop_assert_eq!(tables.services4.len(), tables.services6.len());
-            for backend in tables.backends.values().filter(|b| b.key != 0) {
-                prop_assert_eq!(tables.hot.values().filter(|g| **g == backend.generation).count() > 0, true);
+            let before = host.view();
+            host.want(state);
+            host.tables.fails_in = *fails_in;
+            let done = host.apply();
+            host.tables.fails_in = None;
+            let (after, wanted) = (host.view(), from_scratch(state));
+            if done.is_ok() {
+                prop_assert_eq!(&after, &wanted);
+                for backend in host.tables.backends.values().filter(|b| b.key != 0) {
+                    prop_assert!(host.tables.hot.values().any(|g| *g == backend.generation));
+                }
+            }
+            for port in before.reachable.keys().chain(wanted.reachable.keys()) {
+                let [was, is, shall] = [&before, &after, &wanted].map(|v| v.reachable.get(port));
+                prop_assert!(is == was || is == shall, "{:?}: {:?} {:?} {:?}", port, was, is, shall);
             }
         }
     }
 
     #[test]
-    fn an_unchanged_state_writes_nothing(wanted in state()) {
-        let mut tables = Memory::default();
-        let mut ledger = Ledger::default();
-        ledger.apply_services(&mut tables, &wanted).unwrap();
-        let before = tables.services4.clone();
-        ledger.apply_services(&mut tables, &wanted).unwrap();
-        prop_assert_eq!(before, tables.services4);
+    fn an_unchanged_state_writes_nothing(state in state(), whole in any::<bool>()) {
+        let mut host = Host::default();
+        host.want(&state);
+        host.apply().unwrap();
+        if whole {
+            host.restart();
+        }
+        let before = host.tables.services4.clone();
+        host.tables.fails_in = Some(0);
+        host.apply().unwrap();
+        prop_assert_eq!(before, host.tables.services4);
     }
+}
+
+fn endpoints(of: &[u8]) -> Endpoints {
+    of.iter().map(|n| (*n, (true, true))).collect()
+}
+
+fn applied(host: &mut Host, state: &[(u32, &[u8])]) {
+    host.want(&state.iter().map(|(id, of)| (*id, endpoints(of))).collect());
+    host.apply().unwrap();
+}
+
+#[test]
+fn what_is_the_same_is_not_looked_at() {
+    let mut host = Host::default();
+    applied(&mut host, &[(1, &[0]), (2, &[0])]);
+    // Nobody else writes the tables; a look at this service would mend it.
+    host.tables.backends.clear();
+    applied(&mut host, &[(1, &[0]), (2, &[0, 1])]);
+    let placed: Vec<u64> = host.view().backends.into_keys().collect();
+    assert_eq!(placed, [key(2, 0), key(2, 1)]);
 }
 
 #[test]
 fn a_backend_that_stays_keeps_its_place() {
-    let (mut tables, mut ledger) = (Memory::default(), Ledger::default());
-    ledger.apply_services(&mut tables, &[service(1, &[(0, true), (1, true)])]).unwrap();
-    let index = ledger.backend(key(1, 1)).unwrap();
-    ledger.apply_services(&mut tables, &[service(1, &[(1, true), (2, true)])]).unwrap();
-    assert_eq!(ledger.backend(key(1, 1)), Some(index), "its counters go on");
-    assert_eq!(ledger.backend(key(1, 0)), None);
+    let mut host = Host::default();
+    applied(&mut host, &[(1, &[0, 1])]);
+    let index = host.ledger.backend(key(1, 1)).unwrap();
+    applied(&mut host, &[(1, &[1, 2])]);
+    assert_eq!(host.ledger.backend(key(1, 1)), Some(index), "its counters go on");
+    assert_eq!(host.ledger.backend(key(1, 0)), None);
 }
 
 #[test]
 fn a_place_is_used_anew_with_another_generation() {
-    let (mut tables, mut ledger) = (Memory::default(), Ledger::default());
-    ledger.apply_services(&mut tables, &[service(1, &[(0, true)])]).unwrap();
-    let index = ledger.backend(key(1, 0)).unwrap();
-    let first = tables.backend(index).generation;
-    ledger.apply_services(&mut tables, &[]).unwrap();
-    ledger.reclaim(&mut tables, true).unwrap();
-    ledger.apply_services(&mut tables, &[service(2, &[(0, true)])]).unwrap();
-    assert_eq!(ledger.backend(key(2, 0)), Some(index));
-    assert_ne!(tables.backend(index).generation, first, "a late release must not count");
+    let mut host = Host::default();
+    applied(&mut host, &[(1, &[0])]);
+    let index = host.ledger.backend(key(1, 0)).unwrap();
+    let first = host.tables.backend(index).generation;
+    applied(&mut host, &[]);
+    host.ledger.reclaim(&mut host.tables, true).unwrap();
+    applied(&mut host, &[(2, &[0])]);
+    assert_eq!(host.ledger.backend(key(2, 0)), Some(index));
+    assert_ne!(host.tables.backend(index).generation, first, "a late release must not count");
 }
 
 #[test]
-fn listen_keys_name_the_backend_of_the_instance() {
-    let (mut tables, mut ledger) = (Memory::default(), Ledger::default());
-    let services = [service(1, &[(7, false)])];
-    let instance = Instance {
-        id: 70,
-        cgroup: "/x".into(),
-        service: 1,
-        address4: Ipv4Addr::new(127, 80, 1, 7),
-        address6: Ipv6Addr::LOCALHOST,
-        ports: vec![(Protocol::Tcp, 80)],
-        own_address: true,
-        watch_listen: true,
-    };
-    ledger.apply_services(&mut tables, &services).unwrap();
-    assert!(ledger.apply_instances(&mut tables, &[(9, &instance)], &services).unwrap());
-    let value = tables.listen[&(mapped(instance.address4.into()), 80u16.to_be())];
-    assert_eq!((value.instance, Some(value.backend)), (70, ledger.backend(key(1, 7))));
-    assert!(!ledger.apply_instances(&mut tables, &[(9, &instance)], &services).unwrap());
-    ledger.apply_instances(&mut tables, &[], &services).unwrap();
-    assert!(tables.listen.is_empty() && tables.instances.is_empty());
+fn listen_keys_follow_the_backend_of_the_instance() {
+    let mut host = Host::default();
+    applied(&mut host, &[(1, &[7])]);
+    let place = (mapped(instance(1, 7).address4.into()), 80u16.to_be());
+    let backend = |host: &Host| host.tables.backend(host.tables.listen[&place].backend).key;
+    assert_eq!((host.tables.listen[&place].instance, backend(&host)), (key(1, 7), key(1, 7)));
+    // The instance is the same, and its backend is another one.
+    let mut renamed = (*host.wanted.services[&1]).clone();
+    renamed.ports[0].backends[0].key = key(1, 9);
+    host.wanted.set_service(renamed);
+    host.apply().unwrap();
+    assert_eq!(backend(&host), key(1, 9));
+    applied(&mut host, &[]);
+    assert!(host.tables.listen.is_empty() && host.tables.instances.is_empty());
 }
 
 #[test]
 fn too_much_is_refused_before_anything_changes() {
-    let (mut tables, mut ledger) = (Memory::default(), Ledger::default());
-    let mut large = service(1, &[(0, true)]);
+    let mut host = Host::default();
+    applied(&mut host, &[(1, &[0]), (2, &[0])]);
+    let before = host.view();
+    let mut large = service(2, &[(0, true)]);
     let one = large.ports[0].backends[0].clone();
-    large.ports[0].backends = vec![one; abi::capacity::BACKENDS as usize + 1];
-    let error = ledger.apply_services(&mut tables, &[large]).unwrap_err();
+    large.ports[0].backends = vec![one; abi::capacity::BACKENDS as usize];
+    host.wanted.set_service(large);
+    host.wanted.services.remove(&1);
+    host.wanted.set_service(service(3, &[(0, true)]));
+    let error = host.apply().unwrap_err();
     assert!(matches!(error, Error::Full { map: "the backend table", .. }), "{error}");
-    assert!(tables.services4.is_empty() && tables.backends.is_empty());
+    assert_eq!(host.view(), before);
+    applied(&mut host, &[(2, &[0, 1])]);
+    assert_eq!(host.view(), from_scratch(&[(2, endpoints(&[0, 1]))].into()));
 }

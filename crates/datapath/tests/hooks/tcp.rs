@@ -202,10 +202,12 @@ fn a_restarted_loader_goes_on_with_what_is_pinned() {
 fn failures_eject_and_a_probe_brings_back() {
     let (mut world, _) = three();
     // A backend that is not looked at (as one of another host is) and that nobody serves.
-    let backend = &mut world.wanted.services[0].ports[0].backends[1];
+    let mut service = (*world.wanted.services[&1]).clone();
+    let backend = &mut service.ports[0].backends[1];
     backend.local = false;
     backend.port = 8081;
     backend.address6 = None;
+    world.wanted.set_service(service);
     world.apply();
     let answer = world.python(2, 0, &calls(100));
     let stats = world.stats(1, 1, 8080);

@@ -104,7 +104,7 @@ impl World {
                 in_choice: true,
             });
         }
-        self.wanted.services.push(Service {
+        self.wanted.set_service(Service {
             id,
             address4: service4(id),
             address6: service6(id),
@@ -127,7 +127,7 @@ impl World {
     fn instance(&mut self, service: u32, n: u32, ports: Vec<(Protocol, u16)>) {
         let cgroup = self.cgroup(service, n);
         fs::create_dir(&cgroup).unwrap();
-        self.wanted.instances.push(Instance {
+        self.wanted.set_instance(Instance {
             id: u64::from(service) << 32 | u64::from(n),
             cgroup,
             service,
@@ -269,7 +269,7 @@ impl Drop for World {
             let _ = child.wait();
         }
         let _ = self.kernel.detach();
-        for instance in &self.wanted.instances {
+        for instance in self.wanted.instances.values() {
             let _ = fs::remove_dir(&instance.cgroup);
         }
         let _ = fs::remove_dir(&self.options.cgroup);

@@ -220,8 +220,7 @@ impl Host {
                     assert!(self.cgroups.contains(&key), "{key} launched without a cgroup");
                     assert!(!self.workloads.contains_key(&key), "{key} launched twice");
                     let number = self.core.instance(&key).unwrap().number;
-                    let registered =
-                        self.kernel.instances.iter().any(|i| i.id == u64::from(number));
+                    let registered = self.kernel.instances.contains_key(&u64::from(number));
                     assert!(registered, "{key} launched before the kernel knows it");
                     let twice =
                         self.pending.iter().any(|o| matches!(o, Output::Launch(k) if *k == key));
@@ -321,7 +320,7 @@ impl Host {
         let active = self
             .kernel
             .services
-            .iter()
+            .values()
             .flat_map(|s| &s.ports)
             .flat_map(|p| &p.backends)
             .map(|b| (b.key, self.open))
@@ -340,7 +339,7 @@ impl Host {
             }
             Output::Sync(revision) => {
                 if well {
-                    self.kernel = self.core.wanted(Path::new("/c"), None);
+                    self.kernel = self.core.wanted(Path::new("/c"), None).clone();
                 }
                 self.feed(Input::Synced(revision, result));
             }
@@ -409,7 +408,7 @@ impl Host {
                 let (instance, address) =
                     (u64::from(workload.number), IpAddr::V4(alloc::instance4(workload.number)));
                 let watched =
-                    self.kernel.instances.iter().any(|i| i.id == instance && i.watch_listen);
+                    self.kernel.instances.values().any(|i| i.id == instance && i.watch_listen);
                 let protocol = Protocol::Tcp;
                 self.notices.push(Input::Bound { instance, address, port: PORT, protocol });
                 if watched {
@@ -521,10 +520,23 @@ impl Host {
         panic!("never calm: {:#?}", self.core);
     }
 
+    /// What the data path shall hold: the same, whether most of it was kept or nothing.
+    fn wanted(&mut self) -> Wanted {
+        let kept = self.core.wanted(Path::new("/c"), None).clone();
+        let present = self.core.instances.keys().map(|key| key.service.clone());
+        let all: BTreeSet<_> =
+            present.chain(self.intent.numbers.keys().cloned().map(Some)).collect();
+        self.core.wanted = Wanted::default();
+        self.core.stale = all;
+        assert_eq!(kept, *self.core.wanted(Path::new("/c"), None));
+        self.core.wanted = kept.clone();
+        kept
+    }
+
     /// What holds at every moment.
-    pub(super) fn check_soundness(&self) {
-        let wanted = self.core.wanted(Path::new("/c"), None);
-        for backend in wanted.services.iter().flat_map(|s| &s.ports).flat_map(|p| &p.backends) {
+    pub(super) fn check_soundness(&mut self) {
+        let wanted = self.wanted();
+        for backend in wanted.services.values().flat_map(|s| &s.ports).flat_map(|p| &p.backends) {
             if !backend.in_choice {
                 continue;
             }
@@ -541,7 +553,7 @@ impl Host {
     }
 
     /// What holds once it is quiet.
-    pub(super) fn check_convergence(&self) {
+    pub(super) fn check_convergence(&mut self) {
         let wanted: BTreeSet<Key> = self
             .intent
             .services()
@@ -567,16 +579,17 @@ impl Host {
                 assert!(!launch.outdated(&current), "{key} runs what was wanted before");
             }
             let called =
-                self.kernel.services.iter().flat_map(|s| &s.ports).flat_map(|p| &p.backends).any(
+                self.kernel.services.values().flat_map(|s| &s.ports).flat_map(|p| &p.backends).any(
                     |b| b.in_choice && b.key == backend_key(workload.number, Protocol::Tcp, PORT),
                 );
             assert!(called, "{key} runs and is not called: {:#?}", self.core.instance(key));
         }
-        let watched = self.kernel.instances.iter().filter(|i| i.watch_listen).count();
+        let watched = self.kernel.instances.values().filter(|i| i.watch_listen).count();
         assert_eq!(watched, 0, "each connection pays for a watch that nobody needs");
         let cgroups: BTreeSet<_> = self.workloads.keys().cloned().collect();
         assert_eq!(self.cgroups, cgroups, "cgroups are left over");
-        assert_eq!(self.kernel, self.core.wanted(Path::new("/c"), None));
+        let wanted = self.wanted();
+        assert_eq!(self.kernel, wanted);
     }
 
     /// Whether all that it depends on has an instance that is not held.

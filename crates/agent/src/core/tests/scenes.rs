@@ -103,7 +103,7 @@ fn scaling_back_up_in_time_takes_a_draining_instance_back() {
 fn an_exit_leaves_the_choice_with_the_next_revision() {
     let mut host = calm([1, 0, 0]);
     let in_choice = |host: &Host| {
-        let ports = host.kernel.services.iter().flat_map(|s| &s.ports);
+        let ports = host.kernel.services.values().flat_map(|s| &s.ports);
         ports.flat_map(|p| &p.backends).filter(|b| b.in_choice).count()
     };
     assert_eq!(in_choice(&host), 1);
@@ -115,7 +115,10 @@ fn an_exit_leaves_the_choice_with_the_next_revision() {
     host.take(Step::Deliver { kernel: false });
     assert_eq!(state(&host, 0, 0), Some(WorkloadState::BackingOff));
     host.take(Step::Finish { nth: 0, well: true });
-    assert!(host.kernel.instances[0].watch_listen, "the next listen() must be seen");
+    assert!(
+        host.kernel.instances.values().all(|i| i.watch_listen),
+        "the next listen() must be seen"
+    );
 }
 
 #[test]

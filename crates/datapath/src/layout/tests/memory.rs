@@ -1,0 +1,159 @@
+//! Tables of memory, which can refuse a write and know what a running program may still read.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use super::*;
+
+#[derive(Default)]
+pub(super) struct Memory {
+    pub(super) backends: HashMap<u32, abi::Backend>,
+    pub(super) hot: HashMap<u32, u32>,
+    pub(super) slots: HashMap<u32, u32>,
+    pub(super) services4: BTreeMap<(u32, u16, u16), abi::Service>,
+    pub(super) services6: BTreeMap<([u32; 4], u16, u16), abi::Service>,
+    pub(super) listen: HashMap<([u32; 4], u16), abi::ListenValue>,
+    pub(super) instances: HashMap<u64, abi::Instance>,
+    /// Slots that a program run which began before the last grace period may still read.
+    pub(super) held: BTreeSet<u32>,
+    /// Writes until one is refused.
+    pub(super) fails_in: Option<u32>,
+}
+
+impl Memory {
+    fn write(&mut self) -> Result<(), Error> {
+        match &mut self.fails_in {
+            Some(0) => {
+                self.fails_in = None;
+                Err(Error::Full { map: "a test's table", capacity: 0, wanted: 1 })
+            }
+            Some(left) => {
+                *left -= 1;
+                Ok(())
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+impl Tables for Memory {
+    fn backend(&self, index: u32) -> abi::Backend {
+        self.backends.get(&index).copied().unwrap_or(abi::Backend::ZERO)
+    }
+    fn set_backend(&mut self, index: u32, value: &abi::Backend) {
+        self.backends.insert(index, *value);
+    }
+    fn reset_hot(&mut self, index: u32, generation: u32) {
+        self.hot.insert(index, generation);
+    }
+    fn slot(&self, index: u32) -> u32 {
+        self.slots.get(&index).copied().unwrap_or(0)
+    }
+    fn set_slot(&mut self, index: u32, backend: u32) {
+        assert!(!self.held.contains(&index), "slot {index} is written while it may be read");
+        self.slots.insert(index, backend);
+    }
+    fn set_port(&mut self, _: u32, _: &abi::Region, _: &abi::Outlier) {}
+    fn set_port_name(&mut self, _: u32, _: &abi::PortName) {}
+    fn services4(&self) -> Result<Vec<(abi::ServiceKey4, abi::Service)>, Error> {
+        let key = |(addr, port, protocol): &(u32, u16, u16)| abi::ServiceKey4 {
+            addr: *addr,
+            port: *port,
+            protocol: *protocol,
+        };
+        Ok(self.services4.iter().map(|(k, v)| (key(k), *v)).collect())
+    }
+    fn services6(&self) -> Result<Vec<(abi::ServiceKey6, abi::Service)>, Error> {
+        let key = |(addr, port, protocol): &([u32; 4], u16, u16)| abi::ServiceKey6 {
+            addr: *addr,
+            port: *port,
+            protocol: *protocol,
+        };
+        Ok(self.services6.iter().map(|(k, v)| (key(k), *v)).collect())
+    }
+    fn put_service4(&mut self, key: &abi::ServiceKey4, value: &abi::Service) -> Result<(), Error> {
+        self.write()?;
+        let old = self.services4.insert((key.addr, key.port, key.protocol), *value);
+        if let Some(old) = old {
+            self.held.extend(old.base..old.base + old.len);
+        }
+        self.held.extend(value.base..value.base + value.len);
+        Ok(())
+    }
+    fn put_service6(&mut self, key: &abi::ServiceKey6, value: &abi::Service) -> Result<(), Error> {
+        self.write()?;
+        self.services6.insert((key.addr, key.port, key.protocol), *value);
+        Ok(())
+    }
+    fn remove_service4(&mut self, key: &abi::ServiceKey4) -> Result<(), Error> {
+        self.write()?;
+        self.services4.remove(&(key.addr, key.port, key.protocol));
+        Ok(())
+    }
+    fn remove_service6(&mut self, key: &abi::ServiceKey6) -> Result<(), Error> {
+        self.write()?;
+        self.services6.remove(&(key.addr, key.port, key.protocol));
+        Ok(())
+    }
+    fn listen_keys(&self) -> Result<Vec<(abi::ListenKey, abi::ListenValue)>, Error> {
+        let key = |(addr, port): &([u32; 4], u16)| abi::ListenKey {
+            addr: *addr,
+            port: *port,
+            reserved: 0,
+            protocol: abi::protocol::TCP.into(),
+        };
+        Ok(self.listen.iter().map(|(k, v)| (key(k), *v)).collect())
+    }
+    fn put_listen_key(
+        &mut self,
+        key: &abi::ListenKey,
+        value: &abi::ListenValue,
+    ) -> Result<(), Error> {
+        self.write()?;
+        self.listen.insert((key.addr, key.port), *value);
+        Ok(())
+    }
+    fn remove_listen_key(&mut self, key: &abi::ListenKey) -> Result<(), Error> {
+        self.write()?;
+        self.listen.remove(&(key.addr, key.port));
+        Ok(())
+    }
+    fn remove_listeners(&mut self, _: u32) -> Result<(), Error> {
+        self.write()?;
+        Ok(())
+    }
+    fn instances(&self) -> Result<Vec<(u64, abi::Instance)>, Error> {
+        Ok(self.instances.iter().map(|(k, v)| (*k, *v)).collect())
+    }
+    fn put_instance(&mut self, cgroup: u64, value: &abi::Instance) -> Result<(), Error> {
+        self.write()?;
+        self.instances.insert(cgroup, *value);
+        Ok(())
+    }
+    fn remove_instance(&mut self, cgroup: u64) -> Result<(), Error> {
+        self.write()?;
+        self.instances.remove(&cgroup);
+        Ok(())
+    }
+    fn grace_period(&mut self) -> Result<(), Error> {
+        let live: BTreeSet<u32> =
+            self.services4.values().flat_map(|s| s.base..s.base + s.len).collect();
+        self.held.retain(|slot| live.contains(slot));
+        Ok(())
+    }
+}
+
+impl Memory {
+    /// Endpoint ports that a caller of a service port may be given.
+    pub(super) fn reachable(&self) -> BTreeMap<(u32, u16), Vec<u64>> {
+        self.services4
+            .iter()
+            .map(|((_, port, _), service)| {
+                let mut keys: Vec<u64> = (service.base..service.base + service.len)
+                    .map(|slot| self.backend(self.slot(slot)).key)
+                    .collect();
+                keys.sort_unstable();
+                ((service.service, u16::from_be(*port)), keys)
+            })
+            .collect()
+    }
+}
