@@ -22,6 +22,7 @@ mod launch;
 mod limits;
 mod lock;
 mod metrics;
+mod notify;
 mod paths;
 mod peer;
 mod pollable;

@@ -27,6 +27,7 @@ use crate::{
     flows::{self, Flows},
     intent::Intent,
     lock::{Lock, LockError},
+    notify::{READY, STOPPING, notify},
     paths::Paths,
     pollable::{self, Pollable},
     random,
@@ -184,11 +185,13 @@ async fn run(
     }
     callers.spawn(api::serve(doors.api, handle, stop.subscribe()));
     let mut running = tokio::spawn(runtime.run(stop.subscribe()));
+    notify(READY);
     let ended = tokio::select! {
         ended = &mut running => ended,
         _ = terminate.recv() => { stop.send_replace(true); (&mut running).await }
         _ = interrupt.recv() => { stop.send_replace(true); (&mut running).await }
     };
+    notify(STOPPING);
     let (ending, runtime) = ended.map_err(Error::Failed)?;
     runtime.end(ending != Ending::Leave).await;
     stop.send_replace(true);

@@ -86,6 +86,13 @@ const NEEDS: &[Need] = &[
         source: Source::Apt("python3-psycopg2"),
         purposes: &[Test, Demo],
     },
+    Need {
+        what: "systemd",
+        why: "a machine that boots",
+        probe: Probe::File("/lib/systemd/systemd"),
+        source: Source::Apt("systemd"),
+        purposes: &[Test],
+    },
     program("wrk", "wrk", "real clients", &[Test]),
     program("memcached", "memcached", "real servers", &[Test]),
     program("dig", "bind9-dnsutils", "real resolvers", &[Test]),

@@ -63,12 +63,21 @@ fn log(filter: &str, json: bool) -> Result<(), Error> {
     })?;
     let colour = io::stderr().is_terminal() && env::var_os("NO_COLOR").is_none();
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
-    if json {
-        log.json().init();
-    } else {
-        log.with_ansi(colour).with_target(false).init();
+    let log = log.with_ansi(colour).with_target(false);
+    // The journal has a clock of its own.
+    match (json, is_journal()) {
+        (true, _) => log.with_target(true).json().init(),
+        (false, true) => log.without_time().init(),
+        (false, false) => log.init(),
     }
     Ok(())
+}
+
+/// Whether standard error is the journal's: see `JOURNAL_STREAM` in systemd.exec(5).
+fn is_journal() -> bool {
+    let Some(stream) = env::var_os("JOURNAL_STREAM") else { return false };
+    rustix::fs::fstat(io::stderr())
+        .is_ok_and(|is| stream == OsStr::new(&format!("{}:{}", is.st_dev, is.st_ino)))
 }
 
 /// The same for people to read in a file, whatever was asked of the agent.

@@ -11,5 +11,7 @@
 mod faults;
 mod life;
 mod look;
+mod machine;
 mod names;
+mod systemd;
 mod world;

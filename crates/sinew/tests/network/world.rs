@@ -21,7 +21,7 @@ pub(crate) struct World {
     agents: RefCell<Vec<Child>>,
 }
 
-fn cgroup2() -> PathBuf {
+pub(crate) fn cgroup2() -> PathBuf {
     let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
     let line = mounts.lines().find(|l| l.contains(" - cgroup2 ")).unwrap();
     line.split(' ').nth(4).unwrap().into()
