@@ -86,6 +86,27 @@ fn flows_show_calls_and_refusals() {
     assert_eq!(kept("no-such-port")[0]["reason"], "the service has no such port");
 }
 
+#[test]
+fn a_follower_that_went_with_its_agent_leaves_nothing_on() {
+    let world = World::new();
+    world.file(WEB);
+    world.run(&["up", "-d"]);
+    let mut follower = Following::start(&world, &["flows", "-f"]);
+    assert!(follower.line().starts_with("TIME"));
+    assert_eq!(world.member(&calls(1)), "{'ok': 1}");
+    assert!(follower.line().contains("closed"));
+    world.kill_agent(world.agent());
+    // It would follow the next one.
+    drop(follower);
+    world.start_agent();
+    assert_eq!(world.member(&calls(3)), "{'ok': 3}");
+    assert_eq!(world.member(&failing(9)), "ConnectionRefusedError");
+    let told = || world.run(&["flows", "--output", "json"]);
+    // What the kernel tells keeps its order: by now those that closed would have been told.
+    crate::world::eventually("the refusal is told", || told().contains("no-such-port"));
+    assert!(!told().contains("\"closed\""), "{}", told());
+}
+
 const TRIO: &str = r#"
 name: trio
 services:
