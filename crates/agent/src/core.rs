@@ -188,6 +188,10 @@ const RETRY_MAX: Duration = Duration::from_secs(30);
 /// began before is in the count by then.
 const SETTLE: Duration = Duration::from_millis(20);
 
+/// A process that only has its life to show counts as up after this time: one that ends at once, and
+/// is started again and again, never does.
+const STEADY: Duration = Duration::from_secs(1);
+
 /// The state of a host.
 #[derive(Debug)]
 pub(crate) struct Core {

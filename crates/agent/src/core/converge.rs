@@ -153,6 +153,12 @@ impl Core {
     }
 
     fn step_running(&mut self, key: &Key, desire: Desire) -> bool {
+        let now = self.now;
+        if let Some(instance) = self.instances.get_mut(key)
+            && instance.steady_at.is_some_and(|at| at <= now)
+        {
+            instance.steady_at = None;
+        }
         match desire {
             Desire::Keep => false,
             Desire::Hold => self.drain(key),

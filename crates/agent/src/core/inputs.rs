@@ -7,7 +7,7 @@ use sinew_model::{Protocol, ServiceName};
 
 use super::{
     Attached, Core, Ended, Found, Input, Instance, Key, Kind, Output, Phase, Process, RETRY,
-    RETRY_MAX, SETTLE, backend_keys,
+    RETRY_MAX, SETTLE, STEADY, backend_keys,
 };
 use crate::{health::Tracker, intent::Intent, launch::Launch};
 
@@ -231,6 +231,10 @@ impl Core {
         instance.restarts = process.restarts;
         instance.ended = None;
         instance.health = Tracker::new(now);
+        if instance.is_mute() {
+            instance.steady_at = Some(now + STEADY);
+            self.timers.insert((now + STEADY, key.clone()));
+        }
         if look {
             self.scan_after_sync();
         }

@@ -155,6 +155,8 @@ pub(crate) struct Instance {
     /// Bound, and perhaps soon listening.
     pub(super) awaited: BTreeSet<(u16, Family)>,
     pub(super) health: Tracker,
+    /// When its process counts as up; set while that is all there is to go by, and not yet reached.
+    pub(super) steady_at: Option<Instant>,
     /// The checks under way.
     pub(super) probe: Option<(u64, Health)>,
     /// No connection was open at the last look.
@@ -185,6 +187,7 @@ impl Instance {
             listening: BTreeSet::new(),
             awaited: BTreeSet::new(),
             health: Tracker::new(now),
+            steady_at: None,
             probe: None,
             idle: false,
             retry: Retry::default(),
@@ -238,7 +241,9 @@ impl Instance {
             (None, Some(ended)) if ended.returns => WorkloadState::BackingOff,
             (None, Some(_)) => WorkloadState::Exited,
             (None, None) => WorkloadState::Starting,
-            (Some(_), _) if self.silent_port().is_some() => WorkloadState::Starting,
+            (Some(_), _) if self.silent_port().is_some() || self.steady_at.is_some() => {
+                WorkloadState::Starting
+            }
             (Some(_), _) if self.is_healthy() => WorkloadState::Up,
             (Some(_), _) if self.health.failed() => WorkloadState::Unhealthy,
             (Some(_), _) => WorkloadState::Starting,
@@ -256,6 +261,7 @@ impl Instance {
             }
             WorkloadState::Starting if self.process.is_some() => match self.silent_port() {
                 Some(port) => Some(format!("does not listen on port {} yet", port.number)),
+                None if self.steady_at.is_some() => Some("has only just started".to_owned()),
                 None => self.unwell.clone(),
             },
             WorkloadState::Unhealthy => self.unwell.clone(),
@@ -289,6 +295,11 @@ impl Instance {
 
     fn check(&self) -> Option<&Health> {
         self.launch().map(|launch| &launch.service.health).filter(|h| h.check != Check::None)
+    }
+
+    /// Whether nothing but its life tells that it works: no port to listen on, no check.
+    pub(super) fn is_mute(&self) -> bool {
+        self.launch().is_some() && self.ports().is_empty() && self.check().is_none()
     }
 
     fn is_healthy(&self) -> bool {
@@ -364,6 +375,7 @@ impl Instance {
     pub(super) fn silence(&mut self) {
         self.process = None;
         self.gone = false;
+        self.steady_at = None;
         self.listening.clear();
         self.awaited.clear();
         self.unwell = None;

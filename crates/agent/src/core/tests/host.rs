@@ -68,6 +68,8 @@ pub(super) enum Act {
     /// A listener more, as of a server that reads its configuration again.
     ListenAgain,
     Exit,
+    /// Well, and for good.
+    Finish,
     SupervisorDies,
 }
 
@@ -241,10 +243,7 @@ impl Host {
 
     pub(super) fn take(&mut self, step: Step) {
         match step {
-            Step::Apply { replicas, variant } => {
-                let attached = self.core.attached_names().into_keys().collect();
-                self.intend(self.intent.apply(project(replicas, variant), OWNER, &attached));
-            }
+            Step::Apply { replicas, variant } => self.apply(project(replicas, variant)),
             Step::Remove => self.intend(self.intent.remove(&ProjectName::new("shop").unwrap())),
             Step::Scale { service, replicas } => {
                 self.intend(self.intent.scale(&name(service), replicas));
@@ -297,6 +296,11 @@ impl Host {
                 self.feed(Input::NoticesLost);
             }
         }
+    }
+
+    pub(super) fn apply(&mut self, project: Project) {
+        let attached = self.core.attached_names().into_keys().collect();
+        self.intend(self.intent.apply(project, OWNER, &attached));
     }
 
     fn attach(&mut self, service: bool) {
@@ -427,6 +431,11 @@ impl Host {
                     Input::Exited(key.clone(), ended)
                 };
                 self.reports.push(input);
+            }
+            Act::Finish if workload.alive.is_some() => {
+                self.end(key);
+                let ended = Ended { reason: "exited with 0".into(), success: true, returns: false };
+                self.reports.push(Input::Exited(key.clone(), ended));
             }
             Act::SupervisorDies if !attached => {
                 self.end(key);

@@ -200,3 +200,63 @@ fn a_drained_replica_stays_down_until_its_service_is_restarted() {
     host.calm_down();
     assert_eq!(state(&host, 0, 1), Some(WorkloadState::Up));
 }
+
+/// `base` alone, without a port to listen on and without a check.
+fn mute() -> Host {
+    let mut host = Host::new();
+    let mut project = super::host::project([1, 0, 0], 0);
+    for service in project.services.values_mut() {
+        service.ports.clear();
+        service.health.check = sinew_model::Check::None;
+    }
+    host.apply(project);
+    host
+}
+
+#[test]
+fn what_shows_nothing_but_its_life_is_up_when_it_has_lived_a_while() {
+    use super::host::Act;
+    let mut host = mute();
+    for _ in 0..20 {
+        host.take(Step::Finish { nth: 0, well: true });
+        host.take(Step::Deliver { kernel: false });
+    }
+    // It ends as soon as it is started, as often as it is started.
+    for _ in 0..3 {
+        host.take(Step::Process { nth: 0, act: Act::Start });
+        host.take(Step::Deliver { kernel: false });
+        assert_eq!(state(&host, 0, 0), Some(WorkloadState::Starting));
+        let reason = host.core.instance(&Key::of(&name(0), 0)).unwrap().reason();
+        assert_eq!(reason.as_deref(), Some("has only just started"));
+        host.take(Step::Wait { ms: 900 });
+        host.take(Step::Process { nth: 0, act: Act::Exit });
+        host.take(Step::Deliver { kernel: false });
+        host.take(Step::Deliver { kernel: false });
+        assert_eq!(state(&host, 0, 0), Some(WorkloadState::BackingOff));
+    }
+    assert_eq!(changes(&host), ["applied"], "what never stayed is not ready");
+    host.take(Step::Process { nth: 0, act: Act::Start });
+    host.take(Step::Deliver { kernel: false });
+    host.take(Step::Wait { ms: 999 });
+    assert_eq!(state(&host, 0, 0), Some(WorkloadState::Starting));
+    host.take(Step::Wait { ms: 1 });
+    assert_eq!(state(&host, 0, 0), Some(WorkloadState::Up));
+    assert_eq!(changes(&host), ["applied", "ready"]);
+}
+
+#[test]
+fn what_did_its_work_at_once_is_ready() {
+    use super::host::Act;
+    let mut host = mute();
+    for _ in 0..20 {
+        host.take(Step::Finish { nth: 0, well: true });
+        host.take(Step::Deliver { kernel: false });
+    }
+    host.take(Step::Process { nth: 0, act: Act::Start });
+    host.take(Step::Process { nth: 0, act: Act::Finish });
+    for _ in 0..3 {
+        host.take(Step::Deliver { kernel: false });
+    }
+    assert_eq!(state(&host, 0, 0), Some(WorkloadState::Exited));
+    assert_eq!(changes(&host), ["applied", "ready"]);
+}
