@@ -229,8 +229,8 @@ plain! {
         addr6: [u32; 4],
         /// Of [`instance_flags`].
         flags: u32,
-        /// How many of `ports` are used.
-        ports_len: u32,
+        /// Bit `i`: `ports[i]` is of UDP, else of TCP.
+        udp_ports: u32,
         /// Declared ports in network byte order: a loopback bind to one is reachable by others.
         ports: [u16; capacity::DECLARED_PORTS],
         /// The user-space number of the instance, echoed in events.

@@ -8,7 +8,7 @@ use aya_ebpf::{
 use sinew_abi::{
     Asked, Event, Instance,
     address::{self, Kind},
-    event, instance_flags, verdict,
+    event, instance_flags, protocol, verdict,
 };
 
 use crate::{
@@ -22,11 +22,12 @@ const ALLOW: i32 = 1;
 
 /// Whether others may reach this port of the instance although the program binds it to loopback.
 #[inline(always)]
-fn declared(instance: &Instance, port: u32) -> bool {
+fn declared(instance: &Instance, port: u32, stream: bool) -> bool {
     let mut i = 0;
     // The array's length is the bound.
     while i < instance.ports.len() {
-        if u32::from(instance.ports[i]) == port && port != 0 {
+        let udp = instance.udp_ports >> i & 1 != 0;
+        if u32::from(instance.ports[i]) == port && udp != stream && port != 0 {
             return true;
         }
         i += 1;
@@ -75,7 +76,7 @@ enum Place {
 }
 
 #[inline(always)]
-fn place4(instance: &Instance, addr: u32, port: u32) -> Place {
+fn place4(instance: &Instance, addr: u32, port: u32, stream: bool) -> Place {
     if addr == 0 {
         // Port 0 is a client's: the kernel chooses address and port when it connects.
         return if port == 0 { Place::Leave } else { Place::At(instance.addr4) };
@@ -83,7 +84,7 @@ fn place4(instance: &Instance, addr: u32, port: u32) -> Place {
     if addr == LOCALHOST4 {
         return match port {
             0 => Place::Leave,
-            _ if declared(instance, port) => Place::At(instance.addr4),
+            _ if declared(instance, port, stream) => Place::At(instance.addr4),
             _ => Place::At(address::loopback4(instance.addr4)),
         };
     }
@@ -95,7 +96,7 @@ fn place4(instance: &Instance, addr: u32, port: u32) -> Place {
 /// (a time or name service), where an address of the plan could not be answered.
 #[inline(always)]
 fn outward(instance: &Instance, target: &Target, port: u32) -> bool {
-    !target.stream() && !declared(instance, port)
+    !target.stream() && !declared(instance, port, false)
 }
 
 #[inline(always)]
@@ -108,7 +109,7 @@ pub fn bind4(target: &Target) -> i32 {
     if addr == 0 && outward(instance, target, port) {
         return ALLOW;
     }
-    match place4(instance, addr, port) {
+    match place4(instance, addr, port, target.stream()) {
         Place::Leave => ALLOW,
         Place::Deny => deny(mapped(addr), target, instance.id),
         Place::At(place) => {
@@ -128,7 +129,7 @@ pub fn bind6(target: &Target) -> i32 {
     let (addr, port) = (target.addr6(), target.port());
     let asked = Asked { addr, port, family: AF_INET6 };
     if is_mapped(&addr) {
-        return match place4(instance, addr[3], port) {
+        return match place4(instance, addr[3], port, target.stream()) {
             Place::Leave => ALLOW,
             Place::Deny => deny(addr, target, instance.id),
             Place::At(place) => {
@@ -158,7 +159,7 @@ pub fn bind6(target: &Target) -> i32 {
             return ALLOW;
         }
         remember(target, asked);
-        let place = if declared(instance, port) {
+        let place = if declared(instance, port, target.stream()) {
             instance.addr6
         } else {
             address::loopback6(&instance.addr6)
@@ -197,18 +198,18 @@ pub fn asked(target: &Target) -> Option<&'static Asked> {
 /// After a successful bind of a declared port: tells user space that listen() may follow, or, for
 /// UDP, that the port is served.
 #[inline(always)]
-pub fn bound(socket: *mut bpf_sock, addr: [u32; 4], protocol: u16) -> i32 {
+pub fn bound(socket: *mut bpf_sock, addr: [u32; 4], of: u16) -> i32 {
     let Some(instance) = identity::current() else { return ALLOW };
     // SAFETY: a word of the context; host byte order here.
     let port = unsafe { (&raw const (*socket).src_port).read_volatile() } as u16;
-    if declared(instance, u32::from(port.to_be())) {
+    if declared(instance, u32::from(port.to_be()), of != protocol::UDP) {
         events::send(&Event {
             kind: event::BIND,
             instance: instance.id,
             source: instance.service,
             addr,
             port: port.to_be(),
-            protocol,
+            protocol: of,
             ..Event::ZERO
         });
     }

@@ -42,15 +42,27 @@ pub fn connect4(context: &SockAddrContext, target: &Target) -> i32 {
             ALLOW
         }
         Kind::Loopback => private(identity::current(), |i| address::loopback4(i.addr4) == addr),
-        Kind::Other if addr == LOCALHOST4 => {
+        Kind::Other if is_localhost4(addr) => {
             if let Some(own) = own_localhost4(context, target, port) {
-                names::show(context, mapped(own), port, mapped(addr), port);
+                names::show(context, mapped(own), port, mapped(LOCALHOST4), port);
                 target.set_addr4(own);
             }
             ALLOW
         }
         Kind::Other => ALLOW,
     }
+}
+
+/// The kernel takes a connect() to the wildcard for one to its own localhost.
+#[inline(always)]
+pub fn is_localhost4(addr: u32) -> bool {
+    addr == LOCALHOST4 || addr == 0
+}
+
+/// As [`is_localhost4`].
+#[inline(always)]
+pub fn is_localhost6(addr: &[u32; 4]) -> bool {
+    addr[0] | addr[1] | addr[2] == 0 && (addr[3] == ONE6 || addr[3] == 0)
 }
 
 #[inline(always)]
@@ -87,8 +99,8 @@ fn beside6(
     port: u32,
     subnet: Option<u16>,
 ) -> i32 {
-    if addr[0] == 0 && addr[1] == 0 && addr[2] == 0 && addr[3] == ONE6 {
-        own_localhost6(context, target, &addr, port);
+    if is_localhost6(&addr) {
+        own_localhost6(context, target, port);
         return ALLOW;
     }
     match subnet {
@@ -117,9 +129,9 @@ fn beside_mapped(context: &SockAddrContext, target: &Target, addr: [u32; 4], por
         }
         Kind::Loopback => private(identity::current(), |i| address::loopback4(i.addr4) == addr[3]),
         _ => {
-            if addr[3] == LOCALHOST4 {
+            if is_localhost4(addr[3]) {
                 if let Some(own) = own_localhost4(context, target, port) {
-                    names::show(context, mapped(own), port, addr, port);
+                    names::show(context, mapped(own), port, mapped(LOCALHOST4), port);
                     target.set_addr6(&mapped(own));
                 }
             }
@@ -151,6 +163,11 @@ fn private(instance: Option<&Instance>, own: impl FnOnce(&Instance) -> bool) -> 
 /// Refused at once: a service address must never reach the host's own wildcard listeners.
 #[inline(always)]
 fn no_such_port(target: &Target, addr: [u32; 4]) -> i32 {
+    // The C library ranks addresses by connecting UDP sockets to them. No call is meant by that;
+    // what is says so with its first datagram.
+    if !target.stream() {
+        return refuse(errno::ECONNREFUSED);
+    }
     refused(target, addr, verdict::NO_SUCH_PORT, 0)
 }
 
@@ -320,7 +337,7 @@ pub fn own_localhost4(context: &impl EbpfContext, target: &Target, port: u32) ->
 }
 
 #[inline(always)]
-fn own_localhost6(context: &SockAddrContext, target: &Target, asked: &[u32; 4], port: u32) {
+fn own_localhost6(context: &SockAddrContext, target: &Target, port: u32) {
     let Some(instance) = identity::current() else { return };
     let (stream, short) = (target.stream(), port as u16);
     let alias = address::loopback6(&instance.addr6);
@@ -336,7 +353,7 @@ fn own_localhost6(context: &SockAddrContext, target: &Target, asked: &[u32; 4], 
     } else {
         return;
     };
-    names::show(context, own, port, *asked, port);
+    names::show(context, own, port, [0, 0, 0, ONE6], port);
     target.set_addr6(&own);
 }
 

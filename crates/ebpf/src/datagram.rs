@@ -72,9 +72,9 @@ pub fn sendmsg4(context: &SockAddrContext, target: &Target) -> i32 {
             Some(i) if address::loopback4(i.addr4) == addr => ALLOW,
             _ => refuse(errno::ECONNREFUSED),
         },
-        Kind::Other if addr == LOCALHOST4 => {
+        Kind::Other if connect::is_localhost4(addr) => {
             if let Some(own) = connect::own_localhost4(context, target, port) {
-                names::show(context, mapped(own), port, mapped(addr), port);
+                names::show(context, mapped(own), port, mapped(LOCALHOST4), port);
                 target.set_addr4(own);
             }
             ALLOW
@@ -134,7 +134,7 @@ fn beside6(
             return refuse(errno::ECONNREFUSED);
         }
         Some(address::INSTANCES6) => own_source6(target, instance),
-        None if addr[0] == 0 && addr[1] == 0 && addr[2] == 0 && addr[3] == ONE6 => {
+        None if connect::is_localhost6(&addr) => {
             let (port, alias) = (target.port(), address::loopback6(&instance.addr6));
             let own = if lookup::serves6(context.as_ptr(), &alias, port as u16, false) {
                 alias
@@ -143,7 +143,7 @@ fn beside6(
             } else {
                 return ALLOW;
             };
-            names::show(context, own, port, addr, port);
+            names::show(context, own, port, [0, 0, 0, ONE6], port);
             target.set_addr6(&own);
         }
         _ => {}

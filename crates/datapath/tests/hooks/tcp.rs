@@ -268,3 +268,30 @@ fn nothing_stays_behind() {
     assert!(!run("ip", &["route", "show", "table", "local"]).contains("127.64"));
     assert!(!run("ip", &["-6", "addr", "show", "lo"]).contains("fd53"));
 }
+
+#[test]
+fn the_wildcard_is_ones_own_localhost() {
+    let mut world = World::new();
+    world.client(2);
+    let answer = world.python(
+        2,
+        0,
+        r#"
+import socket
+l = socket.socket(); l.bind(("127.0.0.1", 7777)); l.listen()
+l6 = socket.socket(socket.AF_INET6); l6.bind(("::1", 7778)); l6.listen()
+u = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); u.bind(("127.0.0.1", 7779))
+for family, address, port in [
+    (socket.AF_INET, "0.0.0.0", 7777), (socket.AF_INET6, "::ffff:0.0.0.0", 7777), (socket.AF_INET6, "::", 7778),
+]:
+    s = socket.socket(family); s.settimeout(5)
+    try: s.connect((address, port)); print(s.getpeername()[0])
+    except OSError as e: print(address, e)
+c = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+c.sendto(b"hello", ("0.0.0.0", 7779))
+u.settimeout(5)
+print(u.recv(9))
+"#,
+    );
+    assert_eq!(answer, "127.0.0.1\n::ffff:127.0.0.1\n::1\nb'hello'");
+}

@@ -184,3 +184,85 @@ for connect in (True, False):
     let totals = world.kernel.totals().unwrap();
     assert!(totals.queries >= 2 && totals.queries_bypassed >= 2, "{totals:?}");
 }
+
+#[test]
+fn a_socket_that_asks_for_a_route_is_no_call() {
+    let world = two();
+    let connect = |kind: &str| {
+        let script = format!(
+            r#"
+import socket
+for family, address in [(socket.AF_INET, "127.64.0.1"), (socket.AF_INET6, "{}")]:
+    s = socket.socket(family, socket.SOCK_{kind})
+    try: s.connect((address, 9)); print("connected")
+    except OSError as e: print(type(e).__name__)
+"#,
+            crate::world::service6(1)
+        );
+        world.python(2, 0, &script)
+    };
+    let refused = || {
+        let edges = world.kernel.edges().unwrap();
+        let edges = edges.iter().filter(|e| (e.source, e.destination) == (2, 0));
+        edges.map(|e| e.counters.no_backend).sum::<u64>()
+    };
+    assert_eq!(connect("DGRAM"), "ConnectionRefusedError\nConnectionRefusedError");
+    assert_eq!(refused(), 0, "as getaddrinfo() does to rank addresses");
+    assert_eq!(connect("STREAM"), "ConnectionRefusedError\nConnectionRefusedError");
+    assert_eq!(refused(), 2);
+    world.python(
+        2,
+        0,
+        r#"
+import socket
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+try: s.sendto(b"x", ("127.64.0.1", 9))
+except OSError: pass
+"#,
+    );
+    assert_eq!(refused(), 3, "a datagram is meant");
+}
+
+#[test]
+fn a_port_is_declared_for_its_protocol() {
+    let mut world = World::new();
+    world.service(1, 5005, Protocol::Tcp, 1);
+    world.client(2);
+    // Its UDP port of the same number stays private, and so does nothing of the declared one.
+    world.python_server(
+        1,
+        0,
+        r#"
+import socket
+u = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); u.bind(("127.0.0.1", 5005))
+u6 = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM); u6.bind(("::1", 5005))
+t = socket.socket(); t.bind(("127.0.0.1", 5005)); t.listen()
+c = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); c.sendto(b"own", ("127.0.0.1", 5005))
+assert u.recv(9) == b"own"
+print("ready")
+import select
+while True:
+    for s in select.select([u, u6, t], [], [])[0]:
+        if s is t: s.accept()[0].sendall(b"tcp")
+        else: d, a = s.recvfrom(9); s.sendto(b"udp", a)
+"#,
+    );
+    let answer = world.python(
+        2,
+        0,
+        &format!(
+            r#"
+import socket
+def datagram(family, address):
+    s = socket.socket(family, socket.SOCK_DGRAM); s.settimeout(5)
+    try: s.connect((address, 5005)); s.send(b"x"); print(s.recv(9))
+    except OSError as e: print(type(e).__name__)
+datagram(socket.AF_INET, "127.80.1.1")
+datagram(socket.AF_INET6, "{}")
+print(socket.create_connection(("127.80.1.1", 5005), timeout=5).recv(9))
+"#,
+            crate::world::instance6(1, 0)
+        ),
+    );
+    assert_eq!(answer, "ConnectionRefusedError\nConnectionRefusedError\nb'tcp'");
+}

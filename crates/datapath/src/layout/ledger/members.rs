@@ -217,15 +217,17 @@ fn entry(instance: &Instance) -> Result<abi::Instance, Error> {
             what: format!("instance {} declares {is} ports; at most {most} can be", instance.id),
         });
     }
-    for (place, (_, port)) in ports.iter_mut().zip(&instance.ports) {
-        *place = port.to_be();
+    let mut udp_ports = 0;
+    for (index, (protocol, port)) in instance.ports.iter().enumerate() {
+        ports[index] = port.to_be();
+        udp_ports |= u32::from(*protocol == Protocol::Udp) << index;
     }
     Ok(abi::Instance {
         addr4: addr4(instance.address4),
         service: instance.service,
         addr6: addr6(instance.address6),
         flags: if instance.own_address { abi::instance_flags::OWN_ADDRESS } else { 0 },
-        ports_len: u32::try_from(instance.ports.len()).unwrap_or(0),
+        udp_ports,
         ports,
         id: instance.id,
     })
