@@ -15,7 +15,10 @@ use super::{
     plain::{EDGE_COLUMNS, ENDPOINT_COLUMNS, edge_cells, endpoint_cells},
     rates::{EdgeRates, Frame},
 };
+use crate::render::style::{Tint, state_tint};
 
+/// Column of an endpoint's state.
+const STATE: usize = 1;
 /// Looks that a sparkline reaches back.
 const HISTORY: usize = 20;
 const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
@@ -160,7 +163,8 @@ impl View {
             let past = self.history.get(&ends(edge)).map(sparkline).unwrap_or_default();
             let style =
                 if edge.errors_per_s > 0.0 { Style::from(Color::Red) } else { Style::new() };
-            Row::new(cells.chain([Line::raw(format!("  {past}"))])).style(style)
+            let past = Line::styled(format!("  {past}"), Color::Cyan);
+            Row::new(cells.chain([past])).style(style)
         });
         let widths = [14, 14, 9, 9, 9, 9, 9, 10].map(Constraint::Length);
         let widths = widths.into_iter().chain([Constraint::Fill(1)]);
@@ -178,12 +182,27 @@ impl View {
         let head = head.map(|(index, name)| aligned((*name).to_owned(), index < 2));
         let rows = shown.map(|endpoint| {
             let cells = endpoint_cells(endpoint).into_iter().enumerate();
-            let style = if endpoint.ejected { Style::from(Color::Red) } else { Style::new() };
-            Row::new(cells.map(|(index, text)| aligned(text, index < 2))).style(style)
+            let stands = if endpoint.ejected { Tint::Bad } else { state_tint(endpoint.state) };
+            Row::new(cells.map(|(index, text)| {
+                let cell = aligned(text, index < 2);
+                if index == STATE { cell.style(hue(stands)) } else { cell }
+            }))
         });
         let widths = [24, 20, 9, 9, 9, 9].map(Constraint::Length);
         let head = Row::new(head).style(Modifier::DIM);
         canvas.render_widget(Table::new(rows, widths).header(head), area);
+    }
+}
+
+fn hue(tint: Tint) -> Style {
+    match tint {
+        Tint::Good => Color::Green.into(),
+        Tint::Busy => Color::Yellow.into(),
+        Tint::Bad => Color::Red.into(),
+        Tint::Dim => Modifier::DIM.into(),
+        Tint::Bold => Modifier::BOLD.into(),
+        Tint::Service(index) => Color::Indexed(index).into(),
+        Tint::Plain => Style::new(),
     }
 }
 
