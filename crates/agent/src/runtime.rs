@@ -36,10 +36,12 @@ use crate::{
 };
 
 mod boot;
+mod listeners;
 mod requests;
 mod worker;
 
 pub(crate) use boot::{Discovered, discover};
+use listeners::Members;
 pub(crate) use worker::Resumed;
 use worker::{Order, Place};
 
@@ -365,8 +367,10 @@ impl Runtime {
             guarded(move || datapath.lock().listeners().map_err(|error| error.to_string()));
         match listeners {
             Ok(all) => {
-                let all = all.into_iter().map(|l| (l.address, l.port, l.protocol)).collect();
-                Some(Input::Listeners(all))
+                let instances = self.core.instances().map(|i| (&i.key, i.number));
+                let network6 = self.core.intent().network6;
+                let members = Members::new(instances, &self.paths, network6);
+                Some(Input::Listeners(members.filter(all)))
             }
             Err(message) => {
                 let message = format!("cannot see what listens: {message}");

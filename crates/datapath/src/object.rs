@@ -125,6 +125,13 @@ const OFFSETS: &[Offset] = &[
     offset("OFF_RCV_SADDR", "sock_common", "skc_rcv_saddr"),
     offset("OFF_RCV_SADDR6", "sock_common", "skc_v6_rcv_saddr"),
     offset("OFF_NUM", "sock_common", "skc_num"),
+    // The pointer to the cgroup is the first member.
+    offset("OFF_SK_CGROUP", "sock", "sk_cgrp_data"),
+    offset("OFF_CGROUP_NODE", "cgroup", "kn"),
+    offset("OFF_NODE_ID", "kernfs_node", "id"),
+    // A cgroup begins with its own state.
+    offset("OFF_CGROUP_PARENT", "cgroup_subsys_state", "parent"),
+    offset("OFF_STATE_CGROUP", "cgroup_subsys_state", "cgroup"),
 ];
 
 /// Where loaded programs are pinned, in the directory of the maps: one directory a build.

@@ -9,7 +9,7 @@ use sinew_model::Protocol;
 
 use crate::{
     Error,
-    netlink::{Connection, DUMP, Family},
+    netlink::{Connection, DUMP, Family, find_attribute},
 };
 
 const BY_FAMILY: u16 = 20;
@@ -28,6 +28,10 @@ const ID_AT: usize = 4;
 const ID_LEN: usize = 48;
 /// Offset of `idiag_rqueue`.
 const QUEUE_AT: usize = 56;
+/// Size of `struct inet_diag_msg`; attributes follow.
+const MESSAGE_LEN: usize = 72;
+/// `INET_DIAG_CGROUP_ID`
+const CGROUP: u16 = 21;
 
 /// A socket that takes connections or datagrams.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -40,6 +44,8 @@ pub struct Listener {
     pub protocol: Protocol,
     /// Connections that wait to be accepted (TCP), or bytes that wait to be read (UDP).
     pub queue: u32,
+    /// Number of the cgroup that it was made in; 0: the kernel does not say.
+    pub cgroup: u64,
 }
 
 /// One socket of an answer.
@@ -47,14 +53,18 @@ struct Entry {
     family: u8,
     id: [u8; ID_LEN],
     queue: u32,
+    cgroup: u64,
 }
 
 impl Entry {
     fn read(body: &[u8]) -> Option<Self> {
+        let attributes = body.get(MESSAGE_LEN..).unwrap_or_default();
+        let cgroup = find_attribute(attributes, CGROUP).and_then(|value| value.try_into().ok());
         Some(Self {
             family: *body.first()?,
             id: body.get(ID_AT..ID_AT + ID_LEN)?.try_into().ok()?,
             queue: u32::from_ne_bytes(body.get(QUEUE_AT..QUEUE_AT + 4)?.try_into().ok()?),
+            cgroup: cgroup.map_or(0, u64::from_ne_bytes),
         })
     }
 
@@ -110,8 +120,9 @@ pub(crate) fn listeners() -> Result<Vec<Listener>, Error> {
     {
         for entry in dump(&mut netlink, number, states)? {
             if let Some(at) = entry.local() {
-                let (address, port, queue) = (at.ip(), at.port(), entry.queue);
-                found.push(Listener { address, port, protocol, queue });
+                let (address, port) = (at.ip(), at.port());
+                let (queue, cgroup) = (entry.queue, entry.cgroup);
+                found.push(Listener { address, port, protocol, queue, cgroup });
             }
         }
     }
@@ -166,6 +177,7 @@ mod tests {
         let found = listeners().unwrap();
         let own = found.iter().find(|l| l.port == at.port() && l.protocol == Protocol::Tcp);
         assert_eq!(own.unwrap().queue, 1, "nobody has accepted yet");
+        assert_ne!(own.unwrap().cgroup, 0);
         let _server = listener.accept().unwrap();
         assert_eq!(close_connections(at).unwrap(), 1);
         let error = client.read(&mut [0]).unwrap_err();

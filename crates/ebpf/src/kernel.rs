@@ -6,6 +6,9 @@
 use core::{ffi::c_void, ptr::read_volatile};
 
 use aya_ebpf::{bindings::bpf_sock, helpers::generated as gen_helpers};
+use sinew_abi::Instance;
+
+use crate::maps::INSTANCES;
 
 macro_rules! offsets {
     ($($(#[$meta:meta])* $name:ident)*) => { $(
@@ -48,6 +51,16 @@ offsets! {
     OFF_RCV_SADDR6
     /// `sock_common.skc_num`
     OFF_NUM
+    /// `sock.sk_cgrp_data.cgroup`
+    OFF_SK_CGROUP
+    /// `cgroup.kn`
+    OFF_CGROUP_NODE
+    /// `kernfs_node.id`
+    OFF_NODE_ID
+    /// `cgroup.self.parent`
+    OFF_CGROUP_PARENT
+    /// `cgroup_subsys_state.cgroup`
+    OFF_STATE_CGROUP
     /// BTF id of `struct tcp_sock`; 0 when the kernel cannot cast contexts (before 6.2)
     ID_TCP_SOCK
 }
@@ -76,13 +89,56 @@ unsafe fn field<T: Copy>(base: *const u8, offset: &'static u32) -> T {
 /// `socket` is a socket pointer of the verifier.
 #[inline(always)]
 pub unsafe fn accept_queue(socket: *mut bpf_sock) -> u32 {
-    // SAFETY: the helper takes any socket pointer and answers null for other kinds.
-    let tcp: *const u8 = unsafe { gen_helpers::bpf_skc_to_tcp_sock(socket.cast()) }.cast();
-    if tcp.is_null() {
-        return u32::MAX;
+    // SAFETY: as above; a BTF pointer to `tcp_sock`, which begins with `sock`.
+    unsafe {
+        let tcp = tcp_sock(socket.cast());
+        if tcp.is_null() { u32::MAX } else { field(tcp, &OFF_ACK_BACKLOG) }
     }
-    // SAFETY: a BTF pointer to `tcp_sock`, which begins with `sock`.
-    unsafe { field(tcp, &OFF_ACK_BACKLOG) }
+}
+
+/// The `struct tcp_sock` of a socket; null when it is no TCP socket.
+///
+/// # Safety
+/// `socket` is a socket pointer of the verifier.
+#[inline(always)]
+unsafe fn tcp_sock(socket: *mut c_void) -> *const u8 {
+    // SAFETY: the helper takes any socket pointer and answers null for other kinds.
+    unsafe { gen_helpers::bpf_skc_to_tcp_sock(socket) }.cast()
+}
+
+/// Cgroups from a socket's own upwards that are looked at: a workload may make cgroups of its own.
+const LEVELS: u32 = 16;
+
+/// The instance that made a TCP socket, by the socket's cgroup: whoever holds it now.
+///
+/// # Safety
+/// `socket` is a socket pointer of the verifier.
+#[inline(always)]
+pub unsafe fn owner(socket: *mut c_void) -> Option<&'static Instance> {
+    // SAFETY: as above.
+    let tcp = unsafe { tcp_sock(socket) };
+    if tcp.is_null() {
+        return None;
+    }
+    // SAFETY: a BTF pointer to `tcp_sock`, and from there to structures that the kernel's types
+    // name; reading through one that is null gives zeros.
+    let mut cgroup: *const u8 = unsafe { field(tcp, &OFF_SK_CGROUP) };
+    let mut level = 0;
+    while level < LEVELS {
+        // SAFETY: as above.
+        let id: u64 = unsafe { field(field(cgroup, &OFF_CGROUP_NODE), &OFF_NODE_ID) };
+        if id == 0 {
+            return None;
+        }
+        // SAFETY: entries are replaced as a whole and stay readable until this program returns.
+        if let Some(instance) = unsafe { INSTANCES.get(&id) } {
+            return Some(instance);
+        }
+        // SAFETY: as above.
+        cgroup = unsafe { field(field(cgroup, &OFF_CGROUP_PARENT), &OFF_STATE_CGROUP) };
+        level += 1;
+    }
+    None
 }
 
 /// Whether an IPv6 socket refuses IPv4-mapped addresses.

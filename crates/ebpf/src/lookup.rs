@@ -6,9 +6,12 @@ use aya_ebpf::{
     bindings::{bpf_sock, bpf_sock_tuple},
     helpers::generated::{bpf_sk_lookup_tcp, bpf_sk_lookup_udp, bpf_sk_release},
 };
-use sinew_abi::Backend;
+use sinew_abi::{
+    Backend, Instance,
+    address::{self, Kind},
+};
 
-use crate::{address::LOCALHOST4, bind::same, kernel};
+use crate::{address::LOCALHOST4, bind::same, kernel, maps::CONFIG};
 
 const LISTEN: u32 = 10;
 /// The network namespace of the program's own context.
@@ -48,6 +51,26 @@ fn find6(context: *mut c_void, addr: &[u32; 4], port: u16, stream: bool) -> *mut
     }
 }
 
+/// Accept queue of a listener that the instance made which `owns` its address: anybody may bind one
+/// that nobody uses at the moment. Addresses that are no instance's are anybody's.
+///
+/// # Safety
+/// `socket` was returned by a look-up.
+#[inline(always)]
+unsafe fn queue_of(
+    socket: *mut bpf_sock,
+    taken: bool,
+    owns: impl FnOnce(&Instance) -> bool,
+) -> u32 {
+    // SAFETY: see above.
+    unsafe {
+        if taken && !kernel::owner(socket.cast()).is_some_and(owns) {
+            return u32::MAX;
+        }
+        kernel::accept_queue(socket)
+    }
+}
+
 /// A wildcard listener of the host is found too: only one bound to that very address counts.
 ///
 /// # Safety
@@ -61,7 +84,9 @@ unsafe fn judge4(socket: *mut bpf_sock, addr: u32, stream: bool) -> u32 {
         }
         let mut queue = u32::MAX;
         if (*socket).src_ip4 == addr && (!stream || (*socket).state == LISTEN) {
-            queue = if stream { kernel::accept_queue(socket) } else { 0 };
+            let taken = address::kind4(addr) != Kind::Other;
+            let owns = |i: &Instance| i.addr4 == addr || address::loopback4(i.addr4) == addr;
+            queue = if stream { queue_of(socket, taken, owns) } else { 0 };
         }
         bpf_sk_release(socket.cast());
         queue
@@ -85,7 +110,10 @@ unsafe fn judge6(socket: *mut bpf_sock, addr: &[u32; 4], stream: bool) -> u32 {
         ];
         let mut queue = u32::MAX;
         if same(&bound, addr) && (!stream || (*socket).state == LISTEN) {
-            queue = if stream { kernel::accept_queue(socket) } else { 0 };
+            let taken = CONFIG.get(0).and_then(|c| address::subnet6(addr, &c.prefix6)).is_some();
+            let owns =
+                |i: &Instance| same(&i.addr6, addr) || same(&address::loopback6(&i.addr6), addr);
+            queue = if stream { queue_of(socket, taken, owns) } else { 0 };
         }
         bpf_sk_release(socket.cast());
         queue

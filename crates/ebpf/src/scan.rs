@@ -41,7 +41,10 @@ pub fn scan(context: *mut IterTcp) -> i32 {
     // SAFETY: entries are replaced as a whole and stay readable until this program returns.
     let Some(value) = (unsafe { LISTEN_KEYS.get(&key) }) else { return 0 };
     let index = value.backend;
-    if index == NONE {
+    // SAFETY: the verifier knows `socket` as a socket.
+    let owner = unsafe { kernel::owner(socket) };
+    // Anybody may bind an address that nobody uses at the moment.
+    if index == NONE || !owner.is_some_and(|owner| owner.id == value.instance) {
         return 0;
     }
     // SAFETY: the maps are this object's; the verifier knows `socket` as a socket.

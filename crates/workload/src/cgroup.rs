@@ -15,6 +15,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::Errno;
 
+mod handle;
 mod limits;
 mod mounts;
 
@@ -130,6 +131,12 @@ pub fn move_pid(path: &Path, pid: u32) -> Result<(), Error> {
 /// When there is no such cgroup.
 pub fn id(path: &Path) -> Result<u64, Error> {
     Ok(fs::metadata(path).map_err(Error::refused("read", path))?.ino())
+}
+
+/// Where the cgroup of a number is; `None` when there is none, or this process may not ask.
+#[must_use]
+pub fn find(id: u64) -> Option<PathBuf> {
+    handle::open(&find_root().ok()?, id).ok()
 }
 
 /// Kills what is in a cgroup and removes it, all below it, and their mirrors in version 1.

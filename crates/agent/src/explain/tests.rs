@@ -20,7 +20,7 @@ fn endpoint(replica: u8, in_choice: bool) -> Endpoint {
 
 fn listener(replica: u8, queue: u32) -> Listener {
     let address = Ipv4Addr::new(127, 80, 1, replica).into();
-    Listener { address, port: 80, protocol: Protocol::Tcp, queue }
+    Listener { address, port: 80, protocol: Protocol::Tcp, queue, cgroup: 0 }
 }
 
 fn question(balance: Balance, endpoints: Vec<Endpoint>) -> Question {

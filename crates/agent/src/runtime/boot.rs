@@ -7,7 +7,7 @@ use sinew_model::ServiceName;
 use sinew_workload::{Shims, Supervised, cgroup::Watch, reconnect};
 use tokio::{task::JoinSet, time::timeout};
 
-use super::{Order, Resumed, Runtime, worker::ended};
+use super::{Members, Order, Resumed, Runtime, worker::ended};
 use crate::{
     core::{Found, Input, Process},
     intent::Intent,
@@ -108,7 +108,11 @@ impl Runtime {
     pub(crate) fn boot(&mut self, intent: Intent, discovered: Discovered) {
         let intent = Arc::new(intent);
         let listeners = match self.datapath.lock().listeners() {
-            Ok(all) => all.into_iter().map(|l| (l.address, l.port, l.protocol)).collect(),
+            Ok(all) => {
+                let running = discovered.running.iter();
+                let instances = running.map(|(record, _)| (&record.key, record.number));
+                Members::new(instances, &self.paths, intent.network6).filter(all)
+            }
             Err(error) => {
                 tracing::warn!("cannot see what listens: {error}");
                 Vec::new()

@@ -173,6 +173,7 @@ fn an_agent_may_die_at_any_time() {
             port: 8080,
             protocol: sinew_model::Protocol::Tcp,
             queue: 0,
+            cgroup: 0,
         })
         .collect();
     host.start();

@@ -1,8 +1,10 @@
 //! TCP: names, choices, failures.
 
+use std::io::BufRead as _;
+
 use sinew_model::Protocol;
 
-use crate::world::{World, run, signal};
+use crate::world::{World, instance6, run, service6, signal};
 
 /// An HTTP server that answers with a word, one thread a connection, like many small services.
 fn http(word: &str) -> String {
@@ -294,4 +296,106 @@ print(u.recv(9))
 "#,
     );
     assert_eq!(answer, "127.0.0.1\n::ffff:127.0.0.1\n::1\nb'hello'");
+}
+
+/// A process that is no member and listens where replica 1 of service 1 would.
+struct Stranger(std::process::Child);
+
+impl Stranger {
+    fn start() -> Self {
+        let script = format!(
+            r#"
+import socket
+four = socket.socket(); four.bind(("127.80.1.2", 8080)); four.listen()
+six = socket.socket(socket.AF_INET6); six.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+six.bind(("{}", 8080)); six.listen()
+own = socket.socket(); own.bind(("127.80.2.1", 9090)); own.listen()
+print("listening", flush=True)
+import select
+while True:
+    for s in select.select([four, six, own], [], [])[0]:
+        c = s.accept()[0]; c.sendall(b"HTTP/1.0 200 OK\r\n\r\nstranger"); c.close()
+"#,
+            instance6(1, 1)
+        );
+        let mut child = std::process::Command::new("python3")
+            .args(["-c", &script])
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        std::io::BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        assert_eq!(line, "listening\n");
+        Self(child)
+    }
+}
+
+impl Drop for Stranger {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn a_stranger_at_a_members_address_is_not_taken_for_it() {
+    let (mut world, pids) = three();
+    world.kill(pids[1]);
+    let _stranger = Stranger::start();
+    let nobody_meets_it = |world: &World| {
+        for address in ["127.64.0.1".to_owned(), service6(1).to_string()] {
+            let answer = world.python(2, 0, &calls(100).replace("127.64.0.1", &address));
+            assert!(!answer.contains("stranger") && !answer.contains("Error"), "{answer}");
+        }
+        let own = world.python(
+            2,
+            0,
+            r#"
+import socket
+try: socket.create_connection(("127.0.0.1", 9090)); print("connected")
+except OSError as e: print(type(e).__name__)
+"#,
+        );
+        assert_eq!(own, "ConnectionRefusedError", "own localhost");
+    };
+    nobody_meets_it(&world);
+    // The scan of a restart meets its sockets.
+    world.reopen();
+    nobody_meets_it(&world);
+}
+
+#[test]
+fn a_listener_in_a_cgroup_of_the_programs_own_is_found() {
+    let mut world = World::new();
+    world.service(1, 8080, Protocol::Tcp, 1);
+    // Then the look-up has to find it.
+    let instance = world.wanted.instances[&(1 << 32)].as_ref().clone();
+    world.wanted.set_instance(sinew_datapath::Instance { watch_listen: false, ..instance });
+    world.client(2);
+    world.python_server(
+        1,
+        0,
+        r#"
+import os, socket
+def own():
+    line = [l for l in open("/proc/self/cgroup") if l.startswith("0::")][0]
+    mounts = [l.split() for l in open("/proc/self/mountinfo") if " - cgroup2 " in l]
+    return mounts[0][4] + line[3:].strip()
+at = own() + "/a/b"
+os.makedirs(at)
+open(at + "/cgroup.procs", "w").write("0")
+l = socket.socket(); l.bind(("0.0.0.0", 8080)); l.listen()
+open(os.path.dirname(os.path.dirname(at)) + "/cgroup.procs", "w").write("0")
+os.rmdir(at); os.rmdir(os.path.dirname(at))
+print("ready")
+while True: l.accept()[0].sendall(b"nested")
+"#,
+    );
+    let call = r#"
+import socket
+print(socket.create_connection(("127.64.0.1", 8080), timeout=5).recv(9))
+"#;
+    assert_eq!(world.python(2, 0, call), "b'nested'");
+    world.reopen();
+    assert_eq!(world.python(2, 0, call), "b'nested'");
 }
