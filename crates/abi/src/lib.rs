@@ -41,6 +41,8 @@ pub mod capacity {
     pub const PEER_NAMES: u32 = 65_536;
     /// Bytes of the event ring; a power of two.
     pub const EVENT_BYTES: u32 = 1 << 20;
+    /// Published ports of the host, by address: one for all addresses of both families takes two.
+    pub const PUBLISHED: u32 = 8192;
     /// Ports an instance may declare.
     pub const DECLARED_PORTS: usize = 16;
 }
@@ -52,6 +54,9 @@ pub mod protocol {
     /// UDP.
     pub const UDP: u16 = 17;
 }
+
+/// [`EdgeKey::source`] of what comes by a published port: no member called.
+pub const OUTSIDE: u32 = u32::MAX;
 
 /// An index that stands for "none".
 pub const NONE: u32 = u32::MAX;
@@ -103,6 +108,17 @@ plain! {
     /// Key of a service's IPv6 address in `SERVICES6`.
     ServiceKey6 = 20 {
         /// Address.
+        addr: [u32; 4],
+        /// Network byte order.
+        port: u16,
+        /// One of [`protocol`].
+        protocol: u16,
+    }
+    /// An address and port of the host in `PUBLISHED`; the value is the service port's own key, so
+    /// that membership changes there alone.
+    PublishedKey = 20 {
+        /// Address; an IPv4 one in the last word, behind `::ffff:`. 0.0.0.0 and :: stand for every
+        /// address of their family that is not of the plan.
         addr: [u32; 4],
         /// Network byte order.
         port: u16,
@@ -291,7 +307,7 @@ plain! {
     }
     /// A pair of services.
     EdgeKey = 8 {
-        /// Number of the caller's service; 0: none.
+        /// Number of the caller's service; 0: none; or [`OUTSIDE`].
         source: u32,
         /// Number of the service called; 0: no such port.
         destination: u32,
@@ -315,7 +331,8 @@ plain! {
         sent_bytes: u64,
         /// Received by the caller.
         received_bytes: u64,
-        /// Connections that are over, and first datagrams of unconnected sockets.
+        /// Connections that are over, first datagrams of unconnected sockets, and what came by
+        /// published ports.
         closed: u64,
         /// Connect times, microseconds: see [`histogram`].
         connect_us: [u64; histogram::BUCKETS],

@@ -1,6 +1,7 @@
 //! Declared capacities of the kernel's maps: nearing one warns, reaching it refuses.
 
 use sinew_abi::capacity;
+use sinew_model::Publish;
 
 use crate::refusal::Refusal;
 
@@ -13,6 +14,7 @@ pub(crate) struct Usage {
     instances: usize,
     service_ports: usize,
     backends: usize,
+    published_ports: usize,
 }
 
 impl Usage {
@@ -23,12 +25,19 @@ impl Usage {
         self.backends += ports * replicas;
     }
 
+    /// Counts published ports: one on all addresses of both families is two.
+    pub(crate) fn publish(&mut self, published: &[Publish]) {
+        let both = |p: &&Publish| p.host_ip.is_ipv6() && p.host_ip.is_unspecified();
+        self.published_ports += published.len() + published.iter().filter(both).count();
+    }
+
     /// Name, entries taken and entries there can be, of each map.
-    pub(crate) fn entries(&self) -> [(&'static str, usize, usize); 3] {
+    pub(crate) fn entries(&self) -> [(&'static str, usize, usize); 4] {
         [
             ("instances", self.instances, capacity::INSTANCES as usize),
             ("service ports", self.service_ports, capacity::SERVICES as usize),
             ("backends", self.backends, capacity::BACKENDS as usize),
+            ("published ports", self.published_ports, capacity::PUBLISHED as usize),
         ]
     }
 

@@ -15,7 +15,7 @@ use sinew_model::{Balance, Port, Protocol, ServiceName};
 
 use crate::{
     core::{Core, Instance, WEIGHT, backend_key},
-    flows::EXEC,
+    flows::{EXEC, OUTSIDE},
     refusal::Refusal,
     status,
 };
@@ -58,6 +58,9 @@ impl Question {
         let known = status::service(core, &to, &HashMap::new()).ok_or_else(no_service)?;
         let number = *core.intent().numbers.get(&to).ok_or_else(no_service)?;
         let port = choose_port(&to, &known.ports, port.as_deref())?;
+        if from == OUTSIDE && !known.published.iter().any(|p| p.port == port.name) {
+            return Err(not_published(&to, &port));
+        }
         let endpoints = core.instances_of(&to).map(|instance| endpoint(instance, &port)).collect();
         let balance = core.balance(&to);
         Ok(Self { from, to, number, port, balance, callers, endpoints })
@@ -78,8 +81,7 @@ impl Question {
 
     /// What would become of the call.
     pub(crate) fn answer(self, seen: &Seen) -> Explanation {
-        let endpoints: Vec<_> =
-            self.endpoints.iter().map(|e| explained(e, &self.port, seen)).collect();
+        let endpoints: Vec<_> = self.endpoints.iter().map(|e| explained(e, &self, seen)).collect();
         let kept: Vec<_> = seen
             .kept
             .iter()
@@ -119,6 +121,7 @@ fn callers(core: &Core, from: &str) -> Result<Vec<(String, Ipv4Addr)>, Refusal> 
     let wanted = |i: &&Instance| replica.is_none_or(|r| r == i.key.replica.to_string());
     let of_it: Vec<_> = core.instances().filter(meant).collect();
     let exists = name == EXEC
+        || from == OUTSIDE
         || !of_it.is_empty()
         || service.is_some_and(|service| core.intent().service(&service).is_some());
     let found: Vec<_> =
@@ -127,10 +130,20 @@ fn callers(core: &Core, from: &str) -> Result<Vec<(String, Ipv4Addr)>, Refusal> 
         return Err(Refusal::Invalid {
             field: "from".to_owned(),
             what: format!("{from:?} is neither a service nor a workload"),
-            remedy: "name one of `sinew ps`, or exec".to_owned(),
+            remedy: "name one of `sinew ps`, or exec or outside".to_owned(),
         });
     }
     Ok(found)
+}
+
+fn not_published(to: &ServiceName, port: &Port) -> Refusal {
+    Refusal::Invalid {
+        field: "from".to_owned(),
+        what: format!(
+            "no port of the host leads to port {port} of {to}: nobody outside reaches it"
+        ),
+        remedy: "add `publish` to it in sinew.yaml, or ask from a member".to_owned(),
+    }
 }
 
 fn choose_port(to: &ServiceName, ports: &[Port], wanted: Option<&str>) -> Result<Port, Refusal> {
@@ -164,8 +177,11 @@ fn endpoint(instance: &Instance, port: &Port) -> Endpoint {
     }
 }
 
-fn explained(endpoint: &Endpoint, port: &Port, seen: &Seen) -> ExplainedEndpoint {
-    let stats = seen.backends.get(&endpoint.key).copied().unwrap_or_default();
+fn explained(endpoint: &Endpoint, question: &Question, seen: &Seen) -> ExplainedEndpoint {
+    let port = &question.port;
+    let mut stats = seen.backends.get(&endpoint.key).copied().unwrap_or_default();
+    // Outside callers take no probes: they go by the time alone.
+    stats.awaits_probe &= question.from != OUTSIDE;
     let here = [IpAddr::V4(endpoint.address4), IpAddr::V6(endpoint.address6)];
     let listens = |l: &&Listener| {
         (l.port, l.protocol) == (port.number, port.protocol) && here.contains(&l.address)

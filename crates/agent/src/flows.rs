@@ -28,7 +28,7 @@ use crate::{
 
 mod names;
 
-pub(crate) use names::{EXEC, Names};
+pub(crate) use names::{EXEC, Names, OUTSIDE};
 
 /// What is kept for those who come later.
 const KEPT: usize = 1024;

@@ -14,6 +14,7 @@ use crate::{
     alloc::{self, Network6},
     key::Key,
     launch::{Launch, Owner},
+    publish,
     refusal::Refusal,
 };
 
@@ -21,7 +22,7 @@ use crate::{
 pub(crate) const MAX_REPLICAS: u16 = 1024;
 
 /// Names that mean something else where a service's name could stand.
-const RESERVED: [&str; 2] = ["agent", "exec"];
+const RESERVED: [&str; 3] = ["agent", "exec", "outside"];
 
 /// A project and who applied it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -122,6 +123,7 @@ impl Intent {
                 return Err(Refusal::NameAttached { service: name.clone() });
             }
         }
+        publish::check_projects(self, &project)?;
         next.assign(project.services.keys())?;
         let before = self.projects.get(&project.name);
         if before.is_some_and(|b| b.project == project && b.owner == owner) {
@@ -242,6 +244,7 @@ impl Intent {
         let mut usage = crate::capacity::Usage::default();
         for (_, _, _, service) in self.services() {
             usage.add(service.ports.len(), usize::from(service.replicas));
+            usage.publish(&service.publish);
         }
         usage
     }
@@ -285,15 +288,7 @@ fn check_service(name: &ServiceName, service: &Service) -> Result<(), Refusal> {
     if service.replicas > MAX_REPLICAS {
         return Err(Refusal::TooManyReplicas { service: name.clone(), replicas: service.replicas });
     }
-    check_ports(name, service.ports.iter().map(|p| (p.protocol, p.number)))?;
-    if !service.publish.is_empty() {
-        return Err(Refusal::Unsupported {
-            field: format!("services.{name}.publish"),
-            what: "ports of the host are not published by this version",
-            remedy: "remove `publish`; members reach the service by its name",
-        });
-    }
-    Ok(())
+    check_ports(name, service.ports.iter().map(|p| (p.protocol, p.number)))
 }
 
 /// Whether an instance can hold `ports`.

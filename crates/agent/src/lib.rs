@@ -26,6 +26,7 @@ mod notify;
 mod paths;
 mod peer;
 mod pollable;
+mod publish;
 mod random;
 mod record;
 mod refusal;

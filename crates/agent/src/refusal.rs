@@ -103,16 +103,6 @@ pub(crate) enum Refusal {
     /// No address is left in the range.
     #[error("every address of the range is taken")]
     NoAddressLeft,
-    /// This version or this machine cannot do it.
-    #[error("{field}: {what}")]
-    Unsupported {
-        /// Which field asked for it.
-        field: String,
-        /// What cannot be done.
-        what: &'static str,
-        /// What to do instead.
-        remedy: &'static str,
-    },
     /// This machine cannot enforce a limit.
     #[error("{field}: {what}")]
     Limits {
@@ -138,6 +128,16 @@ pub(crate) enum Refusal {
         field: String,
         /// All of them, and why.
         faults: String,
+    },
+    /// A port of the host that somebody has.
+    #[error("{field}: {what}")]
+    HostPortTaken {
+        /// Which one.
+        field: String,
+        /// Who has it.
+        what: String,
+        /// What to do.
+        remedy: String,
     },
     /// The body or the query is not what the call takes.
     #[error("the request cannot be read: {what}")]
@@ -185,9 +185,10 @@ impl Refusal {
             | Self::NoService { .. }
             | Self::NoReplica { .. }
             | Self::NoRoute { .. } => ErrorCode::NotFound,
-            Self::NameTaken { .. } | Self::NameAttached { .. } | Self::PortsDiffer { .. } => {
-                ErrorCode::Conflict
-            }
+            Self::NameTaken { .. }
+            | Self::NameAttached { .. }
+            | Self::PortsDiffer { .. }
+            | Self::HostPortTaken { .. } => ErrorCode::Conflict,
             Self::NameReserved { .. }
             | Self::TooManyReplicas { .. }
             | Self::TooManyPorts { .. }
@@ -197,7 +198,7 @@ impl Refusal {
             | Self::InvalidProject { .. }
             | Self::Unreadable { .. } => ErrorCode::Invalid,
             Self::Full { .. } | Self::NoAddressLeft => ErrorCode::Exhausted,
-            Self::Unsupported { .. } | Self::Limits { .. } => ErrorCode::Unsupported,
+            Self::Limits { .. } => ErrorCode::Unsupported,
             Self::Forbidden { .. } => ErrorCode::Forbidden,
             Self::Datapath { .. } | Self::Stopping => ErrorCode::Unavailable,
             Self::Store(error) if error.is_full() => ErrorCode::Exhausted,
@@ -225,13 +226,11 @@ impl Refusal {
             Self::PortTwice { .. } => "declare it once".into(),
             Self::PortsDiffer { .. } => "use the same `--port`s for every instance".into(),
             Self::Full { .. } | Self::NoAddressLeft => "run less on this host".into(),
-            Self::Unsupported { remedy, .. } | Self::Forbidden { remedy, .. } => {
-                (*remedy).to_owned()
-            }
+            Self::Forbidden { remedy, .. } => (*remedy).to_owned(),
             Self::Limits { .. } => {
                 "remove the limit, or have the machine enable its controller".into()
             }
-            Self::Invalid { remedy, .. } => remedy.clone(),
+            Self::Invalid { remedy, .. } | Self::HostPortTaken { remedy, .. } => remedy.clone(),
             Self::InvalidProject { .. } => "correct these fields".into(),
             Self::Unreadable { .. } => "GET /v1/openapi.json describes what each call takes".into(),
             Self::Attach { .. } => "see the agent's log".into(),
@@ -251,9 +250,9 @@ impl Refusal {
             Self::NameTaken { service, .. }
             | Self::NameAttached { service }
             | Self::NameReserved { service } => Some(format!("services.{service}")),
-            Self::Unsupported { field, .. }
-            | Self::Limits { field, .. }
+            Self::Limits { field, .. }
             | Self::Invalid { field, .. }
+            | Self::HostPortTaken { field, .. }
             | Self::InvalidProject { field, .. } => Some(field.clone()),
             Self::Forbidden { field, .. } => field.clone(),
             _ => None,

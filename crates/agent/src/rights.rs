@@ -11,6 +11,9 @@ use crate::{intent::Owned, launch::Owner, refusal::Refusal};
 /// Ask them.
 const ASK_ROOT: &str = "have root do it, as with sudo";
 
+/// Ports below are root's, as they are when a program listens itself.
+const FIRST_FREE_PORT: u16 = 1024;
+
 /// Who is on the other end of a connection, as the kernel says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Caller {
@@ -126,6 +129,15 @@ impl Caller {
                 ),
             );
         }
+        let kept = service.publish.iter().position(|p| p.host_port < FIRST_FREE_PORT);
+        if let Some(index) = kept {
+            let (name, port) = (format!("publish[{index}]"), service.publish[index].host_port);
+            let what = format!(
+                "{}: only root may publish port {port}, which is below {FIRST_FREE_PORT}",
+                field(&name)
+            );
+            return refuse(&name, what);
+        }
         if let Some(capability) = service.privileges.keep_capabilities.first() {
             let name = "privileges.keep_capabilities";
             return refuse(name, format!("{}: only root may keep {capability}", field(name)));
@@ -214,6 +226,23 @@ mod tests {
             refused(|s| s.privileges.no_new_privileges = false),
             "services.api.privileges.no_new_privileges"
         );
+    }
+
+    #[test]
+    fn low_ports_of_the_host_are_roots() {
+        let publishes = |port: u16| {
+            move |s: &mut Service| {
+                s.publish = vec![on_all(8080), on_all(port)];
+            }
+        };
+        assert_eq!(refused_field(1, publishes(1024)), None);
+        assert_eq!(refused_field(1, publishes(1023)).as_deref(), Some("services.api.publish[1]"));
+        assert_eq!(refused_field(0, publishes(80)), None);
+    }
+
+    fn on_all(host_port: u16) -> sinew_model::Publish {
+        let host_ip = std::net::Ipv4Addr::UNSPECIFIED.into();
+        sinew_model::Publish { host_ip, host_port, port: "http".parse().unwrap() }
     }
 
     #[test]

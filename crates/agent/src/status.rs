@@ -11,7 +11,7 @@ use sinew_model::{Port, ProjectName, Protocol, ServiceName};
 use crate::{
     alloc,
     core::{Core, Instance, Kind, backend_key},
-    flows::{EXEC, Names},
+    flows::{EXEC, Names, OUTSIDE},
 };
 
 /// Every project that is up.
@@ -80,10 +80,12 @@ fn describe(
         .flat_map(|instance| instance.ports().iter().map(|port| endpoint(instance, port, stats)))
         .collect();
     let up = core.instances_of(&name).filter(|i| i.state() == WorkloadState::Up).count();
+    let published = intent.service(&name).map_or_else(Vec::new, |(_, _, s)| s.publish.clone());
     Some(ServiceStatus {
         address4: alloc::service4(number),
         address6: alloc::service6(intent.network6, number),
         name,
+        published,
         project: known.project,
         ports: known.ports,
         replicas: known.replicas,
@@ -154,6 +156,7 @@ pub(crate) fn edges(edges: &[EdgeStats], names: &HashMap<u32, String>) -> Vec<Ed
     let caller = |number: u32| match names.get(&number) {
         Some(name) => name.clone(),
         None if number == 0 => EXEC.to_owned(),
+        None if number == sinew_abi::OUTSIDE => OUTSIDE.to_owned(),
         None => number.to_string(),
     };
     let mut named: Vec<_> = edges

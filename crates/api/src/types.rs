@@ -7,7 +7,7 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
-use sinew_model::{Port, ProjectName, Protocol, ServiceName};
+use sinew_model::{Port, ProjectName, Protocol, Publish, ServiceName};
 
 /// The agent and what it found on its machine.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -57,6 +57,9 @@ pub struct ServiceStatus {
     pub address6: Ipv6Addr,
     /// Its ports.
     pub ports: Vec<Port>,
+    /// Ports of the host that lead to it.
+    #[serde(default)]
+    pub published: Vec<Publish>,
     /// Instances wanted.
     pub replicas: u16,
     /// Instances that are up.
@@ -111,7 +114,7 @@ pub struct EndpointStatus {
 /// What was counted of the calls from one service to another since the edge was first used.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EdgeStatus {
-    /// Calling service; `exec`: callers of none.
+    /// Calling service; `exec`: members of none; `outside`: who comes by a published port.
     pub source: String,
     /// Service called; `None`: an address or a port that no service has.
     pub destination: Option<ServiceName>,

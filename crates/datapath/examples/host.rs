@@ -99,7 +99,13 @@ fn service(id: u32, backends: Vec<Backend>) -> Service {
         outlier: Outlier::default(),
         backends,
     };
-    Service { id, address4: in_range(64, id), address6: in_network(0, id), ports: vec![port] }
+    Service {
+        id,
+        address4: in_range(64, id),
+        address6: in_network(0, id),
+        ports: vec![port],
+        published: Vec::new(),
+    }
 }
 
 fn backend(service: u32, number: u32, address4: Ipv4Addr, port: u16) -> Backend {

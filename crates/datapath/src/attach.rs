@@ -1,4 +1,4 @@
-//! Programs on cgroups, by pinned links that outlive us.
+//! Programs on cgroups and on the network namespace, by pinned links that outlive us.
 //!
 //! An upgrade replaces the program of each link in place: a call runs the old or the new one. When
 //! one replacement fails, those before it are taken back, so that versions never mix.
@@ -40,9 +40,13 @@ const HOOKS: &[(&str, AttachType)] = &[
     ("sock_release", AttachType::SockRelease),
 ];
 
+/// Program and link of published ports; on the network namespace, while a port is published.
+const PUBLISHED: &str = "published";
+const NETWORK_NAMESPACE: &str = "/proc/thread-self/ns/net";
+
 /// Names of the programs that are attached.
 pub(crate) fn programs() -> impl Iterator<Item = &'static str> {
-    HOOKS.iter().map(|(name, _)| *name).chain(["sock_ops"])
+    HOOKS.iter().map(|(name, _)| *name).chain(["sock_ops", PUBLISHED])
 }
 
 /// The links under a pin directory.
@@ -83,9 +87,17 @@ impl Links {
         let directory = open_cgroup(cgroup)?;
         let id = cgroup_id(&directory, cgroup)?;
         let (mut replaced, mut made) = (Vec::new(), Vec::new());
-        for (name, attach_type) in HOOKS {
+        let members = HOOKS.iter().map(|(name, kind)| (*name, *kind, &directory, id));
+        let (namespace, namespace_id) = network_namespace()?;
+        let published = self.directory.join(PUBLISHED).exists().then_some((
+            PUBLISHED,
+            AttachType::SkLookup,
+            &namespace,
+            namespace_id,
+        ));
+        for (name, attach_type, target, id) in members.chain(published) {
             let program = object.program(name)?;
-            match self.attach_one(name, *attach_type, program, &directory, id) {
+            match self.attach_one(name, attach_type, program, target, id) {
                 Ok(Some(undo)) => replaced.push(undo),
                 Ok(None) => made.push(self.directory.join(name)),
                 Err(error) => {
@@ -108,8 +120,8 @@ impl Links {
         name: &str,
         attach_type: AttachType,
         program: BorrowedFd<'_>,
-        cgroup: &File,
-        cgroup_id: u64,
+        target: &File,
+        target_id: u64,
     ) -> Result<Option<(OwnedFd, OwnedFd)>, Error> {
         let path = self.directory.join(name);
         let fail = |what: &str| {
@@ -118,18 +130,32 @@ impl Links {
         };
         if let Ok(link) = sys::open_pin(&path) {
             let info = sys::link_info(link.as_fd()).map_err(fail("inspect link"))?;
-            if info.cgroup_id == cgroup_id {
+            if info.target == target_id {
                 let old = sys::program_by_id(info.program_id).map_err(fail("open program of"))?;
                 sys::link_update(link.as_fd(), program).map_err(fail("replace program"))?;
                 return Ok(Some((link, old)));
             }
-            // Of a cgroup that is gone or another one: it serves nobody here.
+            // Of one that is gone or another one: it serves nobody here.
             fs::remove_file(&path).map_err(fail("unpin stale link"))?;
         }
-        let link = sys::link_create(program, Some(cgroup.as_fd()), attach_type)
+        let link = sys::link_create(program, Some(target.as_fd()), attach_type)
             .map_err(fail("attach program"))?;
         sys::pin(link.as_fd(), &path).map_err(fail("pin link"))?;
         Ok(None)
+    }
+
+    /// Whether packets to published ports are looked at. While none are published, nobody pays.
+    pub(crate) fn publish(&self, object: &Object, wanted: bool) -> Result<(), Error> {
+        let path = self.directory.join(PUBLISHED);
+        if !wanted {
+            return remove_pin(&path);
+        }
+        if path.exists() {
+            return Ok(());
+        }
+        let (namespace, id) = network_namespace()?;
+        let program = object.program(PUBLISHED)?;
+        self.attach_one(PUBLISHED, AttachType::SkLookup, program, &namespace, id).map(drop)
     }
 
     /// Watches listen() in the cgroups of those members that shall be watched.
@@ -175,7 +201,7 @@ impl Links {
         for id in std::mem::take(&mut self.watched).into_keys() {
             remove_pin(&self.watch_path(id))?;
         }
-        for (name, _) in HOOKS {
+        for name in HOOKS.iter().map(|(name, _)| *name).chain([PUBLISHED]) {
             remove_pin(&self.directory.join(name))?;
         }
         Ok(())
@@ -202,6 +228,14 @@ fn remove_pin(path: &Path) -> Result<(), Error> {
         }
         _ => Ok(()),
     }
+}
+
+/// The calling thread's, with its inode.
+fn network_namespace() -> Result<(File, u64), Error> {
+    let fail = |e| Error::system(format!("open {NETWORK_NAMESPACE}"), e);
+    let file = File::open(NETWORK_NAMESPACE).map_err(fail)?;
+    let inode = file.metadata().map_err(fail)?.ino();
+    Ok((file, inode))
 }
 
 pub(crate) fn open_cgroup(path: &Path) -> Result<File, Error> {

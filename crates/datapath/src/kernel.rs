@@ -145,6 +145,7 @@ impl Kernel {
         if first {
             self.attach()?;
         }
+        self.links.publish(&self.object, self.ledger.publishes())?;
         self.links.watch(&self.object, members)?;
         if first || scan {
             self.scan()?;

@@ -8,6 +8,7 @@
 mod delta;
 mod ledger;
 mod ports;
+mod published;
 mod regions;
 
 use std::{
@@ -43,6 +44,15 @@ pub(crate) trait Tables {
     fn put_service6(&mut self, key: &abi::ServiceKey6, value: &abi::Service) -> Result<(), Error>;
     fn remove_service4(&mut self, key: &abi::ServiceKey4) -> Result<(), Error>;
     fn remove_service6(&mut self, key: &abi::ServiceKey6) -> Result<(), Error>;
+    fn published(&self) -> Result<Vec<(abi::PublishedKey, abi::ServiceKey4)>, Error>;
+    fn put_published(
+        &mut self,
+        key: &abi::PublishedKey,
+        value: &abi::ServiceKey4,
+    ) -> Result<(), Error>;
+    fn remove_published(&mut self, key: &abi::PublishedKey) -> Result<(), Error>;
+    /// Whether `port` (host byte order) may be published.
+    fn mark_published(&mut self, port: u16, may_be: bool);
     fn listen_keys(&self) -> Result<Vec<(abi::ListenKey, abi::ListenValue)>, Error>;
     fn put_listen_key(
         &mut self,

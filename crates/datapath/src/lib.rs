@@ -36,7 +36,7 @@ pub use heartbeat::Heartbeat;
 pub use kernel::{HUNG_AFTER, Kernel, Options, Usage};
 pub use layout::backend_key;
 pub use sockets::Listener;
-pub use wanted::{Backend, Instance, Resolver, Service, ServicePort, Wanted};
+pub use wanted::{Backend, Instance, Published, Resolver, Service, ServicePort, Wanted};
 
 /// What the kernel counts about itself, summed over its CPUs.
 pub type Totals = sinew_abi::Counters;

@@ -10,6 +10,9 @@ use sinew_abi as abi;
 
 use crate::{Error, layout::Tables, sys};
 
+/// Words that hold a bit for each port.
+const PORT_WORDS: u32 = 65_536 / 64;
+
 /// An array map seen as memory: reads and writes need no system call.
 pub(crate) struct Shared<T> {
     at: *mut u8,
@@ -146,6 +149,8 @@ pub(crate) struct Maps {
     service_hot: Shared<abi::ServiceHot>,
     services4: Hash<abi::ServiceKey4, abi::Service>,
     services6: Hash<abi::ServiceKey6, abi::Service>,
+    published: Hash<abi::PublishedKey, abi::ServiceKey4>,
+    published_ports: Shared<u64>,
     listen_keys: Hash<abi::ListenKey, abi::ListenValue>,
     instances: Hash<u64, abi::Instance>,
     listeners: Hash<u32, u32>,
@@ -173,6 +178,8 @@ impl Maps {
             service_hot: Shared::open(maps, "SERVICE_HOT", c::SERVICES)?,
             services4: Hash::open(maps, "SERVICES4")?,
             services6: Hash::open(maps, "SERVICES6")?,
+            published: Hash::open(maps, "PUBLISHED")?,
+            published_ports: Shared::open(maps, "PUBLISHED_PORTS", PORT_WORDS)?,
             listen_keys: Hash::open(maps, "LISTEN_KEYS")?,
             instances: Hash::open(maps, "INSTANCES")?,
             listeners: Hash::open(maps, "LISTENERS")?,
@@ -288,6 +295,28 @@ impl Tables for Maps {
 
     fn remove_service6(&mut self, key: &abi::ServiceKey6) -> Result<(), Error> {
         self.services6.remove(key)
+    }
+
+    fn published(&self) -> Result<Vec<(abi::PublishedKey, abi::ServiceKey4)>, Error> {
+        self.published.list((abi::PublishedKey::ZERO, abi::ServiceKey4::ZERO))
+    }
+
+    fn put_published(
+        &mut self,
+        key: &abi::PublishedKey,
+        value: &abi::ServiceKey4,
+    ) -> Result<(), Error> {
+        self.published.put(key, value)
+    }
+
+    fn remove_published(&mut self, key: &abi::PublishedKey) -> Result<(), Error> {
+        self.published.remove(key)
+    }
+
+    fn mark_published(&mut self, port: u16, may_be: bool) {
+        let (word, bit) = (u32::from(port) / 64, 1 << (port % 64));
+        let others = self.published_ports.get(word).unwrap_or(0) & !bit;
+        self.published_ports.set(word, &if may_be { others | bit } else { others });
     }
 
     fn listen_keys(&self) -> Result<Vec<(abi::ListenKey, abi::ListenValue)>, Error> {

@@ -28,6 +28,8 @@ pub(crate) const MAPS: &[&str] = &[
     "INSTANCES",
     "SERVICES4",
     "SERVICES6",
+    "PUBLISHED",
+    "PUBLISHED_PORTS",
     "SERVICE_HOT",
     "OUTLIERS",
     "REGIONS",
@@ -241,6 +243,7 @@ fn load_programs(ebpf: &mut Ebpf, kernel: &aya::Btf) -> Result<HashMap<String, O
             Program::CgroupSockAddr(p) => p.load(),
             Program::CgroupSock(p) => p.load(),
             Program::SockOps(p) => p.load(),
+            Program::SkLookup(p) => p.load(),
             Program::Iter(p) => p.load("tcp", kernel),
             _ => continue,
         };

@@ -33,6 +33,15 @@ const MESSAGE_LEN: usize = 72;
 /// `INET_DIAG_CGROUP_ID`
 const CGROUP: u16 = 21;
 
+/// Offset of `idiag_inode`.
+const INODE_AT: usize = 68;
+/// `INET_DIAG_SKV6ONLY`, a byte.
+const IPV6_ONLY: u16 = 11;
+
+fn word(body: &[u8], at: usize) -> Option<u32> {
+    Some(u32::from_ne_bytes(body.get(at..at + 4)?.try_into().ok()?))
+}
+
 /// A socket that takes connections or datagrams.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Listener {
@@ -46,6 +55,10 @@ pub struct Listener {
     pub queue: u32,
     /// Number of the cgroup that it was made in; 0: the kernel does not say.
     pub cgroup: u64,
+    /// Whether one on `::` leaves IPv4 alone.
+    pub ipv6_only: bool,
+    /// Inode of the socket, by which `/proc` tells who holds it.
+    pub inode: u32,
 }
 
 /// One socket of an answer.
@@ -54,6 +67,8 @@ struct Entry {
     id: [u8; ID_LEN],
     queue: u32,
     cgroup: u64,
+    ipv6_only: bool,
+    inode: u32,
 }
 
 impl Entry {
@@ -63,8 +78,10 @@ impl Entry {
         Some(Self {
             family: *body.first()?,
             id: body.get(ID_AT..ID_AT + ID_LEN)?.try_into().ok()?,
-            queue: u32::from_ne_bytes(body.get(QUEUE_AT..QUEUE_AT + 4)?.try_into().ok()?),
+            queue: word(body, QUEUE_AT)?,
             cgroup: cgroup.map_or(0, u64::from_ne_bytes),
+            ipv6_only: find_attribute(attributes, IPV6_ONLY) == Some(&[1]),
+            inode: word(body, INODE_AT)?,
         })
     }
 
@@ -121,8 +138,8 @@ pub(crate) fn listeners() -> Result<Vec<Listener>, Error> {
         for entry in dump(&mut netlink, number, states)? {
             if let Some(at) = entry.local() {
                 let (address, port) = (at.ip(), at.port());
-                let (queue, cgroup) = (entry.queue, entry.cgroup);
-                found.push(Listener { address, port, protocol, queue, cgroup });
+                let Entry { queue, cgroup, ipv6_only, inode, .. } = entry;
+                found.push(Listener { address, port, protocol, queue, cgroup, ipv6_only, inode });
             }
         }
     }
@@ -166,6 +183,26 @@ mod tests {
     };
 
     use super::*;
+
+    #[test]
+    fn tells_what_kind_of_listener_and_whose() {
+        use std::os::fd::AsFd;
+        for only in [false, true] {
+            let socket = rustix::net::socket(
+                rustix::net::AddressFamily::INET6,
+                rustix::net::SocketType::STREAM,
+                None,
+            )
+            .unwrap();
+            rustix::net::sockopt::set_ipv6_v6only(&socket, only).unwrap();
+            rustix::net::bind(&socket, &SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0))).unwrap();
+            rustix::net::listen(&socket, 1).unwrap();
+            let inode = rustix::fs::fstat(socket.as_fd()).unwrap().st_ino;
+            let found = listeners().unwrap();
+            let own = found.iter().find(|l| u64::from(l.inode) == inode).unwrap();
+            assert_eq!(own.ipv6_only, only);
+        }
+    }
 
     #[test]
     fn finds_listeners_and_closes_clients() {

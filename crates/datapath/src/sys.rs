@@ -40,6 +40,7 @@ pub(crate) enum AttachType {
     GetSockName4 = 31,
     GetSockName6 = 32,
     SockRelease = 34,
+    SkLookup = 36,
 }
 
 fn bpf<T>(command: i32, attributes: &mut T) -> io::Result<i32> {
@@ -94,7 +95,8 @@ struct LinkCreate {
     flags: u32,
 }
 
-/// Attaches a program to a cgroup (or makes an iterator link, whose target is 0).
+/// Attaches a program to a cgroup or a network namespace (or makes an iterator link, whose target
+/// is 0).
 pub(crate) fn link_create(
     program: BorrowedFd<'_>,
     target: Option<BorrowedFd<'_>>,
@@ -120,12 +122,12 @@ pub(crate) fn link_update(link: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::
     bpf(LINK_UPDATE, &mut attributes).map(drop)
 }
 
-/// What a cgroup link connects.
+/// What a link connects.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct LinkInfo {
     pub(crate) program_id: u32,
-    /// 0 when the cgroup is gone.
-    pub(crate) cgroup_id: u64,
+    /// Id of the cgroup, or inode of the network namespace; 0 when it is gone.
+    pub(crate) target: u64,
 }
 
 #[repr(C)]
@@ -135,9 +137,10 @@ struct RawLinkInfo {
     id: u32,
     program_id: u32,
     pad: u32,
-    cgroup_id: u64,
-    attach_type: u32,
-    rest: [u32; 9],
+    /// Of a cgroup link its id; of one on a network namespace the inode and, in the upper half, the
+    /// attach type.
+    target: u64,
+    rest: [u32; 10],
 }
 
 #[repr(C)]
@@ -147,7 +150,7 @@ struct InfoByFd {
     info: u64,
 }
 
-/// Reads what a cgroup link connects.
+/// Reads what a link connects.
 pub(crate) fn link_info(link: BorrowedFd<'_>) -> io::Result<LinkInfo> {
     let mut info = RawLinkInfo::default();
     let mut attributes = InfoByFd {
@@ -156,7 +159,9 @@ pub(crate) fn link_info(link: BorrowedFd<'_>) -> io::Result<LinkInfo> {
         info: (&raw mut info) as u64,
     };
     bpf(OBJ_GET_INFO_BY_FD, &mut attributes)?;
-    Ok(LinkInfo { program_id: info.program_id, cgroup_id: info.cgroup_id })
+    const NETNS: u32 = 5;
+    let target = if info.kind == NETNS { info.target & 0xffff_ffff } else { info.target };
+    Ok(LinkInfo { program_id: info.program_id, target })
 }
 
 #[repr(C)]

@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddrV4},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4},
     path::PathBuf,
     sync::Arc,
 };
@@ -70,6 +70,18 @@ pub struct Service {
     pub address6: Ipv6Addr,
     /// Its ports.
     pub ports: Vec<ServicePort>,
+    /// Ports of the host that lead to it.
+    pub published: Vec<Published>,
+}
+
+/// A TCP port of the host that leads to one of a service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Published {
+    /// Where the host is called; with an unspecified address on all of its own. `::` stands for
+    /// both families.
+    pub host: SocketAddr,
+    /// Port of the service.
+    pub port: u16,
 }
 
 /// A port of a service.

@@ -6,7 +6,7 @@ use aya_ebpf::{
     bindings::{bpf_sock, bpf_sock_addr},
     helpers::generated::{bpf_get_prandom_u32, bpf_loop, bpf_map_lookup_elem, bpf_sk_release},
 };
-use sinew_abi::{Backend, BackendHot, NONE, Service, backend_flags};
+use sinew_abi::{Affinity, AffinityKey, Backend, BackendHot, NONE, Service, backend_flags};
 use sinew_ebpf::{
     choice::{self, Candidates, Choice, FIT, GONE, Load, SICK, Walk},
     outlier,
@@ -15,11 +15,14 @@ use sinew_ebpf::{
 use crate::{
     count::{add32, add64, next32, next64, swap64},
     kernel, lookup,
-    maps::{BACKEND_HOT, BACKENDS, CONFIG, LISTENERS, LISTENERS6, OUTLIERS, SERVICE_HOT, SLOTS},
+    maps::{
+        AFFINITIES, BACKEND_HOT, BACKENDS, CONFIG, LISTENERS, LISTENERS6, OUTLIERS, SERVICE_HOT,
+        SLOTS,
+    },
 };
 
 /// `TCP_LISTEN` of include/net/tcp_states.h.
-const LISTEN: u32 = 10;
+pub const LISTEN: u32 = 10;
 
 /// The candidates of one choice.
 #[repr(C)]
@@ -44,35 +47,58 @@ pub enum Reach {
     Both = 2,
 }
 
+/// A caller for whom a backend is chosen.
+pub trait Caller: Candidates + Copy {
+    /// Coarse monotonic time of the call.
+    fn now_ns(&self) -> u64;
+}
+
+impl Caller for Kernel {
+    #[inline(always)]
+    fn now_ns(&self) -> u64 {
+        self.now_ns
+    }
+}
+
 impl Candidates for Kernel {
     #[inline(always)]
     fn slot(&self, index: u32) -> u32 {
-        SLOTS.get(index).copied().unwrap_or(NONE)
+        slot(index)
     }
 
     #[inline(always)]
     fn load(&self, backend: u32) -> Load {
-        let (Some(config), Some(hot)) = (BACKENDS.get(backend), BACKEND_HOT.get_ptr(backend))
-        else {
-            return Load { active: u32::MAX, weight: 1, connect_us: 0, ejected: true };
-        };
-        // SAFETY: a map value; other CPUs write it, so each field is read once.
-        unsafe {
-            let until = read_volatile(&raw const (*hot).ejected_until_ns);
-            let waits = until != 0
-                && (outlier::ejected(until, self.now_ns) || !self.lease_free(config, hot));
-            Load {
-                active: in_flight(read_volatile(&raw const (*hot).active)),
-                weight: config.weight,
-                connect_us: read_volatile(&raw const (*hot).connect_ewma_us),
-                ejected: waits,
-            }
-        }
+        load(backend, |config, hot, until| {
+            outlier::ejected(until, self.now_ns) || !self.lease_free(config, hot)
+        })
     }
 
     #[inline(always)]
     fn examine(&self, backend: u32) -> u32 {
         examine(self.context.cast(), backend, self.now_ns, self.how())
+    }
+}
+
+#[inline(always)]
+pub fn slot(index: u32) -> u32 {
+    SLOTS.get(index).copied().unwrap_or(NONE)
+}
+
+/// The load of a backend; `out` says whether one with an ejection behind it is still out.
+#[inline(always)]
+pub fn load(backend: u32, out: impl FnOnce(&Backend, *const BackendHot, u64) -> bool) -> Load {
+    let (Some(config), Some(hot)) = (BACKENDS.get(backend), BACKEND_HOT.get_ptr(backend)) else {
+        return Load { active: u32::MAX, weight: 1, connect_us: 0, ejected: true };
+    };
+    // SAFETY: a map value; other CPUs write it, so each field is read once.
+    unsafe {
+        let until = read_volatile(&raw const (*hot).ejected_until_ns);
+        Load {
+            active: in_flight(read_volatile(&raw const (*hot).active)),
+            weight: config.weight,
+            connect_us: read_volatile(&raw const (*hot).connect_ewma_us),
+            ejected: until != 0 && out(config, hot, until),
+        }
     }
 }
 
@@ -128,7 +154,7 @@ impl Kernel {
             if queue == u32::MAX {
                 return GONE;
             }
-            if !self.keeps_up(hot, queue) {
+            if !keeps_up(hot, queue, self.now_ns) {
                 return SICK;
             }
         }
@@ -172,30 +198,6 @@ impl Kernel {
             && self.queue4(backend, config) == u32::MAX
     }
 
-    /// A queue that was not seen empty for too long belongs to a process that hangs: a head of
-    /// the queue saw it empty when it connected, and has waited since.
-    #[inline(always)]
-    fn keeps_up(&self, hot: *mut BackendHot, queue: u32) -> bool {
-        // SAFETY: a map value; the fields are hints that CPUs may overwrite for one another.
-        unsafe {
-            let empty = read_volatile(&raw const (*hot).queue_empty_ns);
-            if queue == 0 {
-                // Once a tick is enough, and leaves the cache line to those who count in it.
-                if empty != self.now_ns {
-                    (&raw mut (*hot).queue_empty_ns).write_volatile(self.now_ns);
-                }
-                return true;
-            }
-            let patience = CONFIG.get(0).map_or(u64::MAX, |c| c.hung_after_ns);
-            // Another CPU may have written a later time than our `now`.
-            if empty != 0 && self.now_ns > empty && self.now_ns - empty > patience {
-                add32(&raw mut (*hot).hung, 1);
-                return false;
-            }
-        }
-        true
-    }
-
     #[inline(always)]
     fn lease_free(&self, config: &Backend, hot: *const BackendHot) -> bool {
         // SAFETY: a map value, read once.
@@ -216,73 +218,125 @@ impl Kernel {
             swap64(&raw mut (*hot).probe_ns, probe, self.now_ns)
         }
     }
+}
 
-    /// Whether a backend taken earlier may be taken again: the same one, still in the set, and
-    /// nothing held against it.
-    #[inline(always)]
-    pub fn still_fit(&self, service: &Service, backend: u32, generation: u32) -> bool {
-        let Some(config) = BACKENDS.get(backend) else { return false };
-        config.generation == generation
-            && config.index == service.index
-            && config.flags & backend_flags::CHOSEN != 0
-            && self.examine(backend) == FIT
-    }
-
-    /// Chooses a backend of `service` and counts a refusal or a panic.
-    #[inline(always)]
-    pub fn choose(&self, service: &Service) -> Choice {
-        let hot = SERVICE_HOT.get_ptr_mut(service.index);
-        let mut turn = 0;
-        if service.balance == sinew_abi::balance::ROUND_ROBIN {
-            if let Some(hot) = hot {
-                // SAFETY: map value. The low half is enough for a turn.
-                turn = unsafe { next64(&raw mut (*hot).turn) } as u32;
+/// A queue that was not seen empty for too long belongs to a process that hangs: a head of
+/// the queue saw it empty when it connected, and has waited since.
+#[inline(always)]
+pub fn keeps_up(hot: *mut BackendHot, queue: u32, now_ns: u64) -> bool {
+    // SAFETY: a map value; the fields are hints that CPUs may overwrite for one another.
+    unsafe {
+        let empty = read_volatile(&raw const (*hot).queue_empty_ns);
+        if queue == 0 {
+            // Once a tick is enough, and leaves the cache line to those who count in it.
+            if empty != now_ns {
+                (&raw mut (*hot).queue_empty_ns).write_volatile(now_ns);
             }
+            return true;
         }
-        // SAFETY: no arguments.
-        let random = unsafe { bpf_get_prandom_u32() };
-        let (mut choice, walk) = choice::draw(self, service, random, turn);
-        if choice.backend != NONE && !choice.panic {
-            return choice;
+        let patience = CONFIG.get(0).map_or(u64::MAX, |c| c.hung_after_ns);
+        // Another CPU may have written a later time than our `now`.
+        if empty != 0 && now_ns > empty && now_ns - empty > patience {
+            add32(&raw mut (*hot).hung, 1);
+            return false;
         }
-        choice = self.walk(walk);
+    }
+    true
+}
+
+/// Whether a backend taken earlier may be taken again: the same one, still in the set, and nothing
+/// held against it.
+#[inline(always)]
+pub fn still_fit(from: &impl Candidates, service: &Service, backend: u32, generation: u32) -> bool {
+    let Some(config) = BACKENDS.get(backend) else { return false };
+    config.generation == generation
+        && config.index == service.index
+        && config.flags & backend_flags::CHOSEN != 0
+        && from.examine(backend) == FIT
+}
+
+/// The backend of a call: the one the source had, else a chosen one. `NONE` when there is none.
+/// Who the source is, is asked for only when that matters: the stack is short.
+#[inline(always)]
+pub fn take(from: &impl Caller, service: &Service, source: impl FnOnce() -> [u32; 4]) -> u32 {
+    if service.affinity_ns == 0 {
+        return choose(from, service).backend;
+    }
+    let key = AffinityKey { source: source(), index: service.index, reserved: 0 };
+    let until_ns = from.now_ns() + service.affinity_ns;
+    if let Some(had) = AFFINITIES.get_ptr_mut(&key) {
+        // SAFETY: map value; concurrent writers write the same kind of value.
+        let (until, backend) = unsafe { ((*had).until_ns, (*had).backend) };
+        // SAFETY: as above.
+        let generation = unsafe { (*had).generation };
+        if until > from.now_ns() && still_fit(from, service, backend, generation) {
+            // SAFETY: as above.
+            unsafe { (*had).until_ns = until_ns };
+            return backend;
+        }
+    }
+    let taken = choose(from, service).backend;
+    if let Some(config) = BACKENDS.get(taken) {
+        let value = Affinity { until_ns, backend: taken, generation: config.generation };
+        let _ = AFFINITIES.insert(&key, &value, 0);
+    }
+    taken
+}
+
+/// Chooses a backend of `service` and counts a refusal or a panic.
+#[inline(always)]
+fn choose(from: &impl Caller, service: &Service) -> Choice {
+    let hot = SERVICE_HOT.get_ptr_mut(service.index);
+    let mut turn = 0;
+    if service.balance == sinew_abi::balance::ROUND_ROBIN {
         if let Some(hot) = hot {
-            // SAFETY: map value.
-            unsafe {
-                if choice.backend == NONE {
-                    add64(&raw mut (*hot).no_backend, 1);
-                } else if choice.panic {
-                    add64(&raw mut (*hot).panic, 1);
-                }
+            // SAFETY: map value. The low half is enough for a turn.
+            turn = unsafe { next64(&raw mut (*hot).turn) } as u32;
+        }
+    }
+    // SAFETY: no arguments.
+    let random = unsafe { bpf_get_prandom_u32() };
+    let (mut choice, walk) = choice::draw(from, service, random, turn);
+    if choice.backend != NONE && !choice.panic {
+        return choice;
+    }
+    choice = walk_on(from, walk);
+    if let Some(hot) = hot {
+        // SAFETY: map value.
+        unsafe {
+            if choice.backend == NONE {
+                add64(&raw mut (*hot).no_backend, 1);
+            } else if choice.panic {
+                add64(&raw mut (*hot).panic, 1);
             }
         }
-        choice
     }
+    choice
+}
 
-    /// The walk, in the kernel's own loop: the verifier looks at one step instead of all.
-    #[inline(always)]
-    fn walk(&self, walk: Walk) -> Choice {
-        let steps = walk.steps();
-        let mut progress = Progress { kernel: *self, walk };
-        // SAFETY: the callback has the signature that the helper calls, and `progress` outlives it.
-        unsafe {
-            bpf_loop(steps, step as *mut c_void, (&raw mut progress).cast(), 0);
-        }
-        progress.walk.choice
+/// The walk, in the kernel's own loop: the verifier looks at one step instead of all.
+#[inline(always)]
+fn walk_on<C: Caller>(from: &C, walk: Walk) -> Choice {
+    let steps = walk.steps();
+    let mut progress = Progress { from: *from, walk };
+    // SAFETY: the callback has the signature that the helper calls, and `progress` outlives it.
+    unsafe {
+        bpf_loop(steps, step::<C> as *mut c_void, (&raw mut progress).cast(), 0);
     }
+    progress.walk.choice
 }
 
 #[repr(C)]
-struct Progress {
-    kernel: Kernel,
+struct Progress<C> {
+    from: C,
     walk: Walk,
 }
 
 /// Callback of the loop: 1 ends it.
-unsafe extern "C" fn step(_index: u64, progress: *mut Progress) -> i64 {
-    // SAFETY: the pointer that `walk` gave to the loop.
+unsafe extern "C" fn step<C: Caller>(_index: u64, progress: *mut Progress<C>) -> i64 {
+    // SAFETY: the pointer that `walk_on` gave to the loop.
     let progress = unsafe { &mut *progress };
-    i64::from(progress.walk.step(&progress.kernel))
+    i64::from(progress.walk.step(&progress.from))
 }
 
 /// Accept queue of the listener at `index` of a socket map; `u32::MAX`: none there.

@@ -7,7 +7,7 @@ use aya_ebpf::{
     programs::SockAddrContext,
 };
 use sinew_abi::{
-    Affinity, AffinityKey, Event, Instance, NONE, Service, ServiceKey4, ServiceKey6, Socket,
+    Event, Instance, NONE, Service, ServiceKey4, ServiceKey6, Socket,
     address::{self, Kind},
     event, socket_flags, verdict,
 };
@@ -18,7 +18,7 @@ use crate::{
     bind::same,
     count::{self, add32, add64, own},
     events, identity, lookup,
-    maps::{AFFINITIES, BACKEND_HOT, BACKENDS, CONFIG, PORT_NAMES, SERVICES4, SERVICES6},
+    maps::{BACKEND_HOT, BACKENDS, CONFIG, PORT_NAMES, SERVICES4, SERVICES6},
     names, record, resolver,
 };
 
@@ -225,7 +225,7 @@ fn to_service(
         _ => Reach::V4,
     };
     let kernel = Kernel { now_ns, stream, reach, context: context.as_ptr() };
-    let taken = take(&kernel, service, instance);
+    let taken = backend::take(&kernel, service, || affinity_source(instance));
     let (Some(config), Some(hot)) = (BACKENDS.get(taken), BACKEND_HOT.get_ptr_mut(taken)) else {
         return refused(target, asked, verdict::NO_BACKEND, service.service);
     };
@@ -266,35 +266,10 @@ fn to_service(
     ALLOW
 }
 
-/// The backend of this call: the one the source had, else a chosen one. `NONE` when there is none.
+/// What the caller is known by where callers keep their backends.
 #[inline(always)]
-pub fn take(kernel: &Kernel, service: &Service, instance: Option<&Instance>) -> u32 {
-    if service.affinity_ns == 0 {
-        return kernel.choose(service).backend;
-    }
-    let key = AffinityKey {
-        source: instance.map_or([0; 4], |i| mapped(i.addr4)),
-        index: service.index,
-        reserved: 0,
-    };
-    let until_ns = kernel.now_ns + service.affinity_ns;
-    if let Some(had) = AFFINITIES.get_ptr_mut(&key) {
-        // SAFETY: map value; concurrent writers write the same kind of value.
-        let (until, backend) = unsafe { ((*had).until_ns, (*had).backend) };
-        // SAFETY: as above.
-        let generation = unsafe { (*had).generation };
-        if until > kernel.now_ns && kernel.still_fit(service, backend, generation) {
-            // SAFETY: as above.
-            unsafe { (*had).until_ns = until_ns };
-            return backend;
-        }
-    }
-    let taken = kernel.choose(service).backend;
-    if let Some(config) = BACKENDS.get(taken) {
-        let value = Affinity { until_ns, backend: taken, generation: config.generation };
-        let _ = AFFINITIES.insert(&key, &value, 0);
-    }
-    taken
+pub fn affinity_source(instance: Option<&Instance>) -> [u32; 4] {
+    instance.map_or([0; 4], |i| mapped(i.addr4))
 }
 
 /// A program connects the same socket again: its earlier attempt has failed, or, for UDP, is over.

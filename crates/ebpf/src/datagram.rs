@@ -13,7 +13,7 @@ use sinew_abi::{
 
 use crate::{
     address::{DNS, LOCALHOST4, ONE6, Target, errno, is_mapped, mapped, refuse},
-    backend::{Kernel, Reach},
+    backend::{self, Kernel, Reach},
     bind::same,
     connect::{self, ALLOW},
     count::{self, add64},
@@ -59,6 +59,8 @@ pub fn sendmsg4(context: &SockAddrContext, target: &Target) -> i32 {
                     service.service,
                 );
             };
+            // Also of one known before: the name may have made room for others meanwhile.
+            names::show(context, peer.addr, peer.port, mapped(addr), port);
             target.set_addr4(peer.addr[3]);
             target.set_port(peer.port);
             own_source4(target, instance);
@@ -105,12 +107,17 @@ pub fn sendmsg6(context: &SockAddrContext, target: &Target) -> i32 {
     if subnet != Some(address::SERVICES6) {
         return beside6(context, target, instance, addr, subnet);
     }
-    let Some(service) = connect::service6(target, addr, port) else {
-        return connect::refused(target, addr, verdict::NO_SUCH_PORT, 0);
+    // One place that refuses: the stack is short.
+    let service = connect::service6(target, addr, port);
+    let Some(peer) = service.and_then(|service| peer(context, service, addr, port, true)) else {
+        let (verdict, called) = match service {
+            Some(service) => (verdict::NO_BACKEND, service.service),
+            None => (verdict::NO_SUCH_PORT, 0),
+        };
+        return connect::refused(target, addr, verdict, called);
     };
-    let Some(peer) = peer(context, service, addr, port, true) else {
-        return connect::refused(target, addr, verdict::NO_BACKEND, service.service);
-    };
+    // Also of one known before: the name may have made room for others meanwhile.
+    names::show(context, peer.addr, peer.port, addr, port);
     target.set_addr6(&peer.addr);
     target.set_port(peer.port);
     if let Some(instance) = instance {
@@ -209,18 +216,16 @@ fn peer(
         // SAFETY: map value; entries of a socket are written by that socket only.
         let mut value = unsafe { *known };
         if now_ns.wrapping_sub(value.used_ns) < IDLE_NS
-            && kernel.still_fit(service, value.backend, value.generation)
+            && backend::still_fit(&kernel, service, value.backend, value.generation)
         {
             value.used_ns = now_ns;
             // SAFETY: as above.
             unsafe { (*known).used_ns = now_ns };
-            // The name may have made room for others meanwhile.
-            names::show(context, value.addr, value.port, asked, port);
             return Some(value);
         }
     }
     let instance = identity::current();
-    let taken = connect::take(&kernel, service, instance);
+    let taken = backend::take(&kernel, service, || connect::affinity_source(instance));
     let (config, hot) = (BACKENDS.get(taken)?, BACKEND_HOT.get_ptr_mut(taken)?);
     let addr = if kernel.by_ipv6(taken, config) { config.addr6 } else { mapped(config.addr4) };
     let value = DatagramPeer {
@@ -238,7 +243,6 @@ fn peer(
         edge.closed += 1;
     }
     let _ = DATAGRAM_PEERS.insert(&key, &value, 0);
-    names::show(context, addr, value.port, asked, port);
     Some(value)
 }
 

@@ -1,7 +1,8 @@
 //! Sinew's kernel programs: one entry a hook, each a line that hands the context to its subject.
 //!
-//! Nothing here runs per packet. The paths that every connection takes are `connect4`/`connect6`
-//! and `sock_release`; everything else runs when a program binds, listens or asks for a name.
+//! Nothing here runs per packet of a connection. The paths that every connection takes are
+//! `connect4`/`connect6` and `sock_release`, and `published` while a port is; everything
+//! else runs when a program binds, listens or asks for a name.
 #![no_std]
 #![no_main]
 #![feature(core_intrinsics, asm_experimental_arch)]
@@ -20,6 +21,7 @@ mod listen;
 mod lookup;
 mod maps;
 mod names;
+mod publish;
 mod record;
 mod release;
 mod resolver;
@@ -27,8 +29,8 @@ mod scan;
 
 use address::{Target, mapped};
 use aya_ebpf::{
-    macros::{cgroup_sock, cgroup_sock_addr, sock_ops},
-    programs::{SockAddrContext, SockContext, SockOpsContext},
+    macros::{cgroup_sock, cgroup_sock_addr, sk_lookup, sock_ops},
+    programs::{SkLookupContext, SockAddrContext, SockContext, SockOpsContext},
 };
 
 macro_rules! target {
@@ -129,6 +131,11 @@ pub fn sock_release(context: SockContext) -> i32 {
 #[sock_ops]
 pub fn sock_ops(context: SockOpsContext) -> u32 {
     listen::listen(context.ops)
+}
+
+#[sk_lookup]
+pub fn published(context: SkLookupContext) -> u32 {
+    publish::lookup(context.lookup)
 }
 
 #[unsafe(no_mangle)]

@@ -9,8 +9,8 @@ use aya_ebpf::{
 };
 use sinew_abi::{
     Affinity, AffinityKey, Asked, Backend, BackendHot, Config, Counters, DatagramPeer, Edge,
-    EdgeKey, Event, Instance, ListenKey, ListenValue, Outlier, PeerKey, PortName, Region, Service,
-    ServiceHot, ServiceKey4, ServiceKey6, Socket, capacity as c,
+    EdgeKey, Event, Instance, ListenKey, ListenValue, Outlier, PeerKey, PortName, PublishedKey,
+    Region, Service, ServiceHot, ServiceKey4, ServiceKey6, Socket, capacity as c,
 };
 
 const LAZY: usize = BPF_F_NO_PREALLOC as usize;
@@ -25,6 +25,13 @@ pub static INSTANCES: HashMap<u64, Instance, { c::INSTANCES as usize }> = HashMa
 pub static SERVICES4: HashMap<ServiceKey4, Service, { c::SERVICES as usize }> = HashMap::new();
 #[btf_map]
 pub static SERVICES6: HashMap<ServiceKey6, Service, { c::SERVICES as usize }> = HashMap::new();
+/// Addresses of the host that lead to a service.
+#[btf_map]
+pub static PUBLISHED: HashMap<PublishedKey, ServiceKey4, { c::PUBLISHED as usize }, LAZY> =
+    HashMap::new();
+/// A bit for each port that `PUBLISHED` may hold: the other ports pay nothing more.
+#[btf_map]
+pub static PUBLISHED_PORTS: Array<u64, 1024, SHARED> = Array::new();
 #[btf_map]
 pub static SERVICE_HOT: Array<ServiceHot, { c::SERVICES as usize }, SHARED> = Array::new();
 #[btf_map]

@@ -323,6 +323,15 @@ impl Publish {
     pub fn host(&self) -> SocketAddr {
         SocketAddr::new(self.host_ip, self.host_port)
     }
+
+    /// Whether one connection could match both. `::` takes IPv4 too, as a dual-stack socket does.
+    #[must_use]
+    pub fn overlaps(&self, other: &Self) -> bool {
+        let any =
+            |all: IpAddr, one: IpAddr| all.is_unspecified() && (all.is_ipv6() || one.is_ipv4());
+        let (a, b) = (self.host_ip, other.host_ip);
+        self.host_port == other.host_port && (a == b || any(a, b) || any(b, a))
+    }
 }
 
 /// As in the file: `127.0.0.1:8080:http`.

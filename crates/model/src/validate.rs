@@ -19,7 +19,7 @@ pub const MAX_REPLICAS: u16 = 1024;
 
 /// Names with a meaning of their own: `exec` sessions, the agent, and what every program calls
 /// its own machine.
-pub(crate) const RESERVED: [&str; 3] = ["exec", "agent", "localhost"];
+pub(crate) const RESERVED: [&str; 4] = ["exec", "agent", "localhost", "outside"];
 
 impl Project {
     /// Checks every rule that the types alone do not hold.

@@ -227,11 +227,11 @@ fn names_that_are_none() {
         ),
         (
             "services: {exec: {command: x}}",
-            "1:12: services.exec: the name exec is reserved; choose another: exec, agent and localhost have a meaning already",
+            "1:12: services.exec: the name exec is reserved; choose another: exec, agent, localhost and outside have a meaning already",
         ),
         (
             "services:\n  agent: {command: x}",
-            "2:3: services.agent: the name agent is reserved; choose another: exec, agent and localhost have a meaning already",
+            "2:3: services.agent: the name agent is reserved; choose another: exec, agent, localhost and outside have a meaning already",
         ),
     ]);
 }
@@ -462,7 +462,7 @@ fn ports_and_checks_that_are_wrong() {
         (
             "publish: [80:http, '127.0.0.1:80:8080']",
             20,
-            "publish[1]: host port 127.0.0.1:80/tcp is already published by services.api.publish[0]; choose another port of the host",
+            "publish[1]: host port 127.0.0.1:80 is already published by services.api.publish[0]; choose another port of the host",
         ),
         (
             "publish: ['80:HTTP']",
@@ -521,7 +521,7 @@ fn ports_and_checks_that_are_wrong() {
         ),
         (
             "services:\n  a: {command: x, port: 80, publish: '9:80'}\n  b: {command: x, port: 80, publish: '0.0.0.0:9:http'}",
-            "3:38: services.b.publish[0]: host port 0.0.0.0:9/tcp is already published by services.a.publish[0]; choose another port of the host",
+            "3:38: services.b.publish[0]: host port 0.0.0.0:9 is already published by services.a.publish[0]; choose another port of the host",
         ),
     ]);
 }

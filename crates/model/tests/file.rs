@@ -219,7 +219,7 @@ fn publish_names_a_port_by_name_or_number() {
     };
     assert_eq!(publish("8000:http"), "127.0.0.1:8000:http");
     assert_eq!(publish("['0.0.0.0:80:9090', '[::1]:80:http']"), "0.0.0.0:80:grpc [::1]:80:http");
-    assert_eq!(publish("['53:dns', '53:http']"), "127.0.0.1:53:dns 127.0.0.1:53:http");
+    assert_eq!(publish("['[::]:53:http', 54:8080]"), "[::]:53:http 127.0.0.1:54:http");
 }
 
 #[test]

@@ -106,7 +106,7 @@ impl Shop {
              {sinew} ps\n  \
              {sinew} services api\n  \
              {sinew} logs --tail 5\n  \
-             {sinew} exec -- curl http://web:8080/\n  \
+             curl http://127.0.0.1:8080/   (published: a browser opens it too)\n  \
              {sinew} exec -- curl http://api:8000/orders\n\
              and close it, with nothing left behind:\n  \
              {sinew} down --purge --yes && rm -r {HOME}"

@@ -7,7 +7,7 @@ use std::{
 };
 
 use sinew_datapath::{self as datapath, Backend, ServicePort, Wanted};
-use sinew_model::{Balance, Outlier, Port, Protocol, ServiceName};
+use sinew_model::{Balance, Outlier, Port, Protocol, Publish, ServiceName};
 
 use super::{Core, Instance, Phase};
 use crate::{alloc, launch::Launch};
@@ -146,7 +146,20 @@ impl Core {
             address4: alloc::service4(number),
             address6: alloc::service6(self.intent.network6, number),
             ports: ports.collect(),
+            published: self.published(name),
         }
+    }
+
+    /// Ports of the host that lead to a service; none when it is not wanted and only drains.
+    fn published(&self, name: &ServiceName) -> Vec<datapath::Published> {
+        let Some(service) = self.launches.get(name).map(|launch| &launch.service) else {
+            return Vec::new();
+        };
+        let leads = |publish: &Publish| {
+            let port = service.port(&publish.port)?.number;
+            Some(datapath::Published { host: publish.host(), port })
+        };
+        service.publish.iter().filter_map(leads).collect()
     }
 }
 

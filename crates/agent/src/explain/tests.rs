@@ -20,7 +20,8 @@ fn endpoint(replica: u8, in_choice: bool) -> Endpoint {
 
 fn listener(replica: u8, queue: u32) -> Listener {
     let address = Ipv4Addr::new(127, 80, 1, replica).into();
-    Listener { address, port: 80, protocol: Protocol::Tcp, queue, cgroup: 0 }
+    let protocol = Protocol::Tcp;
+    Listener { address, port: 80, protocol, queue, cgroup: 0, ipv6_only: false, inode: 0 }
 }
 
 fn question(balance: Balance, endpoints: Vec<Endpoint>) -> Question {
@@ -67,6 +68,12 @@ fn each_is_judged_as_the_kernel_does() {
         ]
     );
     assert_eq!(answer.outcome, "web/0, the only fit one");
+    let outside = Question {
+        from: OUTSIDE.to_owned(),
+        callers: Vec::new(),
+        ..question(Balance::LeastLoad, vec![endpoint(5, true)])
+    };
+    assert_eq!(outside.answer(&seen).endpoints[0].fitness, Fitness::Fit, "it takes no probe");
 }
 
 #[test]

@@ -12,6 +12,8 @@ use crate::core::instance_of;
 
 /// Callers that are of no service.
 pub(crate) const EXEC: &str = "exec";
+/// Callers that are no members and come by a published port.
+pub(crate) const OUTSIDE: &str = "outside";
 /// Remembered at most, of each kind; beyond it is learnt anew.
 const REMEMBERED: usize = 1 << 16;
 

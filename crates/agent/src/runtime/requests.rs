@@ -16,6 +16,7 @@ use crate::{
     environment,
     intent::{self, Intent},
     key::Key,
+    publish,
     refusal::Refusal,
     rights::Caller,
 };
@@ -58,6 +59,12 @@ impl Runtime {
             caller.may_change(owned)?;
         }
         let plan = Plan::between(before.as_deref().map(|owned| &owned.project), Some(&project));
+        if publish::has_new(self.core.intent(), &project) {
+            let listeners = self.datapath.lock().listeners();
+            let listeners =
+                listeners.map_err(|error| Refusal::Datapath { what: error.to_string() })?;
+            publish::check_host(self.core.intent(), &project, &listeners)?;
+        }
         let attached: BTreeSet<_> = self.core.attached_names().into_keys().collect();
         let next = self.core.intent().apply(project, caller.owner(), &attached)?;
         if !dry_run {

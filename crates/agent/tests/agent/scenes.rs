@@ -174,6 +174,8 @@ fn an_agent_may_die_at_any_time() {
             protocol: sinew_model::Protocol::Tcp,
             queue: 0,
             cgroup: 0,
+            ipv6_only: false,
+            inode: 0,
         })
         .collect();
     host.start();

@@ -8,7 +8,11 @@ use std::{
 use sinew_abi as abi;
 use sinew_model::Protocol;
 
-use super::{Applied, Delta, Tables, addr4, addr6, ports, protocol_number, regions};
+use super::{
+    Applied, Delta, Tables, addr4, addr6, ports, protocol_number,
+    published::{self, HostPort},
+    regions,
+};
 use crate::{
     Error,
     wanted::{Service, ServicePort},
@@ -52,6 +56,7 @@ pub(crate) struct Ledger {
     ports: HashMap<PortId, Placed>,
     backends: HashMap<u64, u32>,
     members: members::Members,
+    pub(super) published: BTreeMap<HostPort, abi::ServiceKey4>,
     /// IPv6 keys that belong to no port.
     orphans: Vec<abi::ServiceKey6>,
     regions: regions::Regions,
@@ -70,14 +75,17 @@ pub(crate) struct Ledger {
 struct Demand {
     ports: u64,
     backends: u64,
+    published: u64,
 }
 
 impl Demand {
     fn of(services: &[Arc<Service>]) -> Self {
         let ports = services.iter().flat_map(|s| &s.ports);
-        ports.fold(Self::default(), |sum, port| Self {
+        let published = services.iter().flat_map(|s| published::addresses(s)).count() as u64;
+        ports.fold(Self { published, ..Self::default() }, |sum, port| Self {
             ports: sum.ports + 1,
             backends: sum.backends + port.backends.len() as u64,
+            ..sum
         })
     }
 
@@ -87,6 +95,7 @@ impl Demand {
         Self {
             ports: before.ports + came.ports - left.ports,
             backends: before.backends + came.backends - left.backends,
+            published: before.published + came.published - left.published,
         }
     }
 
@@ -94,6 +103,7 @@ impl Demand {
         for (map, capacity, wanted) in [
             ("the service table", abi::capacity::SERVICES, self.ports),
             ("the backend table", abi::capacity::BACKENDS, self.backends),
+            ("the table of published ports", abi::capacity::PUBLISHED, self.published),
         ] {
             if wanted > capacity.into() {
                 return Err(Error::Full { map, capacity, wanted });
@@ -120,6 +130,7 @@ impl Ledger {
         ledger.free_backends = (0..ledger.fresh_backend).filter(|i| !used.contains(i)).collect();
         ledger.read_ports(tables)?;
         ledger.members = members::Members::read(tables)?;
+        ledger.published = published::read(tables)?;
         Ok(ledger)
     }
 
@@ -184,12 +195,13 @@ impl Ledger {
     }
 
     /// How full the maps are: (name, used, capacity).
-    pub(crate) fn usage(&self) -> [(&'static str, u32, u32); 3] {
+    pub(crate) fn usage(&self) -> [(&'static str, u32, u32); 4] {
         let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
         [
             ("instances", count(self.members.len()), abi::capacity::INSTANCES),
             ("service ports", count(self.ports.len()), abi::capacity::SERVICES),
             ("backends", count(self.backends.len()), abi::capacity::BACKENDS),
+            ("published ports", count(self.published.len()), abi::capacity::PUBLISHED),
         ]
     }
 
@@ -208,6 +220,7 @@ impl Ledger {
         let demand = self.demand.after(&delta);
         // Too much is refused before anything is changed.
         demand.check()?;
+        published::check(&delta)?;
         self.torn = true;
         self.change_services(tables, &delta)?;
         self.services.reach(&delta, |service| service.id);
@@ -245,6 +258,7 @@ impl Ledger {
             }
             self.members.note_backends_of(service);
         }
+        self.change_published(tables, delta)?;
         if delta.whole {
             self.remove_strays(tables)?;
         }

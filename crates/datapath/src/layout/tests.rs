@@ -13,7 +13,7 @@ use proptest::prelude::*;
 use sinew_model::{Balance, Outlier};
 
 use super::*;
-use crate::wanted::{Backend, Instance, Service, ServicePort, Wanted};
+use crate::wanted::{Backend, Instance, Published, Service, ServicePort, Wanted};
 
 mod memory;
 
@@ -53,6 +53,7 @@ fn service(id: u32, backends: &[(u8, bool)]) -> Service {
                 })
                 .collect(),
         }],
+        published: Vec::new(),
     }
 }
 
@@ -271,6 +272,43 @@ fn listen_keys_follow_the_backend_of_the_instance() {
     assert_eq!(backend(&host), key(1, 9));
     applied(&mut host, &[]);
     assert!(host.tables.listen.is_empty() && host.tables.instances.is_empty());
+}
+
+#[test]
+fn published_ports_lead_to_the_service_and_leave_no_trace() {
+    let mut host = Host::default();
+    let publish = |host: &mut Host, id: u32, hosts: &[&str]| {
+        let at = |host: &&str| Published { host: host.parse().unwrap(), port: 80 };
+        let published = hosts.iter().map(at).collect();
+        host.wanted.set_service(Service { published, ..service(id, &[]) });
+    };
+    let at = |host: &Host, ip: &str| {
+        let key = (mapped(ip.parse().unwrap()), 8000_u16.to_be());
+        host.tables.published.get(&key).map(|to| to.addr.to_ne_bytes()[3])
+    };
+    publish(&mut host, 1, &["[::]:8000"]);
+    publish(&mut host, 2, &["10.0.0.1:8000"]);
+    host.apply().unwrap();
+    assert_eq!((at(&host, "::"), at(&host, "0.0.0.0")), (Some(1), Some(1)), "both families");
+    assert_eq!(at(&host, "10.0.0.1"), Some(2));
+    // A later agent finds what there is and goes on from it.
+    host.ledger = Ledger::read(&host.tables).unwrap();
+    publish(&mut host, 1, &[]);
+    host.apply().unwrap();
+    assert_eq!((at(&host, "::"), at(&host, "10.0.0.1")), (None, Some(2)));
+    assert!(host.tables.marked.contains(&8000), "another address is still published there");
+    publish(&mut host, 1, &["10.0.0.1:8000"]);
+    publish(&mut host, 2, &[]);
+    host.apply().unwrap();
+    assert_eq!(at(&host, "10.0.0.1"), Some(1), "it moved");
+    host.wanted.services.clear();
+    host.apply().unwrap();
+    assert!(host.tables.published.is_empty() && host.tables.marked.is_empty());
+    assert!(!host.ledger.publishes());
+    let nowhere = Published { host: "10.0.0.1:80".parse().unwrap(), port: 81 };
+    host.wanted.set_service(Service { published: vec![nowhere], ..service(3, &[]) });
+    assert!(matches!(host.apply(), Err(Error::Invalid { .. })));
+    assert!(host.tables.services4.is_empty(), "nothing was done");
 }
 
 #[test]

@@ -10,6 +10,7 @@
 )]
 
 mod families;
+mod publish;
 mod tcp;
 mod udp;
 mod world;

@@ -120,6 +120,7 @@ impl World {
                 },
                 backends,
             }],
+            published: Vec::new(),
         });
         self.apply();
     }

@@ -88,6 +88,9 @@ pub enum Rule {
         /// Field of the first.
         first: String,
     },
+    /// A published port that is not TCP.
+    #[error("{0} is a UDP port, whose answers would not come from the address that was asked")]
+    PublishedUdp(String),
     /// What cannot be asked for in a GET.
     #[error("{} is not a path", quoted(.0))]
     HttpPath(String),
@@ -162,7 +165,9 @@ impl Rule {
     fn fixed_remedy(&self) -> &'static str {
         match self {
             Self::NoServices => "describe at least one under services",
-            Self::Reserved(_) => "choose another: exec, agent and localhost have a meaning already",
+            Self::Reserved(_) => {
+                "choose another: exec, agent, localhost and outside have a meaning already"
+            }
             Self::Range { .. } | Self::TooManyPorts(_) => "choose another value",
             Self::EmptyCommand => "say which program to run",
             Self::Nul(_) => "remove it: Linux ends text there",
@@ -174,6 +179,7 @@ impl Rule {
             Self::PortNameTwice { .. } => "give each port its own name",
             Self::PortTwice { .. } => "remove one",
             Self::NoSuchPort { .. } | Self::NoTcpPort => "declare it under ports",
+            Self::PublishedUdp(_) => "publish TCP ports only",
             Self::PublishedTwice { .. } => "choose another port of the host",
             Self::HttpPath(_) => "begin it with / and leave out spaces",
             Self::NoSuchService { .. } => "name a service of this project, or remove it",

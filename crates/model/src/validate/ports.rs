@@ -1,6 +1,6 @@
 //! Rules about ports: those of a service, and those of the host that lead to it.
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::collections::BTreeMap;
 
 use super::Rules;
 use crate::{Protocol, Publish, Rule, Service, ServiceName, field::Field, problem::MAX_PORTS};
@@ -46,7 +46,7 @@ impl Rules {
         services: &BTreeMap<ServiceName, Service>,
         services_field: &Field,
     ) {
-        let mut taken: Vec<(&Publish, Protocol, Field)> = Vec::new();
+        let mut taken: Vec<(&Publish, Field)> = Vec::new();
         for (name, service) in services {
             let list = services_field.key(name).key("publish");
             for (index, publish) in service.publish.iter().enumerate() {
@@ -58,26 +58,17 @@ impl Rules {
                     self.found.push((here, Rule::NoSuchPort { name, known }));
                     continue;
                 };
-                let first = taken.iter().find(|(other, other_protocol, _)| {
-                    *other_protocol == protocol
-                        && other.host_port == publish.host_port
-                        && overlap(other.host_ip, publish.host_ip)
+                self.need(protocol == Protocol::Tcp, &here, || {
+                    Rule::PublishedUdp(publish.port.to_string())
                 });
-                if let Some((_, _, first)) = first {
-                    let host = format!("{}/{protocol}", publish.host());
-                    let rule = Rule::PublishedTwice { host, first: first.to_string() };
-                    self.found.push((here.clone(), rule));
+                if let Some((_, first)) = taken.iter().find(|(other, _)| other.overlaps(publish)) {
+                    let (host, first) = (publish.host().to_string(), first.to_string());
+                    self.found.push((here.clone(), Rule::PublishedTwice { host, first }));
                 }
-                taken.push((publish, protocol, here));
+                taken.push((publish, here));
             }
         }
     }
-}
-
-/// Whether one connection could match both. `::` takes IPv4 too, as a dual-stack socket does.
-fn overlap(a: IpAddr, b: IpAddr) -> bool {
-    let any = |all: IpAddr, one: IpAddr| all.is_unspecified() && (all.is_ipv6() || one.is_ipv4());
-    a == b || any(a, b) || any(b, a)
 }
 
 #[cfg(test)]
@@ -86,7 +77,13 @@ mod tests {
 
     #[test]
     fn addresses_overlap_when_one_takes_the_other() {
-        let overlap = |a: &str, b: &str| overlap(a.parse().unwrap(), b.parse().unwrap());
+        let at = |ip: &str, host_port| Publish {
+            host_ip: ip.parse().unwrap(),
+            host_port,
+            port: crate::PortName::new("http").unwrap(),
+        };
+        let overlap = |a: &str, b: &str| at(a, 80).overlaps(&at(b, 80));
+        assert!(!at("::", 80).overlaps(&at("::", 81)));
         assert!(overlap("127.0.0.1", "127.0.0.1"));
         assert!(overlap("127.0.0.1", "0.0.0.0"));
         assert!(overlap("::", "127.0.0.1"));

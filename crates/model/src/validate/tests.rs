@@ -28,10 +28,8 @@ fn a_plain_service_is_valid() {
     assert_eq!(faults(|s| s.restart = Restart::Never), "");
     assert_eq!(faults(|s| s.replicas = 0), "");
     assert_eq!(faults(|s| s.stop.grace = Duration::ZERO), "");
-    assert_eq!(
-        faults(|s| s.publish = vec![publish([0; 4], 53, "dns"), publish([0; 4], 53, "http")]),
-        ""
-    );
+    let elsewhere = vec![publish([127, 0, 0, 1], 53, "http"), publish([127, 0, 0, 2], 53, "http")];
+    assert_eq!(faults(|s| s.publish = elsewhere), "");
 }
 
 #[test]
@@ -158,7 +156,11 @@ fn every_rule_holds_for_what_comes_over_the_api() {
         ),
         (
             |s| s.publish = vec![publish([0; 4], 80, "http"), publish([127, 0, 0, 1], 80, "http")],
-            "publish[1]: host port 127.0.0.1:80/tcp is already published by services.api.publish[0]; choose another port of the host",
+            "publish[1]: host port 127.0.0.1:80 is already published by services.api.publish[0]; choose another port of the host",
+        ),
+        (
+            |s| s.publish = vec![publish([0; 4], 53, "dns")],
+            "publish[0]: dns is a UDP port, whose answers would not come from the address that was asked; publish TCP ports only",
         ),
         (|s| s.ports[1].number = 0, "ports[1]: 0 is out of range; use 1 to 65535"),
         (
@@ -193,7 +195,7 @@ fn rules_between_services_hold_too() {
     let reserved = project_of([("exec", service("a"))]).validate().unwrap_err().to_string();
     assert_eq!(
         reserved,
-        "services.exec: the name exec is reserved; choose another: exec, agent and localhost have a \
+        "services.exec: the name exec is reserved; choose another: exec, agent, localhost and outside have a \
          meaning already"
     );
     let needs =

@@ -31,7 +31,7 @@ pub(crate) fn table(services: &[ServiceStatus], style: Style, width: Option<usiz
             Cell::tinted(format!("{up}/{}", service.replicas), tint),
             Cell::new(service.address4.to_string()),
             Cell::or_dash(service.project.as_ref().map(ToString::to_string)),
-            Cell::new(ports(&service.ports)),
+            Cell::new(ports(service)),
         ]);
     }
     table.render(style, width)
@@ -45,7 +45,10 @@ pub(crate) fn detail(service: &ServiceStatus, style: Style, width: Option<usize>
     let _ = writeln!(text, "{}", style.paint(Tint::Bold, service.name.as_str()));
     let _ = writeln!(text, "  name       {}.sinew.internal", service.name);
     let _ = writeln!(text, "  addresses  {}, {}", service.address4, service.address6);
-    let _ = writeln!(text, "  ports      {}", ports(&service.ports));
+    let _ = writeln!(text, "  ports      {}", list(&service.ports));
+    if !service.published.is_empty() {
+        let _ = writeln!(text, "  published  {}", list(&service.published));
+    }
     let _ = writeln!(text, "  project    {project}");
     let _ = writeln!(text, "  instances  {} of {} up\n", service.up, service.replicas);
     if service.endpoints.is_empty() {
@@ -91,11 +94,25 @@ fn endpoints(endpoints: &[EndpointStatus]) -> Table {
 }
 
 /// `http:8080, dns:53/udp`.
-fn ports(ports: &[Port]) -> String {
-    if ports.is_empty() {
+fn list(entries: &[impl ToString]) -> String {
+    if entries.is_empty() {
         return "-".to_owned();
     }
-    ports.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+    entries.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
+/// `127.0.0.1:80->http:8080, dns:53/udp`: a port of the host stands before the one it leads to.
+fn ports(service: &ServiceStatus) -> String {
+    let mut entries = Vec::new();
+    for port in &service.ports {
+        let hosts = service.published.iter().filter(|p| p.port == port.name);
+        let before = entries.len();
+        entries.extend(hosts.map(|p| format!("{}->{port}", p.host())));
+        if entries.len() == before {
+            entries.push(port.to_string());
+        }
+    }
+    list(&entries)
 }
 
 /// How a program calls the service: `http://web/`, `http://api:8080/`, `db:5432`.
@@ -155,6 +172,7 @@ mod tests {
             address4: Ipv4Addr::new(127, 64, 0, 1),
             address6: Ipv6Addr::LOCALHOST,
             ports: vec![port("http", 80, Protocol::Tcp), port("dns", 53, Protocol::Udp)],
+            published: Vec::new(),
             replicas: 2,
             up: 1,
             endpoints: vec![
@@ -175,6 +193,19 @@ mod tests {
             "SERVICE   UP  ADDRESS     PROJECT  PORTS\n\
              orders   1/2  127.64.0.1  -        http:80, dns:53/udp\n"
         );
+        let published = ["0.0.0.0:8000", "[::1]:8001"].map(|host| {
+            let host: std::net::SocketAddr = host.parse().unwrap();
+            let port = PortName::new("http").unwrap();
+            sinew_model::Publish { host_ip: host.ip(), host_port: host.port(), port }
+        });
+        let web = ServiceStatus { published: published.into(), ..service() };
+        let text = table(std::slice::from_ref(&web), PLAIN, None);
+        assert!(
+            text.ends_with("0.0.0.0:8000->http:80, [::1]:8001->http:80, dns:53/udp\n"),
+            "{text}"
+        );
+        let text = detail(&web, PLAIN, None);
+        assert!(text.contains("\n  published  0.0.0.0:8000:http, [::1]:8001:http\n"), "{text}");
         let worker = ServiceStatus { ports: Vec::new(), endpoints: Vec::new(), ..service() };
         assert!(table(&[worker], PLAIN, None).contains("orders   1/2  "));
         assert_eq!(table(&[], PLAIN, None), "no services\n");

@@ -184,6 +184,7 @@ pub(crate) mod tests {
             address4: [127, 64, 0, 1].into(),
             address6: std::net::Ipv6Addr::LOCALHOST,
             ports: Vec::new(),
+            published: Vec::new(),
             replicas: 1,
             up: 1,
             endpoints: vec![endpoint(connects)],

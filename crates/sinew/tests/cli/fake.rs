@@ -222,6 +222,7 @@ fn scaled(name: &str, body: &[u8]) -> Response<Body> {
         address4: Ipv4Addr::new(127, 64, 0, 1),
         address6: Ipv6Addr::LOCALHOST,
         ports: Vec::new(),
+        published: Vec::new(),
         replicas: scale.replicas,
         up: 0,
         endpoints: Vec::new(),

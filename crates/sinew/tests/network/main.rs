@@ -13,5 +13,6 @@ mod life;
 mod look;
 mod machine;
 mod names;
+mod publish;
 mod systemd;
 mod world;

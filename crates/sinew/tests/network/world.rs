@@ -43,6 +43,10 @@ impl World {
         Self { directory, name, cgroup, agents: RefCell::default() }
     }
 
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
     }

@@ -11,6 +11,9 @@ pub(super) struct Memory {
     pub(super) slots: HashMap<u32, u32>,
     pub(super) services4: BTreeMap<(u32, u16, u16), abi::Service>,
     pub(super) services6: BTreeMap<([u32; 4], u16, u16), abi::Service>,
+    pub(super) published: BTreeMap<([u32; 4], u16), abi::ServiceKey4>,
+    /// Ports whose packets are looked at.
+    pub(super) marked: BTreeSet<u16>,
     pub(super) listen: HashMap<([u32; 4], u16), abi::ListenValue>,
     pub(super) instances: HashMap<u64, abi::Instance>,
     /// Slots that a program run which began before the last grace period may still read.
@@ -93,6 +96,36 @@ impl Tables for Memory {
         self.write()?;
         self.services6.remove(&(key.addr, key.port, key.protocol));
         Ok(())
+    }
+    fn published(&self) -> Result<Vec<(abi::PublishedKey, abi::ServiceKey4)>, Error> {
+        let key = |(addr, port): &([u32; 4], u16)| abi::PublishedKey {
+            addr: *addr,
+            port: *port,
+            protocol: abi::protocol::TCP,
+        };
+        Ok(self.published.iter().map(|(k, v)| (key(k), *v)).collect())
+    }
+    fn put_published(
+        &mut self,
+        key: &abi::PublishedKey,
+        value: &abi::ServiceKey4,
+    ) -> Result<(), Error> {
+        self.write()?;
+        assert!(self.marked.contains(&u16::from_be(key.port)), "nobody would look for it");
+        self.published.insert((key.addr, key.port), *value);
+        Ok(())
+    }
+    fn remove_published(&mut self, key: &abi::PublishedKey) -> Result<(), Error> {
+        self.write()?;
+        self.published.remove(&(key.addr, key.port));
+        Ok(())
+    }
+    fn mark_published(&mut self, port: u16, may_be: bool) {
+        if may_be {
+            self.marked.insert(port)
+        } else {
+            self.marked.remove(&port)
+        };
     }
     fn listen_keys(&self) -> Result<Vec<(abi::ListenKey, abi::ListenValue)>, Error> {
         let key = |(addr, port): &([u32; 4], u16)| abi::ListenKey {

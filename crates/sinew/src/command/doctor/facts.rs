@@ -22,6 +22,8 @@ pub(super) struct Facts {
     pub(super) cgroup2: Option<PathBuf>,
     /// Programs of others on the hooks above the members.
     pub(super) hooks: io::Result<Vec<Occupied>>,
+    /// Programs of others that choose sockets for packets.
+    pub(super) lookups: io::Result<u32>,
     /// Where programs and maps are to be pinned.
     pub(super) pins: PathBuf,
     /// Whether that is in a bpf file system.
@@ -62,6 +64,7 @@ pub(super) fn gather(context: &Context) -> Facts {
             Some(root) => hooks_above(root),
             None => Ok(Vec::new()),
         },
+        lookups: foreign_lookups(&pins),
         cgroup2,
         pins_in_bpffs: in_bpffs(&pins),
         pins,
@@ -85,6 +88,12 @@ fn hooks_above(root: &Path) -> io::Result<Vec<Occupied>> {
         occupied.extend(hooks::occupied(directory)?);
     }
     Ok(occupied)
+}
+
+/// Without Sinew's own, which is there while a port is published.
+fn foreign_lookups(pins: &Path) -> io::Result<u32> {
+    let own = u32::from(pins.join("links/published").exists());
+    hooks::lookups().map(|programs| programs.saturating_sub(own))
 }
 
 fn agent(context: &Context) -> Agent {

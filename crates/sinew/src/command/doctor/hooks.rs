@@ -1,5 +1,5 @@
-//! Which programs of others stand on the kernel's hooks above the members' cgroup: asked of the
-//! kernel (`BPF_PROG_QUERY`), which knows them however they were attached.
+//! Which programs of others stand on the kernel's hooks above the members' cgroup and on the network
+//! namespace: asked of the kernel (`BPF_PROG_QUERY`), which knows them however they were attached.
 
 use std::{fs::File, io, os::fd::AsRawFd as _, path::Path};
 
@@ -22,6 +22,9 @@ const HOOKS: [(&str, u32); 16] = [
     ("sock_ops", 3),
     ("sock_create", 2),
 ];
+
+/// Chooses sockets for packets, in a network namespace.
+const SK_LOOKUP: u32 = 36;
 
 const PROG_QUERY: libc::c_long = 16;
 const ALLOW_OVERRIDE: u32 = 1;
@@ -76,6 +79,12 @@ pub(super) fn occupied(cgroup: &Path) -> io::Result<Vec<Occupied>> {
     Ok(occupied)
 }
 
+/// Programs that choose sockets for packets in this network namespace.
+pub(super) fn lookups() -> io::Result<u32> {
+    let namespace = File::open("/proc/self/ns/net")?;
+    query(&namespace, SK_LOOKUP).map(|(programs, _)| programs)
+}
+
 fn sharing(flags: u32) -> Sharing {
     if flags & ALLOW_MULTI != 0 {
         Sharing::Together
@@ -87,8 +96,8 @@ fn sharing(flags: u32) -> Sharing {
 }
 
 /// Number of programs and flags of their attachment.
-fn query(cgroup: &File, attach_type: u32) -> io::Result<(u32, u32)> {
-    let target_fd = u32::try_from(cgroup.as_raw_fd()).map_err(io::Error::other)?;
+fn query(target: &File, attach_type: u32) -> io::Result<(u32, u32)> {
+    let target_fd = u32::try_from(target.as_raw_fd()).map_err(io::Error::other)?;
     // Without room for their numbers the kernel tells how many there are.
     let mut query = Query { target_fd, attach_type, ..Query::default() };
     let size = size_of::<Query>();

@@ -35,6 +35,7 @@ pub(super) fn judge(facts: &Facts) -> Vec<Finding> {
         nscd(facts.nscd),
     ];
     findings.extend(hooks(&facts.hooks));
+    findings.push(lookups(&facts.lookups));
     findings.extend(agent(&facts.agent));
     findings
 }
@@ -206,6 +207,24 @@ fn hooks(hooks: &std::io::Result<Vec<Occupied>>) -> Vec<Finding> {
     [together, overridden, exclusive].into_iter().flatten().collect()
 }
 
+fn lookups(lookups: &std::io::Result<u32>) -> Finding {
+    match lookups {
+        Ok(0) => Finding::ok("lookup", "no programs of others choose sockets for packets"),
+        Ok(programs) => Finding::warns(
+            "lookup",
+            format!("programs of others choose sockets for packets (sk_lookup): {programs}"),
+            "one that runs first may take what comes to a published port",
+        )
+        .remedy("publish other ports than theirs; see: bpftool net and bpftool link"),
+        Err(error) => Finding::warns(
+            "lookup",
+            format!("programs that choose sockets for packets could not be listed: {error}"),
+            "whether one takes what comes to a published port is not known",
+        )
+        .remedy("run: sudo sinew doctor"),
+    }
+}
+
 fn agent(agent: &Agent) -> Vec<Finding> {
     match agent {
         Agent::Running { pid, version, warnings } => {
@@ -238,6 +257,7 @@ mod tests {
             btf: true,
             cgroup2: Some("/sys/fs/cgroup".into()),
             hooks: Ok(Vec::new()),
+            lookups: Ok(0),
             pins: "/sys/fs/bpf/sinew".into(),
             pins_in_bpffs: true,
             root: true,
@@ -299,6 +319,14 @@ mod tests {
         assert_eq!(ill(&with(Sharing::Exclusive)), [("hooks", Verdict::Blocks)]);
         let error = std::io::ErrorKind::PermissionDenied.into();
         assert_eq!(ill(&Facts { hooks: Err(error), ..well() }), [("hooks", Verdict::Warns)]);
+    }
+
+    #[test]
+    fn who_else_chooses_sockets_for_packets() {
+        let with = |lookups| Facts { lookups, ..well() };
+        assert_eq!(ill(&with(Ok(2))), [("lookup", Verdict::Warns)]);
+        let error = std::io::ErrorKind::PermissionDenied.into();
+        assert_eq!(ill(&with(Err(error))), [("lookup", Verdict::Warns)]);
     }
 
     #[test]

@@ -152,7 +152,7 @@ pub(crate) fn how_to_call(project: &Project) -> Vec<String> {
     let mut lines = vec![format!("ready: {}", calls.join(", "))];
     for (name, service) in &project.services {
         for publish in &service.publish {
-            lines.push(format!("{name} is published on {}:{}", publish.host_ip, publish.host_port));
+            lines.push(format!("{name} is published on {}", publish.host()));
         }
     }
     lines.push(match entrance(project) {
