@@ -62,6 +62,7 @@ pub(crate) fn launch_spec(
         log: log_of(&instance.key, paths),
         log_limit_bytes: DEFAULT_LOG_LIMIT_BYTES,
         privileges: service.privileges.clone(),
+        hidden: vec![paths.state.clone(), paths.workloads()],
         backoff: Backoff::default(),
     }
 }

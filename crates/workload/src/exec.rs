@@ -43,6 +43,8 @@ pub struct CheckSpec {
     pub uid_gid_of_caller: (u32, u32),
     /// What it may do.
     pub privileges: Privileges,
+    /// Directories that a check of root does not see.
+    pub hidden: Vec<PathBuf>,
     /// The workload's cgroup.
     pub cgroup: PathBuf,
 }
@@ -59,6 +61,7 @@ impl CheckSpec {
             group: workload.group.clone(),
             uid_gid_of_caller: workload.uid_gid_of_caller,
             privileges: workload.privileges.clone(),
+            hidden: workload.hidden.clone(),
             cgroup: workload.cgroup.clone(),
         }
     }
@@ -143,7 +146,8 @@ impl Check {
             spec.group.as_deref(),
             spec.uid_gid_of_caller,
             &spec.privileges,
-        )?;
+        )?
+        .without(&spec.hidden)?;
         let mut cgroup = CheckCgroup::create(spec)?;
         let (pipe, output) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)
             .map_err(LaunchError::refused("make a pipe"))?;

@@ -1,10 +1,11 @@
 //! What a workload may do: whose rights it has, and which of root's it never gets.
 //!
-//! A workload of root loses the capabilities in [`TAKEN`] unless it keeps them by name. That guards
-//! against accidents and against programs that were broken into, but root stays root: it owns the
-//! files of the machine. Name a user to confine a workload.
+//! A workload of root loses the capabilities in [`TAKEN`] unless it keeps them by name, and sees
+//! neither pins nor a writable tree of cgroups unless it keeps `CAP_SYS_ADMIN`. That guards against
+//! accidents and against programs that were broken into, but root stays root: it owns the files of
+//! the machine. Name a user to confine a workload.
 
-use std::fmt;
+use std::{fmt, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
 use sinew_model::Privileges;
@@ -13,6 +14,7 @@ use crate::Errno;
 
 mod capabilities;
 mod kernel;
+mod mounts;
 mod users;
 
 pub use capabilities::TAKEN;
@@ -74,6 +76,8 @@ pub enum RightsError {
 #[serde(rename_all = "kebab-case")]
 #[repr(u8)]
 pub enum Step {
+    /// Cover what it shall not see.
+    Cover,
     /// Take capabilities for good.
     BoundCapabilities,
     /// Take on the groups.
@@ -89,7 +93,8 @@ pub enum Step {
 }
 
 impl Step {
-    pub(crate) const ALL: [Self; 6] = [
+    pub(crate) const ALL: [Self; 7] = [
+        Self::Cover,
         Self::BoundCapabilities,
         Self::SetGroups,
         Self::SetGroup,
@@ -102,6 +107,7 @@ impl Step {
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::Cover => "cover the pins and the cgroups",
             Self::BoundCapabilities => "take capabilities from the bounding set",
             Self::SetGroups => "set the supplementary groups",
             Self::SetGroup => "set the group",
@@ -129,6 +135,8 @@ pub struct Rights {
     /// Capabilities that it may have, by number.
     capabilities: u64,
     no_new_privileges: bool,
+    /// Places that it shall not see or change.
+    covers: Vec<mounts::Cover>,
 }
 
 impl Rights {
@@ -154,7 +162,24 @@ impl Rights {
             home: account.home,
             capabilities,
             no_new_privileges: privileges.no_new_privileges,
+            covers: Vec::new(),
         })
+    }
+
+    /// Keeps root from the pins, from changing cgroups, and from these directories; not who keeps
+    /// `CAP_SYS_ADMIN`, who could undo it. To others the files' modes do the same.
+    ///
+    /// # Errors
+    /// When it cannot be seen what is mounted.
+    pub fn without(mut self, hidden: &[PathBuf]) -> Result<Self, RightsError> {
+        if self.uid == 0 && !capabilities::holds(self.capabilities, "CAP_SYS_ADMIN") {
+            let path = "/proc/self/mountinfo";
+            let mounts = std::fs::read_to_string(path).map_err(|error| {
+                RightsError::Unreadable { path: path.to_owned(), errno: error.into() }
+            })?;
+            self.covers = mounts::covers(&mounts, hidden);
+        }
+        Ok(self)
     }
 
     /// Gives the calling *thread* these rights; a program that it executes next has no others.
@@ -163,6 +188,7 @@ impl Rights {
     /// # Errors
     /// The step that the kernel refused.
     pub(crate) fn take_on(&self) -> Result<(), (Step, Errno)> {
+        mounts::put_on(&self.covers).map_err(|errno| (Step::Cover, errno))?;
         kernel::bound_capabilities(self.capabilities)
             .map_err(|errno| (Step::BoundCapabilities, errno))?;
         kernel::set_ids(self.uid, self.gid, &self.groups)?;

@@ -50,6 +50,9 @@ pub struct LaunchSpec {
     pub log_limit_bytes: u64,
     /// What it may do.
     pub privileges: Privileges,
+    /// Directories that a workload of root does not see.
+    #[serde(default)]
+    pub hidden: Vec<PathBuf>,
     /// Waits between its starts.
     #[serde(default)]
     pub backoff: Backoff,

@@ -44,6 +44,41 @@ async fn a_workload_of_root_lacks_what_reaches_beyond_it() {
     assert_eq!((set(&status, "CapInh:"), set(&status, "CapAmb:")), (0, 0));
 }
 
+/// What a workload of root can see and change of what would undo Sinew.
+const REACH: &str = r#"
+hidden=$1
+own=$(grep -m1 ' - cgroup2 ' /proc/self/mountinfo | cut -d' ' -f5)$(sed -n 's/^0:://p' /proc/self/cgroup)
+(echo 0 > $own/cgroup.procs) 2>/dev/null && echo moves || echo stays
+(mkdir $own/mine) 2>/dev/null && rmdir $own/mine && echo made || echo makes none
+echo "sees: $(ls -A $hidden 2>&1)"
+umount $hidden 2>/dev/null && echo uncovered || echo covered
+"#;
+
+#[tokio::test]
+async fn a_workload_of_root_neither_sees_pins_nor_changes_cgroups() {
+    let place = Place::new();
+    let hidden = place.path("state");
+    std::fs::create_dir(&hidden).unwrap();
+    std::fs::write(hidden.join("secret"), "").unwrap();
+    let mut spec = place.script(REACH);
+    spec.argv.extend(["sh".to_owned(), hidden.display().to_string()]);
+    spec.hidden = vec![hidden.clone(), place.path("is not there")];
+    assert_eq!(output_of(&place, &spec).await, "stays\nmakes none\nsees: \ncovered\n");
+    assert!(hidden.join("secret").exists(), "others see it as before");
+}
+
+#[tokio::test]
+async fn who_keeps_the_right_to_mount_sees_everything() {
+    let place = Place::new();
+    let seen = place.path("state");
+    std::fs::create_dir(&seen).unwrap();
+    std::fs::write(seen.join("secret"), "").unwrap();
+    let mut spec = place.program(&["ls", &seen.display().to_string()]);
+    spec.hidden = vec![seen];
+    spec.privileges.keep_capabilities = vec!["CAP_SYS_ADMIN".into()];
+    assert_eq!(output_of(&place, &spec).await, "secret\n");
+}
+
 #[tokio::test]
 async fn a_workload_keeps_what_it_is_told_to() {
     let place = Place::new();

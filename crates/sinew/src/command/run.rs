@@ -52,7 +52,8 @@ fn become_command(
     }
     if !exec.keep_privileges {
         let own = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
-        rights::drop_rights(&Rights::resolve(None, None, own, &Privileges::default())?)?;
+        let rights = Rights::resolve(None, None, own, &Privileges::default())?;
+        rights::drop_rights(&rights.without(&[])?)?;
     }
     let source = Command::new(program).args(arguments).envs(attached.env).exec();
     Err(Error::Exec { program: program.to_string_lossy().into_owned(), source })

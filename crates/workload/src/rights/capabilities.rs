@@ -9,8 +9,7 @@ use super::RightsError;
 /// it; what they do need (changing their user, low ports, owning any file, raising their limits,
 /// locking memory) they keep.
 pub const TAKEN: &[&str] = &[
-    // Loading programs, the network's set-up, forged packets. Files of root stay root's: the pins,
-    // the cgroups and the API's socket are kept from other users, not from a workload of root.
+    // Loading programs, the network's set-up, forged packets, and taking off what covers the pins.
     "CAP_BPF",
     "CAP_NET_ADMIN",
     "CAP_NET_RAW",
@@ -48,6 +47,11 @@ pub(super) fn allowed(kept: &[String]) -> Result<u64, RightsError> {
 }
 
 /// `CAP_NET_ADMIN`, `net_admin`.
+/// Whether a capability is in the set.
+pub(super) fn holds(set: u64, name: &str) -> bool {
+    number(name).is_some_and(|number| set >> number & 1 == 1)
+}
+
 fn number(name: &str) -> Option<usize> {
     let upper = name.to_ascii_uppercase();
     let full = if upper.starts_with("CAP_") { upper } else { format!("CAP_{upper}") };

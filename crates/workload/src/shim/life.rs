@@ -369,7 +369,8 @@ impl Life {
             spec.group.as_deref(),
             spec.uid_gid_of_caller,
             &spec.privileges,
-        )?;
+        )?
+        .without(&spec.hidden)?;
         if signal::number(&spec.stop.signal).is_none() {
             return Err(LaunchError::NoSignal { name: spec.stop.signal.clone() });
         }

@@ -84,6 +84,7 @@ impl Place {
             log: self.path("log"),
             log_limit_bytes: DEFAULT_LOG_LIMIT_BYTES,
             privileges: Privileges::default(),
+            hidden: Vec::new(),
             backoff: Backoff {
                 base: Duration::from_millis(1),
                 cap: Duration::from_millis(10),
