@@ -181,13 +181,20 @@ fn explained(endpoint: &Endpoint, question: &Question, seen: &Seen) -> Explained
     let port = &question.port;
     let mut stats = seen.backends.get(&endpoint.key).copied().unwrap_or_default();
     // Outside callers take no probes: they go by the time alone.
-    stats.awaits_probe &= question.from != OUTSIDE;
+    let outside = question.from == OUTSIDE;
+    stats.awaits_probe &= !outside;
     let here = [IpAddr::V4(endpoint.address4), IpAddr::V6(endpoint.address6)];
     let listens = |l: &&Listener| {
         (l.port, l.protocol) == (port.number, port.protocol) && here.contains(&l.address)
     };
-    let queue = seen.listeners.iter().filter(listens).map(|l| l.queue).max();
-    let (fitness, reason) = judge(endpoint, &stats, port, queue);
+    let listeners: Vec<_> = seen.listeners.iter().filter(listens).collect();
+    let queue = listeners.iter().map(|l| l.queue).max();
+    let deaf = outside && endpoint.in_choice && queue.is_some();
+    let (fitness, reason) = if deaf && listeners.iter().all(|l| l.multipath) {
+        (Fitness::Gone, MULTIPATH.to_owned())
+    } else {
+        judge(endpoint, &stats, port, queue)
+    };
     ExplainedEndpoint {
         workload: endpoint.workload.clone(),
         address: endpoint.address4,
@@ -203,6 +210,10 @@ fn explained(endpoint: &Endpoint, question: &Question, seen: &Seen) -> Explained
         ejected_for_ms: stats.ejected_now.then_some(stats.ejected_for_ms),
     }
 }
+
+/// What a published port cannot do.
+const MULTIPATH: &str = "listens on an MPTCP socket, to which the kernel hands no packets of \
+                         published ports; for Go programs set GODEBUG=multipathtcp=0 in env";
 
 /// The kernel's examination, in its order.
 fn judge(

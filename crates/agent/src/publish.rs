@@ -181,7 +181,8 @@ mod tests {
     fn listener(address: &str, ipv6_only: bool) -> Listener {
         let address = address.parse().unwrap();
         let protocol = Protocol::Tcp;
-        Listener { address, port: 80, protocol, queue: 0, cgroup: 0, ipv6_only, inode: 0 }
+        let (cgroup, inode, multipath) = (0, 0, false);
+        Listener { address, port: 80, protocol, queue: 0, cgroup, ipv6_only, multipath, inode }
     }
 
     #[test]

@@ -37,6 +37,11 @@ const CGROUP: u16 = 21;
 const INODE_AT: usize = 68;
 /// `INET_DIAG_SKV6ONLY`, a byte.
 const IPV6_ONLY: u16 = 11;
+/// `INET_DIAG_ULP_INFO`: what stands above TCP, and the name in it.
+const UPPER: u16 = 19;
+const UPPER_NAME: u16 = 1;
+/// Asks for `INET_DIAG_INFO`.
+const FIGURES: u8 = 1 << 1;
 
 fn word(body: &[u8], at: usize) -> Option<u32> {
     Some(u32::from_ne_bytes(body.get(at..at + 4)?.try_into().ok()?))
@@ -57,6 +62,8 @@ pub struct Listener {
     pub cgroup: u64,
     /// Whether one on `::` leaves IPv4 alone.
     pub ipv6_only: bool,
+    /// Whether it is MPTCP's: the kernel lets nobody hand packets to such a one.
+    pub multipath: bool,
     /// Inode of the socket, by which `/proc` tells who holds it.
     pub inode: u32,
 }
@@ -68,6 +75,7 @@ struct Entry {
     queue: u32,
     cgroup: u64,
     ipv6_only: bool,
+    multipath: bool,
     inode: u32,
 }
 
@@ -81,6 +89,9 @@ impl Entry {
             queue: word(body, QUEUE_AT)?,
             cgroup: cgroup.map_or(0, u64::from_ne_bytes),
             ipv6_only: find_attribute(attributes, IPV6_ONLY) == Some(&[1]),
+            multipath: find_attribute(attributes, UPPER)
+                .and_then(|upper| find_attribute(upper, UPPER_NAME))
+                .is_some_and(|name| name.starts_with(b"mptcp")),
             inode: word(body, INODE_AT)?,
         })
     }
@@ -106,7 +117,9 @@ impl Entry {
 }
 
 fn query(family: u8, protocol: u8, states: u32, id: &[u8; ID_LEN]) -> Vec<u8> {
-    let mut body = vec![family, protocol, 0, 0];
+    // What stands above TCP is told only beside the connection's figures.
+    let extensions = if states == LISTEN { FIGURES } else { 0 };
+    let mut body = vec![family, protocol, extensions, 0];
     body.extend(states.to_ne_bytes());
     body.extend(id);
     body
@@ -138,8 +151,17 @@ pub(crate) fn listeners() -> Result<Vec<Listener>, Error> {
         for entry in dump(&mut netlink, number, states)? {
             if let Some(at) = entry.local() {
                 let (address, port) = (at.ip(), at.port());
-                let Entry { queue, cgroup, ipv6_only, inode, .. } = entry;
-                found.push(Listener { address, port, protocol, queue, cgroup, ipv6_only, inode });
+                let Entry { queue, cgroup, ipv6_only, multipath, inode, .. } = entry;
+                found.push(Listener {
+                    address,
+                    port,
+                    protocol,
+                    queue,
+                    cgroup,
+                    ipv6_only,
+                    multipath,
+                    inode,
+                });
             }
         }
     }
@@ -200,8 +222,25 @@ mod tests {
             let inode = rustix::fs::fstat(socket.as_fd()).unwrap().st_ino;
             let found = listeners().unwrap();
             let own = found.iter().find(|l| u64::from(l.inode) == inode).unwrap();
-            assert_eq!(own.ipv6_only, only);
+            assert_eq!((own.ipv6_only, own.multipath), (only, false));
         }
+    }
+
+    #[test]
+    fn tells_multipath_listeners() {
+        use rustix::net::{AddressFamily, Protocol, SocketType};
+        let Ok(socket) = rustix::net::socket(
+            AddressFamily::INET,
+            SocketType::STREAM,
+            Some(Protocol::from_raw(262.try_into().unwrap())),
+        ) else {
+            return; // A kernel without MPTCP.
+        };
+        rustix::net::bind(&socket, &SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).unwrap();
+        rustix::net::listen(&socket, 1).unwrap();
+        let at = SocketAddr::try_from(rustix::net::getsockname(&socket).unwrap()).unwrap();
+        let found = listeners().unwrap();
+        assert!(found.iter().any(|l| l.port == at.port() && l.multipath));
     }
 
     #[test]

@@ -186,7 +186,7 @@ pub(crate) struct Logs {
 
 #[derive(Debug, Args)]
 pub(crate) struct Explain {
-    /// The caller: a service, a workload as web/0, or `exec`
+    /// The caller: a service, a workload as web/0, `exec`, or `outside`
     #[arg(value_parser = value::caller)]
     pub(crate) from: String,
     /// The service called; its port, by number or name, when it has several

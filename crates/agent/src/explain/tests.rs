@@ -21,7 +21,8 @@ fn endpoint(replica: u8, in_choice: bool) -> Endpoint {
 fn listener(replica: u8, queue: u32) -> Listener {
     let address = Ipv4Addr::new(127, 80, 1, replica).into();
     let protocol = Protocol::Tcp;
-    Listener { address, port: 80, protocol, queue, cgroup: 0, ipv6_only: false, inode: 0 }
+    let (cgroup, inode, ipv6_only, multipath) = (0, 0, false, false);
+    Listener { address, port: 80, protocol, queue, cgroup, ipv6_only, multipath, inode }
 }
 
 fn question(balance: Balance, endpoints: Vec<Endpoint>) -> Question {
@@ -68,12 +69,18 @@ fn each_is_judged_as_the_kernel_does() {
         ]
     );
     assert_eq!(answer.outcome, "web/0, the only fit one");
-    let outside = Question {
+    let outside = || Question {
         from: OUTSIDE.to_owned(),
         callers: Vec::new(),
-        ..question(Balance::LeastLoad, vec![endpoint(5, true)])
+        ..question(Balance::LeastLoad, Vec::new())
     };
-    assert_eq!(outside.answer(&seen).endpoints[0].fitness, Fitness::Fit, "it takes no probe");
+    let multipath = Listener { multipath: true, ..listener(5, 0) };
+    let unreachable = Seen { listeners: vec![multipath], ..self::seen(Vec::new(), &[]) };
+    let asked = || Question { endpoints: vec![endpoint(5, true)], ..outside() };
+    assert_eq!(asked().answer(&seen).endpoints[0].fitness, Fitness::Fit, "it takes no probe");
+    let answer = asked().answer(&unreachable);
+    assert_eq!(answer.endpoints[0].fitness, Fitness::Gone, "nobody can hand packets to it");
+    assert!(answer.endpoints[0].reason.contains("MPTCP"), "{:?}", answer.endpoints);
 }
 
 #[test]

@@ -175,6 +175,7 @@ fn an_agent_may_die_at_any_time() {
             queue: 0,
             cgroup: 0,
             ipv6_only: false,
+            multipath: false,
             inode: 0,
         })
         .collect();

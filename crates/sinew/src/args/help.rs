@@ -134,9 +134,9 @@ left
   gone   nothing listens there
   out    not in the choice: starting, unhealthy, draining, exited
 
-The caller is a service, a workload or `exec`; it matters to services that balance by source, whose \
-callers keep a backend. Which ones are drawn is random, and the kernel looks anew at each call, so \
-this is what holds at the moment.";
+The caller is a service, a workload, `exec`, or `outside` (who comes by a published port); it \
+matters to services that balance by source, whose callers keep a backend. Which ones are drawn is \
+random, and the kernel looks anew at each call, so this is what holds at the moment.";
 
 pub(super) const EXPLAIN_EXAMPLES: &str = "\
 Examples:

@@ -115,6 +115,9 @@ fn nginx_is_called_from_outside_through_all_that_happens() {
     let shown = world.run(&["services", "web"]);
     assert!(shown.contains("published  [::]:8000:http"), "{shown}");
 
+    let told = world.json(&["explain", "outside", "web"]);
+    assert_eq!(told["outcome"], "one of web/0, web/1, web/2");
+
     kill(world.pid("web", 1), rustix::process::Signal::KILL).unwrap();
     let counts = outside.curl(&url4, 60);
     assert!(counts.keys().all(|answer| answer.starts_with("replica")), "{counts:?}");
@@ -178,4 +181,24 @@ fn a_port_has_one_holder() {
         "import urllib.request as u; print(u.urlopen('http://127.0.0.1:8001/').read().decode())",
     );
     assert_eq!(member, "replica 0", "a member that calls the host");
+}
+
+#[test]
+fn what_cannot_be_reached_is_explained() {
+    let world = World::new();
+    let server = "import socket, time\ns = socket.socket(2, 1, 262)\ns.bind(('0.0.0.0', 8080))\n\
+                  s.listen()\nwhile True: s.accept()[0].sendall(b'here')\n";
+    std::fs::write(world.path("start"), format!("exec python3 -c \"{server}\"")).unwrap();
+    world.file(&project(1, "127.0.0.1:8000:http"));
+    world.run(&["up", "-d"]);
+    // Kernels differ in whether they hand packets to MPTCP sockets.
+    if std::net::TcpStream::connect((Ipv4Addr::LOCALHOST, 8000)).is_err() {
+        let told = world.run(&["explain", "outside", "web"]);
+        assert!(told.contains("MPTCP") && told.contains("GODEBUG=multipathtcp=0"), "{told}");
+    }
+    world.file(&project(1, "127.0.0.1:8000:http").replace("    publish", "    #"));
+    world.run(&["up", "-d"]);
+    let refused = world.try_run(&["explain", "outside", "web"]);
+    let text = String::from_utf8_lossy(&refused.stderr);
+    assert!(text.contains("no port of the host leads to port http:8080 of web"), "{text}");
 }
