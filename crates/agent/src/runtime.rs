@@ -448,7 +448,7 @@ impl Runtime {
             (sinew_model::Check::Exec { command }, Some(launch)) => {
                 let search = self.names.search();
                 let spec = environment::launch_spec(instance, launch, &search, &self.paths);
-                Some(CheckSpec::of(&spec, command.argv()))
+                Some(CheckSpec { argv: command.argv(), workload: spec })
             }
             _ => None,
         };

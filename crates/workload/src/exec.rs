@@ -2,16 +2,14 @@
 //! whatever it starts is limited with the workload and killed with the check.
 
 use std::{
-    collections::BTreeMap,
     fmt,
     os::fd::{AsFd, OwnedFd},
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::atomic::{AtomicU64, Ordering},
     time::Duration,
 };
 
 use rustix::pipe::{PipeFlags, pipe_with};
-use sinew_model::Privileges;
 use tokio::{io::unix::AsyncFd, time::timeout};
 
 use crate::{
@@ -19,52 +17,19 @@ use crate::{
     launch::{Gate, Prepared, Program, Report},
     process::{ProcessId, exit_of},
     readable::readable,
-    rights::Rights,
     status::Exit,
 };
 
 /// What is kept of a check's output: its end.
 const OUTPUT_KEPT_BYTES: usize = 4096;
 
-/// A check to run.
+/// A check to run: a command run as a workload is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CheckSpec {
     /// Program and arguments.
     pub argv: Vec<String>,
-    /// Its whole environment.
-    pub env: BTreeMap<String, String>,
-    /// Where it starts.
-    pub working_dir: PathBuf,
-    /// User by name or number; `None`: `uid_gid_of_caller`.
-    pub user: Option<String>,
-    /// Group by name or number; `None`: the user's own.
-    pub group: Option<String>,
-    /// Who asked for the workload.
-    pub uid_gid_of_caller: (u32, u32),
-    /// What it may do.
-    pub privileges: Privileges,
-    /// Directories that a check of root does not see.
-    pub hidden: Vec<PathBuf>,
-    /// The workload's cgroup.
-    pub cgroup: PathBuf,
-}
-
-impl CheckSpec {
-    /// A command run as a workload is.
-    #[must_use]
-    pub fn of(workload: &LaunchSpec, argv: Vec<String>) -> Self {
-        Self {
-            argv,
-            env: workload.env.clone(),
-            working_dir: workload.working_dir.clone(),
-            user: workload.user.clone(),
-            group: workload.group.clone(),
-            uid_gid_of_caller: workload.uid_gid_of_caller,
-            privileges: workload.privileges.clone(),
-            hidden: workload.hidden.clone(),
-            cgroup: workload.cgroup.clone(),
-        }
-    }
+    /// Whose health it tells; its user, rights, environment and cgroup are the check's.
+    pub workload: LaunchSpec,
 }
 
 /// What became of a check.
@@ -141,14 +106,9 @@ struct Check {
 
 impl Check {
     fn start(spec: &CheckSpec) -> Result<Self, LaunchError> {
-        let rights = Rights::resolve(
-            spec.user.as_deref(),
-            spec.group.as_deref(),
-            spec.uid_gid_of_caller,
-            &spec.privileges,
-        )?
-        .without(&spec.hidden)?;
-        let mut cgroup = CheckCgroup::create(spec)?;
+        let workload = &spec.workload;
+        let rights = workload.rights()?;
+        let mut cgroup = CheckCgroup::create(&workload.cgroup)?;
         let (pipe, output) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)
             .map_err(LaunchError::refused("make a pipe"))?;
         // The program's end waits when the pipe is full, as programs expect.
@@ -156,11 +116,11 @@ impl Check {
             .map_err(LaunchError::refused("make a pipe"))?;
         let prepared = Prepared::new(Program {
             argv: &spec.argv,
-            env: &spec.env,
-            working_dir: &spec.working_dir,
+            env: &workload.env,
+            working_dir: &workload.working_dir,
             rights: &rights,
             cgroup: &cgroup.path,
-            mirrors_of: &spec.cgroup,
+            mirrors_of: &workload.cgroup,
             output,
         })?;
         let spawned = prepared.spawn()?;
@@ -266,10 +226,10 @@ struct CheckCgroup {
 }
 
 impl CheckCgroup {
-    fn create(spec: &CheckSpec) -> Result<Self, LaunchError> {
+    fn create(of: &Path) -> Result<Self, LaunchError> {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let path = spec.cgroup.join(format!("check-{}-{number}", std::process::id()));
+        let path = of.join(format!("check-{}-{number}", std::process::id()));
         cgroup::create(&path)?;
         Ok(Self { path, zombie: None })
     }

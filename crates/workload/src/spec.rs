@@ -11,6 +11,7 @@ use sinew_model::{Limits, Privileges, Restart, Stop};
 
 use crate::{
     restart::{Backoff, Policy},
+    rights::{Rights, RightsError},
     status::write_json,
 };
 
@@ -63,6 +64,13 @@ fn default_log_limit_bytes() -> u64 {
 }
 
 impl LaunchSpec {
+    /// Whose rights it has, and what it does not see.
+    pub(crate) fn rights(&self) -> Result<Rights, RightsError> {
+        let (user, group) = (self.user.as_deref(), self.group.as_deref());
+        Rights::resolve(user, group, self.uid_gid_of_caller, &self.privileges)?
+            .without(&self.hidden)
+    }
+
     pub(crate) fn policy(&self) -> Policy {
         Policy { restart: self.restart, grace: self.stop.grace, backoff: self.backoff }
     }

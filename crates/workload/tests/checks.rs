@@ -15,9 +15,9 @@ const LONG: Duration = Duration::from_secs(60);
 
 fn check(place: &Place, script: &str) -> CheckSpec {
     let argv = ["/bin/sh", "-c", script].map(ToOwned::to_owned).to_vec();
-    let mut spec = place.script("");
-    spec.user = Some("nobody".into());
-    CheckSpec::of(&spec, argv)
+    let mut workload = place.script("");
+    workload.user = Some("nobody".into());
+    CheckSpec { argv, workload }
 }
 
 #[tokio::test]
@@ -93,8 +93,11 @@ async fn a_check_does_not_keep_a_workload_from_ending() {
 }
 
 async fn wait_gone(spec: &CheckSpec) {
-    while !cgroup::processes(&spec.cgroup).unwrap().is_empty()
-        || std::fs::read_dir(&spec.cgroup).unwrap().flatten().any(|entry| entry.path().is_dir())
+    while !cgroup::processes(&spec.workload.cgroup).unwrap().is_empty()
+        || std::fs::read_dir(&spec.workload.cgroup)
+            .unwrap()
+            .flatten()
+            .any(|entry| entry.path().is_dir())
     {
         tokio::task::yield_now().await;
     }

@@ -20,7 +20,6 @@ use crate::{
     process::{self, ProcessId, since_boot, wall_ms},
     protocol::{Greeting, Message, Request},
     restart::{Action, Input, Machine, Phase},
-    rights::Rights,
     signal,
     spec::Order,
     status::{Exit, ExitRecord, Run, Status},
@@ -364,13 +363,7 @@ impl Life {
 
     fn prepare(&mut self) -> Result<Prepared, LaunchError> {
         let spec = &self.order.launch;
-        let rights = Rights::resolve(
-            spec.user.as_deref(),
-            spec.group.as_deref(),
-            spec.uid_gid_of_caller,
-            &spec.privileges,
-        )?
-        .without(&spec.hidden)?;
+        let rights = spec.rights()?;
         if signal::number(&spec.stop.signal).is_none() {
             return Err(LaunchError::NoSignal { name: spec.stop.signal.clone() });
         }
