@@ -1,7 +1,7 @@
 //! The API over the unix socket: routes to what answers them. What a caller may do is decided by
 //! who the kernel says it is.
 
-use std::sync::Arc;
+use std::{path::PathBuf, sync::Arc};
 
 use axum::{
     Extension, Router,
@@ -26,6 +26,16 @@ mod logs;
 mod state;
 
 use answer::Failure;
+
+/// Whether the programs that Sinew runs may call its API.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Members {
+    /// They may not, whoever they run as.
+    #[default]
+    Refused,
+    /// They are callers like others.
+    Call,
+}
 
 /// Requests with a body have this size at most; a project of ten thousand services has some.
 const BODY_BYTES: usize = 64 << 20;
@@ -90,10 +100,18 @@ async fn unknown(method: Method, uri: Uri) -> impl IntoResponse {
 }
 
 /// Answers callers until `stop`, then lets open calls end.
-pub(crate) async fn serve(listener: UnixListener, handle: Handle, stop: watch::Receiver<bool>) {
+pub(crate) async fn serve(
+    listener: UnixListener,
+    handle: Handle,
+    members: Members,
+    stop: watch::Receiver<bool>,
+) {
+    let members = (members == Members::Refused).then(|| handle.paths.members());
     let router = router(handle);
-    door::open(listener, stop, |stream: UnixStream, stop| answer(stream, router.clone(), stop))
-        .await;
+    door::open(listener, stop, |stream, stop| {
+        answer(stream, router.clone(), members.clone(), stop)
+    })
+    .await;
 }
 
 /// Answers whoever reaches this address, with the metrics alone.
@@ -107,7 +125,13 @@ pub(crate) async fn serve_metrics(
     door::open(listener, stop, |stream, stop| door::speak(stream, router.clone(), stop)).await;
 }
 
-async fn answer(stream: UnixStream, router: Router, stop: watch::Receiver<bool>) {
+/// `members`: the cgroup of those who are refused.
+async fn answer(
+    stream: UnixStream,
+    router: Router,
+    members: Option<PathBuf>,
+    stop: watch::Receiver<bool>,
+) {
     let peer = match Peer::of(&stream) {
         Ok(peer) => peer,
         Err(error) => {
@@ -115,7 +139,11 @@ async fn answer(stream: UnixStream, router: Router, stop: watch::Receiver<bool>)
             return;
         }
     };
-    let service = match peer.caller.may_call(group()) {
+    let allowed = peer.caller.may_call(group()).and_then(|()| match &members {
+        Some(members) if peer.is_below(members) => Err(Refusal::Member),
+        _ => Ok(()),
+    });
+    let service = match allowed {
         Ok(()) => router.layer(Extension(Arc::new(peer))),
         Err(refusal) => {
             let refused = Failure::from(refusal);

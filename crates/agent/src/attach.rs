@@ -38,9 +38,7 @@ impl Joiner {
     }
 
     fn is_gone(&self) -> bool {
-        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
-        let mut fds = [PollFd::from_borrowed_fd(self.pidfd.as_fd(), PollFlags::IN)];
-        poll(&mut fds, Some(&now)).is_ok_and(|ready| ready > 0)
+        has_ended(&self.pidfd)
     }
 
     /// Tells who waits.
@@ -55,4 +53,11 @@ impl Joiner {
             let _ = sender.send(answer);
         }
     }
+}
+
+/// Whether the process has ended.
+pub(crate) fn has_ended(pidfd: &OwnedFd) -> bool {
+    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+    let mut fds = [PollFd::from_borrowed_fd(pidfd.as_fd(), PollFlags::IN)];
+    poll(&mut fds, Some(&now)).is_ok_and(|ready| ready > 0)
 }

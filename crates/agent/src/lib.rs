@@ -36,6 +36,7 @@ mod serve;
 mod status;
 mod store;
 
+pub use api::Members;
 pub use dns::resolver_main;
 pub use lock::LockError;
 pub use paths::Paths;

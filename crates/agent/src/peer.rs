@@ -4,11 +4,12 @@
 use std::{
     io, mem,
     os::fd::{AsFd, AsRawFd as _, FromRawFd as _, OwnedFd},
+    path::Path,
 };
 
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
-use crate::rights::Caller;
+use crate::{attach::has_ended, rights::Caller};
 
 /// Supplementary groups that a user may have on Linux.
 const MAX_GROUPS: usize = 65_536;
@@ -34,6 +35,17 @@ impl Peer {
         };
         let pidfd = pidfd(socket, credentials.pid);
         Ok(Self { caller, pidfd })
+    }
+}
+
+impl Peer {
+    /// Whether the caller is in `cgroup` or below it. Of one that has ended nobody can tell: who has
+    /// its socket now may be.
+    pub(crate) fn is_below(&self, cgroup: &Path) -> bool {
+        let found = sinew_workload::cgroup::of(self.caller.pid);
+        // Only if it still lives was that number its own.
+        let lives = self.pidfd.as_ref().is_some_and(|pidfd| !has_ended(pidfd));
+        !lives || found.is_ok_and(|found| found.starts_with(cgroup))
     }
 }
 

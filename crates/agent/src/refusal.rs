@@ -155,6 +155,9 @@ pub(crate) enum Refusal {
         /// Who may.
         remedy: &'static str,
     },
+    /// A program that Sinew runs calls.
+    #[error("a member of Sinew's network may not call its API")]
+    Member,
     /// The process cannot be attached.
     #[error("the process {pid} cannot be attached: {what}")]
     Attach {
@@ -199,7 +202,7 @@ impl Refusal {
             | Self::Unreadable { .. } => ErrorCode::Invalid,
             Self::Full { .. } | Self::NoAddressLeft => ErrorCode::Exhausted,
             Self::Limits { .. } => ErrorCode::Unsupported,
-            Self::Forbidden { .. } => ErrorCode::Forbidden,
+            Self::Forbidden { .. } | Self::Member => ErrorCode::Forbidden,
             Self::Datapath { .. } | Self::Stopping => ErrorCode::Unavailable,
             Self::Store(error) if error.is_full() => ErrorCode::Exhausted,
             Self::Attach { .. } | Self::Store(_) => ErrorCode::Internal,
@@ -233,6 +236,9 @@ impl Refusal {
             Self::Invalid { remedy, .. } | Self::HostPortTaken { remedy, .. } => remedy.clone(),
             Self::InvalidProject { .. } => "correct these fields".into(),
             Self::Unreadable { .. } => "GET /v1/openapi.json describes what each call takes".into(),
+            Self::Member => "call from outside of services, `sinew run` and `sinew exec`; \
+                 `sinew agent --members-call` lets members call"
+                .into(),
             Self::Attach { .. } => "see the agent's log".into(),
             Self::Datapath { .. } => "`sinew doctor` looks for the cause".into(),
             Self::Store(error) => error.remedy().into(),

@@ -49,6 +49,8 @@ pub struct AgentOptions {
     pub datapath: DatapathSource,
     /// Where the metrics are served to whoever reaches that address, besides the API.
     pub metrics: Option<SocketAddr>,
+    /// Whether members may call the API.
+    pub members: api::Members,
 }
 
 /// What carries the connections.
@@ -116,14 +118,14 @@ impl Error {
 /// # Errors
 /// When it cannot start; nothing that ran was touched then.
 pub async fn serve(options: AgentOptions) -> Result<(), Error> {
-    let AgentOptions { paths, exe, resolv_conf, datapath, metrics } = options;
+    let AgentOptions { paths, exe, resolv_conf, datapath, metrics, members } = options;
     if !rustix::process::geteuid().is_root() {
         return Err(Error::NotRoot);
     }
     let started_at_ms = now_ms();
     let _lock = Lock::take(&paths.run)?;
     let store = Store::open(&paths.state)?;
-    let doors = Doors { api: bind(&paths)?, metrics: bind_metrics(metrics).await? };
+    let doors = Doors { api: bind(&paths)?, members, metrics: bind_metrics(metrics).await? };
     for cgroup in [paths.members(), paths.shims()] {
         cgroup::create(&cgroup)?;
     }
@@ -183,7 +185,7 @@ async fn run(
     if let Some(listener) = doors.metrics {
         callers.spawn(api::serve_metrics(listener, handle.clone(), stop.subscribe()));
     }
-    callers.spawn(api::serve(doors.api, handle, stop.subscribe()));
+    callers.spawn(api::serve(doors.api, handle, doors.members, stop.subscribe()));
     let mut running = tokio::spawn(runtime.run(stop.subscribe()));
     notify(READY);
     let ended = tokio::select! {
@@ -272,6 +274,7 @@ async fn bind_metrics(at: Option<SocketAddr>) -> Result<Option<TcpListener>, Err
 /// Where callers come in.
 struct Doors {
     api: UnixListener,
+    members: api::Members,
     metrics: Option<TcpListener>,
 }
 

@@ -273,6 +273,9 @@ pub(crate) struct Agent {
     /// counts of services
     #[arg(long, value_name = "IP:PORT", env = "SINEW_METRICS", hide_env_values = true)]
     pub(crate) metrics: Option<SocketAddr>,
+    /// Let members call the API: services, and what `sinew run` and `sinew exec` run
+    #[arg(long, env = "SINEW_MEMBERS_CALL", hide_env_values = true)]
+    pub(crate) members_call: bool,
     /// What to log: error, warn, info, debug, trace, or directives as `sinew_agent=debug`
     #[arg(
         long,

@@ -117,6 +117,16 @@ pub(crate) fn own_processes(path: &Path) -> u32 {
     u32::try_from(text.lines().count()).unwrap_or(u32::MAX)
 }
 
+/// The cgroup that a process is in.
+///
+/// # Errors
+/// When there is no such process, or its cgroup lies outside of what is mounted.
+pub fn of(pid: u32) -> Result<PathBuf, Error> {
+    let path = PathBuf::from(format!("/proc/{pid}/cgroup"));
+    let text = fs::read_to_string(&path).map_err(Error::refused("read", &path))?;
+    mounts::place(&text).ok_or(Error::NotMounted)
+}
+
 /// Moves a process, with all its threads, into a cgroup.
 ///
 /// # Errors

@@ -6,6 +6,19 @@ mod common;
 use sinew_workload::cgroup;
 
 #[test]
+fn a_process_leads_to_its_cgroup() {
+    let place = common::Place::new();
+    let cgroup = place.cgroup.join("a");
+    cgroup::create(&cgroup).unwrap();
+    let mut child = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
+    cgroup::move_pid(&cgroup, child.id()).unwrap();
+    assert_eq!(cgroup::of(child.id()).unwrap(), cgroup);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(cgroup::of(child.id()).is_err());
+}
+
+#[test]
 fn a_number_leads_to_its_cgroup() {
     let place = common::Place::new();
     let deep = place.cgroup.join("a/b");

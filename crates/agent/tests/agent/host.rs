@@ -81,6 +81,7 @@ impl Host {
             exe: std::env::current_exe().unwrap(),
             resolv_conf: self.file("resolv.conf"),
             datapath: DatapathSource::Given(Box::new(self.fake.clone()), events),
+            members: sinew_agent::Members::default(),
             metrics: Some(SocketAddr::from(([127, 0, 0, 1], 0))),
         }
     }

@@ -8,7 +8,7 @@ use std::{
     path::PathBuf,
 };
 
-use sinew_agent::{AgentOptions, DatapathSource, Paths};
+use sinew_agent::{AgentOptions, DatapathSource, Members, Paths};
 use tokio::runtime;
 use tracing_subscriber::EnvFilter;
 
@@ -17,12 +17,14 @@ use crate::{args::Agent, context::Context, error::Error};
 pub(super) fn agent(args: Agent, context: &Context) -> Result<(), Error> {
     log(&args.log, context.json)?;
     let metrics = args.metrics;
+    let members = if args.members_call { Members::Call } else { Members::Refused };
     let options = AgentOptions {
         paths: paths(args)?,
         exe: own_path()?,
         resolv_conf: PathBuf::from("/etc/resolv.conf"),
         datapath: DatapathSource::Kernel,
         metrics,
+        members,
     };
     let runtime = runtime::Builder::new_multi_thread()
         .enable_all()

@@ -165,3 +165,24 @@ fn mistakes_are_told_with_place_and_remedy() {
     );
     assert!(!world.path("state/state.json").exists(), "nothing was done");
 }
+
+#[test]
+fn members_may_not_call_the_api_unless_they_are_let() {
+    let world = World::new();
+    world.file(WEB);
+    world.run(&["up", "-d"]);
+    let sinew = env!("CARGO_BIN_EXE_sinew");
+    for nested in [&["ps"][..], &["exec", "--", "true"]] {
+        let mut arguments = vec!["exec", "--", sinew];
+        arguments.extend(nested);
+        let refused = world.try_run(&arguments);
+        let text = String::from_utf8_lossy(&refused.stderr).into_owned();
+        assert!(!refused.status.success());
+        assert!(text.contains("a member of Sinew's network may not call"), "{text}");
+        assert!(text.contains("--members-call"), "{text}");
+    }
+    world.kill_agent(world.agent());
+    world.start_agent_with(&["--members-call"]);
+    world.run(&["exec", "--", sinew, "ps"]);
+    world.run(&["exec", "--", sinew, "exec", "--", "true"]);
+}

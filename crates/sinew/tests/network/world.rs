@@ -136,10 +136,16 @@ impl World {
 
     /// Starts the agent again, as a supervisor would; it goes when the world does.
     pub(crate) fn start_agent(&self) {
+        self.start_agent_with(&[]);
+    }
+
+    /// The same, with options.
+    pub(crate) fn start_agent_with(&self, options: &[&str]) {
         // Detached by `up -d` of nothing new would need a file: the plain command does.
         let log =
             fs::File::options().create(true).append(true).open(self.path("agent.log")).unwrap();
-        let agent = self.sinew(&["agent"]).stdout(Stdio::null()).stderr(log).spawn().unwrap();
+        let agent =
+            self.sinew(&["agent"]).args(options).stdout(Stdio::null()).stderr(log).spawn().unwrap();
         self.agents.borrow_mut().push(agent);
         eventually_or(
             "the agent answers",

@@ -31,6 +31,21 @@ fn place_v1(mountinfo: &str, own: &str, controller: &str) -> Option<PathBuf> {
     Some(mount.point.join(below))
 }
 
+/// The directory of the version 2 cgroup that a `/proc/PID/cgroup` names.
+pub(super) fn place(cgroup: &str) -> Option<PathBuf> {
+    place_unified(&fs::read_to_string("/proc/self/mountinfo").ok()?, cgroup)
+}
+
+fn place_unified(mountinfo: &str, cgroup: &str) -> Option<PathBuf> {
+    let mount = parse(mountinfo).find(|mount| mount.kind == "cgroup2")?;
+    let path = cgroup.lines().find_map(|line| line.strip_prefix("0::"))?;
+    // A cgroup that was removed while somebody is in it is shown so.
+    let path = path.strip_suffix(" (deleted)").unwrap_or(path);
+    let below = Path::new(path).strip_prefix(&mount.root).ok()?;
+    // Joining nothing would leave a slash at the end.
+    Some(mount.point.join(below).components().collect())
+}
+
 struct Mount<'a> {
     root: PathBuf,
     point: PathBuf,
