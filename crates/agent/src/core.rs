@@ -29,6 +29,7 @@ mod converge;
 mod inputs;
 mod instance;
 mod projects;
+mod unused;
 mod wanted;
 
 #[cfg(test)]
@@ -177,6 +178,8 @@ pub(crate) enum Output {
     },
     /// End the checks.
     EndProbe(Key),
+    /// Nobody has used these names for a while: [`Input::Intent`] without their numbers may follow.
+    Retire(Vec<ServiceName>),
     /// Tell whoever listens.
     Publish(Option<ProjectName>, EventKind),
 }
@@ -227,6 +230,10 @@ pub(crate) struct Core {
     /// What is missing until a project is ready.
     unready: BTreeMap<ProjectName, BTreeSet<ServiceName>>,
     draining: BTreeSet<Key>,
+    /// Names that were of no use at the last look, and have not been used since.
+    unused: BTreeSet<ServiceName>,
+    /// When names are looked at again; `None`: every one is used.
+    look_at_names: Option<Instant>,
     runs: u64,
     outputs: Vec<Output>,
 }
@@ -258,6 +265,8 @@ impl Core {
             touched_projects: BTreeSet::new(),
             unready: BTreeMap::new(),
             draining: BTreeSet::new(),
+            unused: BTreeSet::new(),
+            look_at_names: None,
             runs: 0,
             outputs: Vec::new(),
         }
@@ -275,7 +284,7 @@ impl Core {
     /// When [`Input::Tick`] is wanted.
     pub(crate) fn next_tick(&self) -> Option<Instant> {
         let timer = self.timers.first().map(|(at, _)| *at);
-        [timer, self.sync_retry].into_iter().flatten().min()
+        [timer, self.sync_retry, self.look_at_names].into_iter().flatten().min()
     }
 
     /// Whether [`Input::Active`] is wanted, now and then.
@@ -384,6 +393,7 @@ impl Core {
             self.stale.insert(service);
         }
         self.settle_projects();
+        self.settle_names();
         if self.dirty {
             self.dirty = false;
             self.revision += 1;

@@ -44,8 +44,8 @@ pub(crate) struct Intent {
     pub generation: u64,
     /// Projects that are up.
     pub projects: BTreeMap<ProjectName, Arc<Owned>>,
-    /// The number of every name ever used: a name keeps its addresses for ever, because programs
-    /// (Java above all) remember what a name resolved to.
+    /// The number of every name in use: a name keeps its addresses, because programs (Java above
+    /// all) remember what a name resolved to.
     pub numbers: BTreeMap<ServiceName, u32>,
     /// How often each service was told to restart.
     pub rollouts: BTreeMap<ServiceName, u64>,
@@ -222,6 +222,16 @@ impl Intent {
         next.drained.insert(key);
         next.generation += 1;
         Ok(next)
+    }
+
+    /// Without the numbers of `names`, as far as no project has such a service.
+    pub(crate) fn retire(&self, names: &[ServiceName]) -> Self {
+        let mut next = self.clone();
+        for name in names.iter().filter(|name| self.service(name).is_none()) {
+            next.numbers.remove(name);
+        }
+        next.generation += 1;
+        next
     }
 
     /// With a number for `service`, which an attached process will hold.

@@ -2,7 +2,7 @@
 //! wants done. Nothing in here decides anything.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     net::SocketAddr,
     panic::{AssertUnwindSafe, catch_unwind},
     path::PathBuf,
@@ -12,7 +12,7 @@ use std::{
 
 use sinew_api::EventKind;
 use sinew_datapath::{self as datapath, Datapath, Wanted};
-use sinew_model::{Health, ProjectName};
+use sinew_model::{Health, ProjectName, ServiceName};
 use sinew_workload::{Shims, cgroup, exec::CheckSpec};
 use tokio::{
     sync::{mpsc, oneshot, watch},
@@ -327,11 +327,44 @@ impl Runtime {
                 }
                 None
             }
+            Output::Retire(names) => self.retire(&names),
             Output::Publish(project, kind) => {
                 self.publish(project, kind);
                 None
             }
         }
+    }
+
+    /// Gives up the numbers of `names`, but for those to which connections are open.
+    fn retire(&mut self, names: &[ServiceName]) -> Option<Input> {
+        let intent = self.core.intent();
+        let open: BTreeSet<u32> = match self.datapath.lock().edges() {
+            Ok(edges) => {
+                edges.iter().filter(|e| e.counters.active > 0).map(|e| e.destination).collect()
+            }
+            Err(error) => {
+                tracing::warn!("cannot see which services are called: {error}");
+                return None;
+            }
+        };
+        let number = |name: &&ServiceName| intent.numbers.get(*name).copied();
+        let free = names.iter().filter(|name| number(name).is_some_and(|n| !open.contains(&n)));
+        let free: Vec<_> = free.cloned().collect();
+        let numbers: Vec<_> = free.iter().filter_map(|name| number(&name)).collect();
+        if free.is_empty() {
+            return None;
+        }
+        let next = intent.retire(&free);
+        let done = self.store.save(&next).map_err(|error| error.to_string()).and_then(|()| {
+            let forgotten = self.datapath.lock().forget_services(&numbers);
+            forgotten.map_err(|error| error.to_string())
+        });
+        if let Err(error) = done {
+            tracing::warn!("names that nobody uses keep their addresses for now: {error}");
+            return None;
+        }
+        tracing::debug!("the addresses of {} names that nobody uses are free", free.len());
+        Some(Input::Intent(Arc::new(next)))
     }
 
     pub(crate) fn publish(&self, project: Option<ProjectName>, kind: EventKind) {

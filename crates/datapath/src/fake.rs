@@ -71,6 +71,12 @@ impl Datapath for Fake {
         Ok(self.state().edges.clone())
     }
 
+    fn forget_services(&mut self, numbers: &[u32]) -> Result<(), Error> {
+        let gone = |n: u32| numbers.contains(&n);
+        self.state().edges.retain(|edge| !gone(edge.source) && !gone(edge.destination));
+        Ok(())
+    }
+
     fn totals(&self) -> Result<Totals, Error> {
         Ok(self.state().totals.unwrap_or(Totals::ZERO))
     }

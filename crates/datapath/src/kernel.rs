@@ -217,6 +217,15 @@ impl Datapath for Kernel {
             .collect())
     }
 
+    fn forget_services(&mut self, numbers: &[u32]) -> Result<(), Error> {
+        for key in self.maps.edges.keys(abi::EdgeKey::ZERO)? {
+            if numbers.contains(&key.source) || numbers.contains(&key.destination) {
+                self.maps.edges.remove(&key)?;
+            }
+        }
+        Ok(())
+    }
+
     fn totals(&self) -> Result<Totals, Error> {
         self.maps.totals()
     }

@@ -124,6 +124,12 @@ pub trait Datapath: Send {
     /// When the kernel refuses.
     fn edges(&self) -> Result<Vec<EdgeStats>, Error>;
 
+    /// Forgets what the edges from and to these services counted: others will have their numbers.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    fn forget_services(&mut self, numbers: &[u32]) -> Result<(), Error>;
+
     /// The programs' own counters.
     ///
     /// # Errors

@@ -80,6 +80,8 @@ impl Core {
                 }
             }
         }
+        self.use_names(&intent);
+        self.suspect_names();
         self.touch_all();
         self.launches = launches;
         self.forget_readiness();
@@ -143,6 +145,9 @@ impl Core {
     pub(super) fn insert(&mut self, instance: Instance) {
         if let (Some(name), Some(launch)) = (&instance.key.service, instance.launch()) {
             self.note_dependencies(&name.clone(), &launch.clone());
+        }
+        if let Some(name) = &instance.key.service {
+            self.unused.remove(name);
         }
         self.attachments += u64::from(instance.holds_name());
         self.by_number.insert(instance.number, instance.key.clone());
@@ -308,6 +313,7 @@ impl Core {
         self.draining.remove(key);
         // The last that is heard of it.
         self.publish(key, (WorkloadState::Stopped, None));
+        self.suspect_names();
         if let Some(instance) = self.instances.remove(key) {
             self.by_number.remove(&instance.number);
             self.wanted.instances.remove(&instance.number.into());

@@ -304,7 +304,22 @@ impl Host {
     }
 
     fn attach(&mut self, service: bool) {
-        let service = service.then(|| ServiceName::new("tool").unwrap());
+        self.attach_to(service.then(|| ServiceName::new("tool").unwrap()));
+    }
+
+    pub(super) fn attach_as(&mut self, service: &ServiceName) {
+        self.attach_to(Some(service.clone()));
+    }
+
+    /// The first instance of `service` ends.
+    pub(super) fn exit_of(&mut self, service: &ServiceName) {
+        self.act(&Key::of(service, 0), Act::Exit);
+        while !(self.pending.is_empty() && self.reports.is_empty()) {
+            self.go_on(false);
+        }
+    }
+
+    fn attach_to(&mut self, service: Option<ServiceName>) {
         if let Some(service) = &service {
             self.intend(self.intent.attach(service));
         }
@@ -365,6 +380,11 @@ impl Host {
                 self.reports.push(Input::Cleaned(key, result));
             }
             Output::Close(_) | Output::Adjust(_) => {}
+            Output::Retire(names) => {
+                if well {
+                    self.intend(Ok(self.intent.retire(&names)));
+                }
+            }
             Output::Publish(..) | Output::Probe { .. } | Output::EndProbe(_) => unreachable!(),
         }
     }

@@ -260,3 +260,47 @@ fn what_did_its_work_at_once_is_ready() {
     assert_eq!(state(&host, 0, 0), Some(WorkloadState::Exited));
     assert_eq!(changes(&host), ["applied", "ready"]);
 }
+
+#[test]
+fn a_name_that_nobody_uses_is_free_after_a_rest() {
+    let mut host = calm([1, 1, 0]);
+    let numbers = |host: &Host| host.intent.numbers.len();
+    let wait = |host: &mut Host, ms| {
+        host.take(Step::Wait { ms });
+        for _ in 0..4 {
+            host.take(Step::GoOn { notices_first: false });
+        }
+    };
+    assert_eq!(numbers(&host), 3, "one without replicas is wanted, too");
+    let address = host.intent.numbers[&name(0)];
+    // Names come and go, and there are always some.
+    for round in 0..50 {
+        let tool = ServiceName::new(format!("tool-{round}")).unwrap();
+        host.attach_as(&tool);
+        for _ in 0..8 {
+            host.take(Step::GoOn { notices_first: false });
+        }
+        host.exit_of(&tool);
+        wait(&mut host, 300_000);
+        assert!(host.intent.numbers.contains_key(&tool), "it rests first");
+        assert!(numbers(&host) <= 3 + 5, "{:?}", host.intent.numbers);
+    }
+    wait(&mut host, 600_000);
+    wait(&mut host, 600_000);
+    assert_eq!(numbers(&host), 3);
+    // One that is in use again in time keeps its addresses.
+    host.take(Step::Remove);
+    for _ in 0..20 {
+        host.take(Step::GoOn { notices_first: false });
+        host.take(Step::Connections { open: 0 });
+        host.take(Step::Wait { ms: 100 });
+    }
+    wait(&mut host, 600_000);
+    host.take(Step::Apply { replicas: [1, 0, 0], variant: 0 });
+    wait(&mut host, 600_000);
+    wait(&mut host, 600_000);
+    assert_eq!(host.intent.numbers[&name(0)], address);
+    host.take(Step::Remove);
+    host.calm_down();
+    assert_eq!(numbers(&host), 0);
+}
