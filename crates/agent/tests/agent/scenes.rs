@@ -206,6 +206,11 @@ fn what_needs_no_new_process_gets_none() {
     base.health.healthy_threshold = 2;
     let client = host.client();
     host.block_on(client.apply(&changed)).unwrap();
+    // What is written about it says so once its supervisor knows.
+    let record = host.paths.run.join("workloads/base.0/instance.json");
+    host.eventually("the supervisor is told", || {
+        fs::read_to_string(&record).unwrap().contains(r#""restart":"never""#)
+    });
     host.until(
         async |_| kill(before.unwrap()),
         |change| is_state(change, "base/0", WorkloadState::Exited),
