@@ -26,6 +26,8 @@ mount -t tmpfs tmpfs /var/log
 mount --bind "$1/lib" /var/lib
 mount --bind "$1/bin" /usr/local/bin
 mount --bind "$1/systemd" /etc/systemd
+mount --bind "$1/passwd" /etc/passwd
+mount --bind "$1/group" /etc/group
 mount -o remount,bind,ro /
 ip link set lo up
 export container=sinew-test
@@ -33,6 +35,10 @@ exec /lib/systemd/systemd --unit=machine.target --log-target=null --show-status=
 "#;
 
 const TARGET: &str = "[Unit]\nDescription=What a test needs\nAllowIsolate=yes\n";
+
+/// A member of the group, and one who is none.
+const USERS: &str = "alice:x:4711:4711::/tmp:/bin/sh\nmallory:x:4712:4712::/tmp:/bin/sh\n";
+const GROUPS: &str = "alice:x:4711:\nmallory:x:4712:\nsinew:x:4713:alice\n";
 
 pub(crate) struct Machine {
     directory: tempfile::TempDir,
@@ -54,6 +60,10 @@ impl Machine {
         let machine = Self { directory, cgroup: cgroup2().join(name), power: None };
         for directory in ["lib", "bin", "systemd/system/machine.target.wants"] {
             fs::create_dir_all(machine.path(directory)).unwrap();
+        }
+        for (file, more) in [("passwd", USERS), ("group", GROUPS)] {
+            let there = fs::read_to_string(Path::new("/etc").join(file)).unwrap();
+            fs::write(machine.path(file), there + more).unwrap();
         }
         let unit = concat!(env!("CARGO_MANIFEST_DIR"), "/../../packaging/sinew.service");
         fs::copy(unit, machine.path("systemd/system/sinew.service")).unwrap();
@@ -115,6 +125,15 @@ impl Machine {
         let fault = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{command:?}: {}\n{text}{fault}", output.status);
         text
+    }
+
+    /// Runs a command on the machine as this user, and returns whether it ended well and what it
+    /// printed.
+    pub(crate) fn run_as(&self, user: &str, command: &[&str]) -> (bool, String) {
+        let become_user = ["setpriv", "--reuid", user, "--regid", user, "--init-groups", "--"];
+        let output = self.try_run(&[&become_user, command].concat()).expect("the machine runs");
+        let text = [output.stdout, output.stderr].concat();
+        (output.status.success(), String::from_utf8_lossy(&text).into_owned())
     }
 
     /// `None`: it has no first process.

@@ -9,6 +9,7 @@
 )]
 
 mod faults;
+mod group;
 mod life;
 mod look;
 mod machine;
