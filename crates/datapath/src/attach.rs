@@ -158,8 +158,9 @@ impl Links {
         self.attach_one(PUBLISHED, AttachType::SkLookup, program, &namespace, id).map(drop)
     }
 
-    /// Watches listen() in the cgroups of those members that shall be watched.
-    pub(crate) fn watch(&mut self, object: &Object, delta: &Delta<Member>) -> Result<(), Error> {
+    /// Watches listen() in the cgroups of those members that shall be watched. Answers
+    /// whether any was not watched before: what listened there meanwhile was not seen.
+    pub(crate) fn watch(&mut self, object: &Object, delta: &Delta<Member>) -> Result<bool, Error> {
         let wanted: HashMap<u64, &Path> = delta
             .came
             .iter()
@@ -177,6 +178,7 @@ impl Links {
                 self.watched.remove(&id);
             }
         }
+        let mut fresh = false;
         for (id, cgroup) in &wanted {
             if self.watched.contains_key(id) {
                 continue;
@@ -188,8 +190,9 @@ impl Links {
                 .map_err(fail)?;
             sys::pin(link.as_fd(), &self.watch_path(*id)).map_err(fail)?;
             self.watched.insert(*id, link);
+            fresh = true;
         }
-        Ok(())
+        Ok(fresh)
     }
 
     fn watch_path(&self, id: u64) -> PathBuf {

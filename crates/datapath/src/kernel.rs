@@ -146,8 +146,8 @@ impl Kernel {
             self.attach()?;
         }
         self.links.publish(&self.object, self.ledger.publishes())?;
-        self.links.watch(&self.object, members)?;
-        if first || scan {
+        let watches = self.links.watch(&self.object, members)?;
+        if first || scan || watches {
             self.scan()?;
         }
         Ok(())

@@ -103,8 +103,14 @@ impl Core {
             address6: instance.address6,
             ports: instance.ports().iter().map(|p| (p.protocol, p.number)).collect(),
             own_address: true,
-            watch_listen: instance.watches(),
+            // Published ports go by the map of listeners alone, also while no agent runs.
+            watch_listen: instance.watches() || self.is_published(instance),
         }
+    }
+
+    fn is_published(&self, instance: &Instance) -> bool {
+        let service = instance.key.service.as_ref().and_then(|name| self.launches.get(name));
+        service.is_some_and(|launch| !launch.service.publish.is_empty())
     }
 
     /// What callers may know of a service: of a wanted one, or one with instances.

@@ -223,6 +223,25 @@ fn killed_replicas_are_not_met_and_none_is_a_refusal() {
 }
 
 #[test]
+fn a_listener_that_came_unwatched_is_found() {
+    let mut world = World::new();
+    world.service(1, 7007, Protocol::Tcp, 1);
+    publish(&mut world, &["127.0.0.1:8000"]);
+    let watch = |world: &mut World, on: bool| {
+        let mut instance = (*world.wanted.instances[&(1 << 32)]).clone();
+        instance.watch_listen = on;
+        world.wanted.set_instance(instance);
+        world.apply();
+    };
+    watch(&mut world, false);
+    world.python_server(1, 0, &server(0, V4));
+    let call = || run("python3", &["-c", &ask(&["127.0.0.1"], 8000)]);
+    assert_eq!(call().trim(), "ConnectionRefusedError", "the kernel was not told of it");
+    watch(&mut world, true);
+    assert!(call().starts_with("0 "));
+}
+
+#[test]
 fn a_hung_replica_is_passed_over() {
     let (world, pids) = world(&[V4, V4, V4], "0.0.0.0:8000");
     let outside = Outside::new();

@@ -95,6 +95,10 @@ fn nginx(replicas: u32, publish: &str) -> World {
     world
 }
 
+fn alive(pid: i32) -> bool {
+    Path::new(&format!("/proc/{pid}/exe")).exists()
+}
+
 fn answers(counts: &BTreeMap<String, u32>) -> Vec<&str> {
     counts.keys().map(String::as_str).collect()
 }
@@ -108,9 +112,10 @@ fn nginx_is_called_from_outside_through_all_that_happens() {
     let outside = Outside::new();
     let (url4, url6) = (format!("http://{HOST4}:8000/"), format!("http://{HOST6}:8000/"));
     for url in [&url4, &url6] {
+        // nginx is ready when it listens on one family; the other follows.
+        eventually("all of them listen", || answers(&outside.curl(url, 30)) == ALL);
         let counts = outside.curl(url, 90);
-        assert_eq!(answers(&counts), ALL, "{counts:?}");
-        assert!(counts.values().all(|n| *n > 10), "{counts:?}");
+        assert!(answers(&counts) == ALL && counts.values().all(|n| *n > 10), "{counts:?}");
     }
     let shown = world.run(&["services", "web"]);
     assert!(shown.contains("published  [::]:8000:http"), "{shown}");
@@ -130,9 +135,14 @@ fn nginx_is_called_from_outside_through_all_that_happens() {
     assert_eq!(answers(&outside.curl(&url4, 1)), REFUSED, "nobody is there, and says so at once");
     world.run(&["up", "-d"]);
 
-    let agent = world.agent();
+    let (agent, victim) = (world.agent(), world.pid("web", 0));
     world.kill_agent(agent);
     assert_eq!(answers(&outside.curl(&url4, 60)), ALL, "the kernel goes on");
+    kill(victim, rustix::process::Signal::KILL).unwrap();
+    eventually("it listens again, and nobody had to tell the kernel", || {
+        let counts = outside.curl(&url6, 30);
+        !alive(victim) && answers(&counts) == ALL
+    });
     world.start_agent();
     assert_eq!(answers(&outside.curl(&url4, 60)), ALL);
     let edges = world.json(&["top", "--once"]);
