@@ -10,6 +10,7 @@
 )]
 
 mod families;
+mod pins;
 mod publish;
 mod tcp;
 mod udp;

@@ -1,8 +1,11 @@
 //! A project's life, as its user sees it.
 
-use std::{os::unix::process::ExitStatusExt, process::Command};
+use std::{collections::BTreeSet, os::unix::process::ExitStatusExt, process::Command};
 
-use crate::world::{World, eventually, kill};
+use crate::{
+    bpf,
+    world::{World, eventually, kill},
+};
 
 pub(crate) const WEB: &str = r#"
 name: trial
@@ -69,8 +72,14 @@ fn up_call_kill_scale_down_purge() {
 
     world.run(&["down"]);
     assert!(world.json(&["ps"]).as_array().unwrap().is_empty());
+    let objects = world.kernel_objects();
+    let kinds: BTreeSet<&str> = objects.iter().map(|(kind, _)| kind.as_str()).collect();
+    assert_eq!(kinds, ["link", "map", "prog"].into(), "{objects:?}");
+    assert!(objects.iter().all(bpf::exists));
     world.run(&["down", "--purge", "--yes"]);
     assert_eq!(world.left(), before);
+    // The kernel frees them after a grace period.
+    eventually("every program, map and link is gone", || !objects.iter().any(bpf::exists));
 }
 
 #[test]

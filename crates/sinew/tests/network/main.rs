@@ -8,6 +8,7 @@
     reason = "test code"
 )]
 
+mod bpf;
 mod faults;
 mod group;
 mod life;

@@ -12,6 +12,8 @@ use std::{
 
 use serde_json::Value;
 
+use crate::bpf;
+
 static NEXT: AtomicU32 = AtomicU32::new(0);
 
 pub(crate) struct World {
@@ -152,6 +154,20 @@ impl World {
             || fs::read_to_string(self.path("agent.log")).unwrap_or_default(),
             || self.try_run(&["ps"]).status.success(),
         );
+    }
+
+    /// Numbers of the kernel's objects that are pinned: programs, maps, links.
+    pub(crate) fn kernel_objects(&self) -> BTreeSet<(String, u32)> {
+        let mut left = vec![Path::new("/sys/fs/bpf").join(&self.name)];
+        let mut found = BTreeSet::new();
+        while let Some(path) = left.pop() {
+            if path.is_dir() {
+                left.extend(fs::read_dir(&path).unwrap().flatten().map(|entry| entry.path()));
+            } else if let Some(object) = bpf::open(&path) {
+                found.extend(bpf::number(&object));
+            }
+        }
+        found
     }
 
     /// What of this host would outlive a purge.
