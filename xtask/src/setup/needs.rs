@@ -71,6 +71,9 @@ const NEEDS: &[Need] = &[
     program("curl", "curl", "real clients", &[Test, Demo]),
     program("redis-cli", "redis-tools", "real clients", &[Test]),
     program("node", "nodejs", "real servers and clients", &[Test]),
+    // With the compiler: the tests run a source file.
+    program("javac", "default-jdk-headless", "real servers", &[Test]),
+    program("memcached", "memcached", "real servers", &[Test]),
     program("psql", "postgresql-client", "real clients", ALL),
     Need {
         what: "postgres",

@@ -15,6 +15,7 @@ mod life;
 mod look;
 mod machine;
 mod names;
+mod programs;
 mod publish;
 mod systemd;
 mod world;
