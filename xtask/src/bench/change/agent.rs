@@ -1,10 +1,12 @@
 //! An agent that is dead for a minute, and one that is replaced again and again.
 
 use std::collections::BTreeSet;
+use std::fs;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 use rustix::process::Signal;
+use sinew_abi::ABI_VERSION;
 
 use super::{CONCURRENCY, Failures};
 use crate::bench::bpf;
@@ -16,7 +18,7 @@ const DOWN: Duration = Duration::from_secs(60);
 const UPGRADES: usize = 20;
 /// Load between two upgrades.
 const CALM: Duration = Duration::from_millis(300);
-const DEADLINE: Duration = Duration::from_secs(10);
+const DEADLINE: Duration = Duration::from_secs(60);
 const PAUSE: Duration = Duration::from_millis(5);
 
 pub(super) fn run(
@@ -39,6 +41,8 @@ pub(super) fn run(
     for _ in 0..if quick { UPGRADES / 10 } else { UPGRADES } {
         let before = programs(host)?;
         host.end_agent(Signal::TERM)?;
+        // As another version does, the next one brings programs of its own.
+        forget_programs(host)?;
         host.start_agent()?;
         updates += replaced(host, &before)?;
         std::thread::sleep(CALM);
@@ -49,6 +53,17 @@ pub(super) fn run(
     // Every replacement updates the links, so this is the same count under another question.
     report.single("link_update_failures", found.failures() as f64);
     failures.found.insert("upgrade_20x", found);
+    Ok(())
+}
+
+/// Takes away the programs that the next agent of this version would go on with.
+fn forget_programs(host: &Host) -> Result<()> {
+    for entry in fs::read_dir(host.room.pins().join(format!("v{ABI_VERSION}")))? {
+        let entry = entry?;
+        if entry.file_name().to_string_lossy().starts_with("programs-") {
+            fs::remove_dir_all(entry.path())?;
+        }
+    }
     Ok(())
 }
 
