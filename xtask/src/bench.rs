@@ -68,9 +68,11 @@ fn become_release() -> Result<()> {
     let mut build = process::cargo();
     build.args(["build", "--release", "--package", "xtask", "--package", "sinew"]);
     process::run(build.current_dir(workspace::root()))?;
-    let mut host = process::cargo();
-    host.args(["build", "--release", "--package", "sinew-datapath", "--example", "host"]);
-    process::run(host.current_dir(workspace::root()))?;
+    for (package, example) in [("sinew-datapath", "host"), ("sinew-agent", "crowd")] {
+        let mut build = process::cargo();
+        build.args(["build", "--release", "--package", package, "--example", example]);
+        process::run(build.current_dir(workspace::root()))?;
+    }
     let profile = world::own().parent().map(Path::to_path_buf).unwrap_or_default();
     let release = profile.with_file_name("release").join("xtask");
     let error = Command::new(&release).args(std::env::args_os().skip(1)).exec();

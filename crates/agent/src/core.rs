@@ -204,7 +204,8 @@ pub(crate) struct Core {
     launches: BTreeMap<ServiceName, Arc<Launch>>,
     /// Services that wait for the one named.
     dependents: BTreeMap<ServiceName, BTreeSet<ServiceName>>,
-    instances: BTreeMap<Key, Instance>,
+    /// Boxed: a tree keeps room for as many again.
+    instances: BTreeMap<Key, Box<Instance>>,
     by_number: BTreeMap<u32, Key>,
     /// Services (`None`: the sessions) to look at again.
     touched: BTreeSet<Option<ServiceName>>,
@@ -299,12 +300,12 @@ impl Core {
 
     /// Every instance.
     pub(crate) fn instances(&self) -> impl ExactSizeIterator<Item = &Instance> {
-        self.instances.values()
+        self.instances.values().map(Box::as_ref)
     }
 
     /// One instance.
     pub(crate) fn instance(&self, key: &Key) -> Option<&Instance> {
-        self.instances.get(key)
+        self.instances.get(key).map(Box::as_ref)
     }
 
     /// What is wanted.
@@ -346,7 +347,7 @@ impl Core {
             service: service.cloned(),
             replica: u32::MAX,
         };
-        self.instances.range(range).map(|(_, instance)| instance)
+        self.instances.range(range).map(|(_, instance)| instance.as_ref())
     }
 
     fn keys_of(&self, service: Option<&ServiceName>) -> Vec<Key> {

@@ -21,6 +21,7 @@ mod key;
 mod launch;
 mod limits;
 mod lock;
+mod memory;
 mod metrics;
 mod notify;
 mod paths;
@@ -32,9 +33,12 @@ mod record;
 mod refusal;
 mod rights;
 mod runtime;
+#[doc(hidden)]
+pub mod scale;
 mod serve;
 mod status;
 mod store;
+mod turns;
 
 pub use api::Members;
 pub use dns::resolver_main;
@@ -42,3 +46,4 @@ pub use lock::LockError;
 pub use paths::Paths;
 pub use serve::{AgentOptions, DatapathSource, Error, serve};
 pub use store::StoreError;
+pub use turns::take_short_turns;

@@ -46,7 +46,7 @@ impl Record {
     pub(crate) fn of(instance: &Instance, intent: &Intent) -> Option<Self> {
         let origin = match &instance.kind {
             Kind::Launched(launch) => Origin::Launched(launch.clone()),
-            Kind::Attached(attached) => Origin::Attached(attached.clone()),
+            Kind::Attached(attached) => Origin::Attached((**attached).clone()),
             Kind::Rubble => return None,
         };
         let service = instance.key.service.as_ref();
@@ -63,7 +63,7 @@ impl Record {
     pub(crate) fn kind(&self) -> Kind {
         match &self.origin {
             Origin::Launched(launch) => Kind::Launched(launch.clone()),
-            Origin::Attached(attached) => Kind::Attached(attached.clone()),
+            Origin::Attached(attached) => Kind::Attached(Box::new(attached.clone())),
         }
     }
 

@@ -27,6 +27,7 @@ use crate::{
     flows::{self, Flows},
     intent::Intent,
     lock::{Lock, LockError},
+    memory,
     notify::{READY, STOPPING, notify},
     paths::Paths,
     pollable::{self, Pollable},
@@ -163,6 +164,7 @@ pub async fn serve(options: AgentOptions) -> Result<(), Error> {
     let (mut runtime, handle) = Runtime::new(parts, stopped);
     tasks.spawn(flows::run(flows, raw_flows, handle.clone()));
     runtime.boot(intent, discovered);
+    memory::give_back();
     tracing::info!("agent {} answers at {}", std::process::id(), paths.socket().display());
     if let Some(at) = doors.metrics_at() {
         tracing::info!("metrics are at http://{at}/metrics");

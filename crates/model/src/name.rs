@@ -1,6 +1,6 @@
 //! Names that become DNS labels, directories and cgroups: one rule for all of them.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
@@ -24,12 +24,13 @@ fn is_label(text: &str) -> bool {
         && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
 }
 
+// A name stands in many places; its text in one.
 macro_rules! names {
     ($($(#[$meta:meta])* $name:ident: $what:literal)*) => { $(
         $(#[$meta])*
         #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
         #[serde(try_from = "String", into = "String")]
-        pub struct $name(String);
+        pub struct $name(Arc<str>);
 
         impl $name {
             /// Takes a DNS label.
@@ -38,7 +39,7 @@ macro_rules! names {
             /// When `text` is not one.
             pub fn new(text: impl Into<String>) -> Result<Self, NameError> {
                 let text = text.into();
-                if is_label(&text) { Ok(Self(text)) } else { Err(NameError { what: $what, value: text }) }
+                if is_label(&text) { Ok(Self(text.into())) } else { Err(NameError { what: $what, value: text }) }
             }
 
             /// The label.
@@ -55,7 +56,7 @@ macro_rules! names {
             fn from_str(text: &str) -> Result<Self, NameError> { Self::new(text) }
         }
         impl From<$name> for String {
-            fn from(name: $name) -> String { name.0 }
+            fn from(name: $name) -> String { name.0.as_ref().to_owned() }
         }
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result { f.pad(&self.0) }
@@ -76,7 +77,7 @@ impl PortName {
     /// A text that is a label by construction.
     pub(crate) fn trusted(text: String) -> Self {
         debug_assert!(is_label(&text), "{text:?}");
-        Self(text)
+        Self(text.into())
     }
 }
 

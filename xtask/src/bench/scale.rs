@@ -1,16 +1,21 @@
 //! What size costs: time and memory to load many services, to change one, and to connect beside
-//! them. The services are put into the data path directly; their endpoints lie on other hosts.
+//! them. The services are put into the data path directly, where their endpoints lie on other hosts,
+//! and into an agent's core, which takes them for its own.
 
+mod crowd;
+mod plot;
+
+use std::fs;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
 use super::connect::shorts_to;
 use super::contender::datapath::Host;
-use super::contender::{Datapath, Path};
+use super::contender::{Datapath, Path, sinew};
 use super::load::short;
 use super::report::Report;
-use super::world::World;
+use super::world::{Room, World};
 use super::{Args, command};
 use crate::workspace;
 
@@ -27,16 +32,30 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let small = Host::start(&world, &Datapath { name: "small", replicas: 3 })?;
     let large = Host::start(&world, &Datapath { name: "large", replicas: 3 })?;
     let mut report = Report::new("scale", command(), rounds);
-    for (index, &size) in SIZES.iter().enumerate() {
-        let found = measure(&small, &large, size, rounds)?;
-        // The last one is what is promised; the others draw the curve.
-        let suffix =
-            if index + 1 == SIZES.len() { String::new() } else { format!("_{size}_services") };
+    {
+        let idle = sinew::Host::start(&world, "idle")?;
+        report.single("agent_idle_rss_mib", crowd::idle_mib(&idle)?);
+    }
+    let crowded = world.room("crowd")?;
+    for size in SIZES {
+        let mut found = measure(&small, &large, size, rounds)?;
+        found.measure_agent(&crowded, size, rounds)?;
         for (key, samples) in found.figures() {
-            report.median(&format!("{key}{suffix}"), samples);
+            report.median(&format!("{key}{}", suffix(size)), samples);
         }
     }
-    report.publish(&workspace::root())
+    let root = workspace::root();
+    report.publish(&root)?;
+    if !args.quick {
+        let picture = plot::draw(&serde_json::to_value(&report)?)?;
+        fs::write(root.join("docs/scale.svg"), picture)?;
+    }
+    Ok(())
+}
+
+/// Of the keys of a size: the last one is what is promised, the others draw the curve.
+fn suffix(size: u32) -> String {
+    if SIZES.last() == Some(&size) { String::new() } else { format!("_{size}_services") }
 }
 
 #[derive(Default)]
@@ -45,16 +64,32 @@ struct Found {
     one_change_ms: Vec<f64>,
     resident_mib: Vec<f64>,
     connect_ratio: Vec<f64>,
+    agent_load_s: Vec<f64>,
+    agent_change_ms: Vec<f64>,
+    agent_resident_mib: Vec<f64>,
 }
 
 impl Found {
-    fn figures(&self) -> [(&'static str, &[f64]); 4] {
+    fn figures(&self) -> [(&'static str, &[f64]); 7] {
         [
             ("load_s", &self.load_s),
             ("one_change_ms", &self.one_change_ms),
             ("datapath_rss_mib", &self.resident_mib),
             ("connect_ratio_vs_small", &self.connect_ratio),
+            ("agent_load_s", &self.agent_load_s),
+            ("agent_change_ms", &self.agent_change_ms),
+            ("agent_rss_mib", &self.agent_resident_mib),
         ]
+    }
+
+    fn measure_agent(&mut self, room: &Room, size: u32, rounds: usize) -> Result<()> {
+        for _ in 0..rounds {
+            let found = crowd::run(room, size)?;
+            self.agent_load_s.push(found.load_s);
+            self.agent_resident_mib.push(found.resident_mib);
+            self.agent_change_ms.extend(found.one_change_ms);
+        }
+        Ok(())
     }
 }
 

@@ -166,9 +166,13 @@ impl Core {
             Desire::Run(wanted) => {
                 let Some(instance) = self.instances.get_mut(key) else { return false };
                 let Some(launch) = instance.launch() else { return false };
-                if !launch.outdated(&wanted) && *launch != wanted {
+                if !Arc::ptr_eq(launch, &wanted) && !launch.outdated(&wanted) {
+                    let differs = *launch != wanted;
+                    // Also when it is equal: what was read from a record is shared from now on.
                     instance.kind = Kind::Launched(wanted);
-                    self.outputs.push(Output::Adjust(key.clone()));
+                    if differs {
+                        self.outputs.push(Output::Adjust(key.clone()));
+                    }
                 }
                 false
             }
@@ -274,13 +278,13 @@ impl Core {
             self.dirty = true;
         }
         let wanted = instance.wanted_probe().cloned();
-        if wanted.as_ref() != instance.probe.as_ref().map(|(_, health)| health) {
+        if wanted.as_ref() != instance.probe.as_deref().map(|(_, health)| health) {
             self.runs += 1;
             let run = self.runs;
             if instance.probe.is_some() {
                 self.outputs.push(Output::EndProbe(key.clone()));
             }
-            instance.probe = wanted.clone().map(|health| (run, health));
+            instance.probe = wanted.clone().map(|health| Box::new((run, health)));
             if let Some(health) = wanted {
                 self.outputs.push(Output::Probe { key: key.clone(), run, health });
             }

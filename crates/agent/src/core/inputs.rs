@@ -93,7 +93,7 @@ impl Core {
     fn take_attach(&mut self, key: &Key, attached: Attached) {
         let Some(number) = self.number_for(key) else { return };
         let process = Process { pid: attached.pid, at_ms: attached.at_ms, restarts: 0 };
-        let mut instance = self.fresh(key.clone(), number, Kind::Attached(attached));
+        let mut instance = self.fresh(key.clone(), number, Kind::Attached(Box::new(attached)));
         instance.process = Some(process);
         self.insert(instance);
         self.touch(key);
@@ -151,7 +151,7 @@ impl Core {
         }
         self.attachments += u64::from(instance.holds_name());
         self.by_number.insert(instance.number, instance.key.clone());
-        self.instances.insert(instance.key.clone(), instance);
+        self.instances.insert(instance.key.clone(), Box::new(instance));
     }
 
     fn take_prepared(&mut self, key: &Key, result: Result<(), String>) {
@@ -369,7 +369,9 @@ impl Core {
         if !instance.declares(protocol, port) || !instance.phase.is_registered() {
             return;
         }
-        instance.listening.insert((protocol, port, family));
+        if !instance.listening.contains(&(protocol, port, family)) {
+            instance.listening.push((protocol, port, family));
+        }
         if protocol == Protocol::Tcp {
             instance.awaited.remove(&(port, family));
         }
@@ -379,7 +381,7 @@ impl Core {
     fn take_checked(&mut self, key: &Key, run: u64, result: Result<(), String>) {
         let now = self.now;
         let Some(instance) = self.instances.get_mut(key) else { return };
-        let Some((current, health)) = &instance.probe else { return };
+        let Some((current, health)) = instance.probe.as_deref() else { return };
         if *current != run {
             return;
         }
@@ -407,7 +409,7 @@ impl Core {
     }
 
     fn in_phase(&mut self, key: &Key, phase: Phase) -> Option<&mut Instance> {
-        self.instances.get_mut(key).filter(|i| i.phase == phase)
+        self.instances.get_mut(key).map(Box::as_mut).filter(|i| i.phase == phase)
     }
 
     fn key_of(&self, number: u64) -> Option<Key> {

@@ -50,7 +50,7 @@ pub(crate) enum Kind {
     /// The agent launched it.
     Launched(Arc<Launch>),
     /// It joined by itself.
-    Attached(Attached),
+    Attached(Box<Attached>),
     /// What a former agent left half made or half removed.
     Rubble,
 }
@@ -151,14 +151,15 @@ pub(crate) struct Instance {
     pub unwell: Option<String>,
     /// What it waits for.
     pub(super) waits_for: Option<ServiceName>,
-    pub(super) listening: BTreeSet<(Protocol, u16, Family)>,
+    /// Each once.
+    pub(super) listening: Vec<(Protocol, u16, Family)>,
     /// Bound, and perhaps soon listening.
     pub(super) awaited: BTreeSet<(u16, Family)>,
     pub(super) health: Tracker,
     /// When its process counts as up; set while that is all there is to go by, and not yet reached.
     pub(super) steady_at: Option<Instant>,
     /// The checks under way.
-    pub(super) probe: Option<(u64, Health)>,
+    pub(super) probe: Option<Box<(u64, Health)>>,
     /// No connection was open at the last look.
     pub(super) idle: bool,
     pub(super) retry: Retry,
@@ -184,7 +185,7 @@ impl Instance {
             ended: None,
             unwell: None,
             waits_for: None,
-            listening: BTreeSet::new(),
+            listening: Vec::new(),
             awaited: BTreeSet::new(),
             health: Tracker::new(now),
             steady_at: None,
@@ -207,7 +208,10 @@ impl Instance {
 
     /// Whether its name stands for as long as it is there.
     pub(super) fn holds_name(&self) -> bool {
-        self.key.service.is_some() && matches!(self.kind, Kind::Attached(_))
+        match self.kind {
+            Kind::Attached(_) => self.key.service.is_some(),
+            Kind::Launched(_) | Kind::Rubble => false,
+        }
     }
 
     /// Ports it declares.

@@ -60,12 +60,12 @@ impl Core {
         &mut self,
         members: &Path,
         resolver: Option<datapath::Resolver>,
-    ) -> &Wanted {
+    ) -> &mut Wanted {
         while let Some(service) = self.stale.pop_first() {
             self.renew(service.as_ref(), members);
         }
         self.wanted.resolver = resolver;
-        &self.wanted
+        &mut self.wanted
     }
 
     fn renew(&mut self, service: Option<&ServiceName>, members: &Path) {
@@ -145,7 +145,9 @@ impl Core {
                 .filter(|i| i.phase.is_registered())
                 .filter(|i| i.declares(port.protocol, port.number))
                 .map(|i| backend(i, port))
-                .collect(),
+                // No room for more than there are.
+                .collect::<Box<[_]>>()
+                .into_vec(),
         });
         datapath::Service {
             id: number,

@@ -86,6 +86,11 @@ impl Host {
         process::run(self.room.task("probe")?.arg(&socket)).with_context(|| self.last_words())
     }
 
+    /// The process of the agent.
+    pub(crate) fn agent(&self) -> Option<u32> {
+        self.agent.as_ref().map(Child::id)
+    }
+
     /// Ends the agent, with its will or without, and waits for its end.
     pub(crate) fn end_agent(&mut self, signal: Signal) -> Result<()> {
         let mut agent = self.agent.take().context("there is no agent")?;

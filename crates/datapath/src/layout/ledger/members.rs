@@ -150,7 +150,8 @@ impl Ledger {
                 scan |= value.backend != abi::NONE;
             }
         }
-        self.members.stale.clear();
+        // Not cleared: it would keep the room for all that came at first.
+        self.members.stale = HashSet::new();
         Ok(scan)
     }
 
@@ -174,12 +175,12 @@ fn addresses(instance: &Instance) -> impl Iterator<Item = IpAddr> + use<> {
     [instance.address4.into(), instance.address6.into()].into_iter()
 }
 
-/// Where the local backends of a service listen.
+/// Where the local backends of a service listen: one address is enough to find one.
 fn places(service: &Service) -> impl Iterator<Item = (IpAddr, u16, u64)> {
     let ports = service.ports.iter().filter(|p| p.protocol == Protocol::Tcp);
-    ports.flat_map(|p| &p.backends).filter(|b| b.local).flat_map(|b| {
-        let addresses = [b.address4.map(IpAddr::V4), b.address6.map(IpAddr::V6)];
-        addresses.into_iter().flatten().map(|address| (address, b.port, b.key))
+    ports.flat_map(|p| &p.backends).filter(|b| b.local).filter_map(|b| {
+        let address = b.address4.map(IpAddr::V4).or(b.address6.map(IpAddr::V6))?;
+        Some((address, b.port, b.key))
     })
 }
 

@@ -1,0 +1,115 @@
+//! The curve as a picture, from the figures of the report.
+
+use std::fmt::Write as _;
+
+use anyhow::{Context, Result};
+use serde_json::Value;
+
+use super::{SIZES, suffix};
+
+/// One figure over the number of services: key, what it is called, and what is promised at most.
+const PANELS: [(&str, &str, f64); 4] = [
+    ("load_s", "time to load, s", 3.0),
+    ("agent_change_ms", "one change, ms", 1.0),
+    ("agent_rss_mib", "memory of the agent, MiB", 150.0),
+    ("connect_ratio_vs_small", "connect(), of beside one service", 1.05),
+];
+const WIDTH: f64 = 230.0;
+const HEIGHT: f64 = 190.0;
+/// Of a panel, around what is drawn in it.
+const MARGIN: f64 = 34.0;
+
+/// The picture of a report that was written as JSON.
+pub(super) fn draw(report: &Value) -> Result<String> {
+    let mut svg = format!(
+        r##"<svg xmlns="http://www.w3.org/2000/svg" width="{w}" height="{h}" font-family="sans-serif" font-size="11">
+<rect width="100%" height="100%" fill="#fff"/>
+"##,
+        w = WIDTH * PANELS.len() as f64,
+        h = HEIGHT + 18.0,
+    );
+    for (at, (key, title, most)) in PANELS.iter().enumerate() {
+        let values = SIZES
+            .iter()
+            .map(|size| value(report, &format!("{key}{}", suffix(*size))))
+            .collect::<Result<Vec<_>>>()?;
+        panel(&mut svg, at as f64 * WIDTH, title, *most, &values)?;
+    }
+    let command = report["command"].as_str().unwrap_or_default();
+    writeln!(
+        svg,
+        r##"<text x="8" y="{y}" fill="#777">services of 10 endpoints each; {command}; bars: least and greatest; dashes: what is promised</text>"##,
+        y = HEIGHT + 10.0
+    )?;
+    Ok(svg + "</svg>\n")
+}
+
+/// Median, least, greatest.
+fn value(report: &Value, key: &str) -> Result<[f64; 3]> {
+    let median = report["figures"][key].as_f64();
+    let spread = [0, 1].map(|n| report["spread"][key][n].as_f64());
+    match (median, spread) {
+        (Some(median), [Some(least), Some(greatest)]) => Ok([median, least, greatest]),
+        _ => None.with_context(|| format!("the report has no {key}")),
+    }
+}
+
+fn panel(svg: &mut String, left: f64, title: &str, most: f64, values: &[[f64; 3]]) -> Result<()> {
+    let top = values.iter().map(|v| v[2]).fold(most, f64::max) * 1.1;
+    let (bottom, height) = (HEIGHT - MARGIN, HEIGHT - 2.0 * MARGIN);
+    let y = |value: f64| bottom - value / top * height;
+    let x = |at: usize| left + MARGIN + (WIDTH - 2.0 * MARGIN) / 2.0 * at as f64;
+    let (from, to) = (left + MARGIN - 12.0, left + WIDTH - MARGIN + 12.0);
+    writeln!(svg, r#"<text x="{from}" y="18" font-weight="bold">{title}</text>"#)?;
+    writeln!(
+        svg,
+        r##"<path d="M{from} {y0}H{to}" stroke="#333"/><path d="M{from} {ym:.1}H{to}" stroke="#c33" stroke-dasharray="4 3"/><text x="{to}" y="{yt:.1}" fill="#c33" text-anchor="end">{most}</text>"##,
+        y0 = bottom,
+        ym = y(most),
+        yt = y(most) - 3.0,
+    )?;
+    let line: Vec<String> =
+        values.iter().enumerate().map(|(at, v)| format!("{:.1},{:.1}", x(at), y(v[0]))).collect();
+    writeln!(
+        svg,
+        r##"<polyline points="{}" fill="none" stroke="#26c" stroke-width="2"/>"##,
+        line.join(" ")
+    )?;
+    for (at, [median, least, greatest]) in values.iter().enumerate() {
+        writeln!(
+            svg,
+            r##"<path d="M{x:.1} {a:.1}V{b:.1}" stroke="#26c"/><circle cx="{x:.1}" cy="{m:.1}" r="3" fill="#26c"/><text x="{x:.1}" y="{t:.1}" text-anchor="middle">{median}</text><text x="{x:.1}" y="{l}" text-anchor="middle" fill="#555">{size}</text>"##,
+            x = x(at),
+            a = y(*least),
+            b = y(*greatest),
+            m = y(*median),
+            t = y(*greatest) - 6.0,
+            l = bottom + 16.0,
+            size = SIZES[at],
+        )?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_figure_is_in_the_picture() {
+        let (mut figures, mut spread) = (serde_json::Map::new(), serde_json::Map::new());
+        for (at, size) in SIZES.iter().enumerate() {
+            for (key, ..) in PANELS {
+                let key = format!("{key}{}", suffix(*size));
+                figures.insert(key.clone(), (at as f64 + 0.125).into());
+                spread.insert(key, serde_json::json!([at as f64, at as f64 + 0.25]));
+            }
+        }
+        let mut report = serde_json::json!({"command": "x", "figures": figures, "spread": spread});
+        let svg = draw(&report).unwrap();
+        assert_eq!(svg.matches(">2.125<").count(), PANELS.len());
+        assert_eq!(svg.matches("<circle").count(), PANELS.len() * SIZES.len());
+        report["figures"]["agent_rss_mib"] = Value::Null;
+        assert!(draw(&report).unwrap_err().to_string().contains("agent_rss_mib"));
+    }
+}
