@@ -516,6 +516,10 @@ pub mod backend_flags {
     pub const V6: u16 = 4;
     /// In the choice: sources that had it keep it. A draining one is not.
     pub const CHOSEN: u16 = 8;
+    /// Its IPv4 listener is bound to every address: an adopted program's, who knows no other.
+    pub const WILDCARD4: u16 = 16;
+    /// The same of its IPv6 listener.
+    pub const WILDCARD6: u16 = 32;
 }
 
 /// Bits of [`Instance::flags`].

@@ -56,6 +56,8 @@ const ROUTES: &[&str] = &[
     "get /v1/workloads",
     "post /v1/workloads/{service}/{replica}/drain",
     "post /v1/attachments",
+    "post /v1/adoptions",
+    "delete /v1/adoptions/{service}/{replica}",
     "get /v1/logs",
     "get /v1/logs/positions",
     "get /v1/edges",
@@ -81,6 +83,8 @@ fn router(handle: Handle) -> Router {
         .route("/v1/workloads", get(state::workloads))
         .route("/v1/workloads/{service}/{replica}/drain", post(changes::drain))
         .route("/v1/attachments", post(changes::attach))
+        .route("/v1/adoptions", post(changes::adopt))
+        .route("/v1/adoptions/{service}/{replica}", delete(changes::release))
         .route("/v1/logs", get(logs::lines))
         .route("/v1/logs/positions", get(logs::positions))
         .route("/v1/edges", get(state::edges))

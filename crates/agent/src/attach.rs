@@ -6,9 +6,8 @@ use std::{
     path::Path,
 };
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use sinew_api::Attached;
-use sinew_workload::cgroup;
+use sinew_workload::tree;
 use tokio::sync::oneshot;
 
 use crate::refusal::Refusal;
@@ -26,19 +25,11 @@ pub(crate) struct Joiner {
 impl Joiner {
     /// Moves the process into `cgroup`.
     pub(crate) fn enter(&self, cgroup: &Path) -> Result<(), String> {
-        if self.is_gone() {
-            return Err("it has ended".to_owned());
+        match tree::move_process(cgroup, self.pid, self.pidfd.as_fd()) {
+            Ok(true) => Ok(()),
+            Ok(false) => Err("it has ended".to_owned()),
+            Err(error) => Err(error.to_string()),
         }
-        cgroup::move_pid(cgroup, self.pid).map_err(|error| error.to_string())?;
-        // Only if it still lives was that number its own all the time.
-        if self.is_gone() {
-            return Err("it has ended".to_owned());
-        }
-        Ok(())
-    }
-
-    fn is_gone(&self) -> bool {
-        has_ended(&self.pidfd)
     }
 
     /// Tells who waits.
@@ -53,11 +44,4 @@ impl Joiner {
             let _ = sender.send(answer);
         }
     }
-}
-
-/// Whether the process has ended.
-pub(crate) fn has_ended(pidfd: &OwnedFd) -> bool {
-    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
-    let mut fds = [PollFd::from_borrowed_fd(pidfd.as_fd(), PollFlags::IN)];
-    poll(&mut fds, Some(&now)).is_ok_and(|ready| ready > 0)
 }

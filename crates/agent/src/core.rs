@@ -19,12 +19,14 @@ use sinew_datapath::Wanted;
 use sinew_model::{Health, Port, ProjectName, Protocol, ServiceName};
 
 use crate::{
+    adopt::Places,
     alloc::{self, Network6},
     intent::Intent,
     key::Key,
     launch::Launch,
 };
 
+mod adopted;
 mod converge;
 mod inputs;
 mod instance;
@@ -35,7 +37,7 @@ mod wanted;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use instance::{Attached, Instance, Kind, Phase, Process};
+pub(crate) use instance::{Attached, Family, Instance, Kind, Phase, Process};
 pub(crate) use wanted::{WEIGHT, backend_key, backend_keys, instance_of};
 
 /// What the core is told.
@@ -103,6 +105,10 @@ pub(crate) enum Input {
     NoticesLost,
     /// All that listens in the network namespace.
     Listeners(Vec<(IpAddr, u16, Protocol)>),
+    /// Where an adopted one listens now.
+    Places(Key, Places),
+    /// The cgroup of an adopted one is gone, and there is another one of its name.
+    Replaced(Key),
     /// A check ended.
     Checked {
         /// Of which instance.
@@ -135,6 +141,8 @@ pub(crate) struct Found {
     pub process: Option<Process>,
     /// How the last one ended, when none runs.
     pub ended: Option<Ended>,
+    /// Where it listens, when it was adopted.
+    pub places: Places,
 }
 
 /// How a process ended.
@@ -157,6 +165,10 @@ pub(crate) enum Output {
     Sync(u64),
     /// Look at what listens, then tell [`Input::Listeners`].
     Scan,
+    /// Look where an adopted one listens, then tell [`Input::Places`].
+    Look(Key),
+    /// What was adopted is gone: it is not wanted any more.
+    Forsake(Key),
     /// Start the supervisor, or let the attached process in, then tell [`Input::Launched`].
     Launch(Key),
     /// Tell its supervisor what changed of what it was launched with.
@@ -318,13 +330,16 @@ impl Core {
         (self.intent.generation, self.attachments)
     }
 
-    /// Names held by attached processes, with their ports.
+    /// Names held by attached processes and adopted ones, with their ports.
     pub(crate) fn attached_names(&self) -> BTreeMap<ServiceName, Vec<Port>> {
         self.instances
             .values()
             .filter_map(|instance| match (&instance.kind, &instance.key.service) {
                 (Kind::Attached(attached), Some(name)) => {
                     Some((name.clone(), attached.ports.clone()))
+                }
+                (Kind::Adopted(adoption), Some(name)) => {
+                    Some((name.clone(), adoption.ports.clone()))
                 }
                 _ => None,
             })
@@ -368,7 +383,8 @@ impl Core {
     }
 
     fn touch_all(&mut self) {
-        let services = self.launches.keys().cloned().map(Some);
+        let adopted = self.intent.adopted.iter().map(|adoption| adoption.key.service.clone());
+        let services = self.launches.keys().cloned().map(Some).chain(adopted);
         let present = self.instances.keys().map(|k| k.service.clone());
         let all: BTreeSet<_> = services.chain(present).collect();
         self.touched.extend(all);

@@ -14,7 +14,7 @@ use sinew_datapath::{Affinity, BackendStats, Datapath, HUNG_AFTER, Listener};
 use sinew_model::{Balance, Port, Protocol, ServiceName};
 
 use crate::{
-    core::{Core, Instance, WEIGHT, backend_key},
+    core::{Core, Family, Instance, WEIGHT, backend_key},
     flows::{EXEC, OUTSIDE},
     refusal::Refusal,
     status,
@@ -33,8 +33,9 @@ pub(crate) struct Question {
 
 struct Endpoint {
     workload: String,
-    address4: Ipv4Addr,
-    address6: Ipv6Addr,
+    address: IpAddr,
+    /// Addresses that its listeners may be bound to.
+    listens: Vec<IpAddr>,
     key: u64,
     state: WorkloadState,
     in_choice: bool,
@@ -168,13 +169,26 @@ fn choose_port(to: &ServiceName, ports: &[Port], wanted: Option<&str>) -> Result
 fn endpoint(instance: &Instance, port: &Port) -> Endpoint {
     Endpoint {
         workload: instance.key.to_string(),
-        address4: instance.address4,
-        address6: instance.address6,
+        address: instance.reached_at(port.protocol, port.number),
+        listens: listens(instance, port),
         key: backend_key(instance.number, port.protocol, port.number),
         state: instance.state(),
         in_choice: instance.in_choice(port.protocol, port.number),
         reason: instance.reason(),
     }
+}
+
+fn listens(instance: &Instance, port: &Port) -> Vec<IpAddr> {
+    let places = [Family::V4, Family::V6]
+        .into_iter()
+        .filter_map(|family| instance.place(port.protocol, port.number, family));
+    places
+        .flat_map(|place| match place.wildcard {
+            // A socket of both families is listed by its IPv6 address.
+            true => vec![Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()],
+            false => vec![place.address],
+        })
+        .collect()
 }
 
 fn explained(endpoint: &Endpoint, question: &Question, seen: &Seen) -> ExplainedEndpoint {
@@ -183,9 +197,9 @@ fn explained(endpoint: &Endpoint, question: &Question, seen: &Seen) -> Explained
     // Outside callers take no probes: they go by the time alone.
     let outside = question.from == OUTSIDE;
     stats.awaits_probe &= !outside;
-    let here = [IpAddr::V4(endpoint.address4), IpAddr::V6(endpoint.address6)];
     let listens = |l: &&Listener| {
-        (l.port, l.protocol) == (port.number, port.protocol) && here.contains(&l.address)
+        (l.port, l.protocol) == (port.number, port.protocol)
+            && endpoint.listens.contains(&l.address)
     };
     let listeners: Vec<_> = seen.listeners.iter().filter(listens).collect();
     let queue = listeners.iter().map(|l| l.queue).max();
@@ -197,7 +211,7 @@ fn explained(endpoint: &Endpoint, question: &Question, seen: &Seen) -> Explained
     };
     ExplainedEndpoint {
         workload: endpoint.workload.clone(),
-        address: endpoint.address4,
+        address: endpoint.address,
         port: port.number,
         state: endpoint.state,
         fitness,

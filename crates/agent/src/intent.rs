@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use sinew_model::{Project, ProjectName, Protocol, Service, ServiceName};
 
 use crate::{
+    adopt::Adoption,
     alloc::{self, Network6},
     key::Key,
     launch::{Launch, Owner},
@@ -51,6 +52,9 @@ pub(crate) struct Intent {
     pub rollouts: BTreeMap<ServiceName, u64>,
     /// Instances that were drained by hand and stay down until their service is restarted.
     pub drained: BTreeSet<Key>,
+    /// What runs without Sinew and is an endpoint.
+    #[serde(default)]
+    pub adopted: Vec<Arc<Adoption>>,
 }
 
 impl Intent {
@@ -63,6 +67,7 @@ impl Intent {
             numbers: BTreeMap::new(),
             rollouts: BTreeMap::new(),
             drained: BTreeSet::new(),
+            adopted: Vec::new(),
         }
     }
 
@@ -213,6 +218,12 @@ impl Intent {
     /// When no project has such a service or the service no such replica.
     pub(crate) fn drain(&self, service: &ServiceName, replica: u32) -> Result<Self, Refusal> {
         let key = Key::of(service, replica);
+        if self.adoption(&key).is_some() {
+            let mut next = self.clone();
+            next.drained.insert(key);
+            next.generation += 1;
+            return Ok(next);
+        }
         let (_, _, found) =
             self.service(service).ok_or_else(|| Refusal::NoService { service: service.clone() })?;
         if replica >= u32::from(found.replicas) {
@@ -249,12 +260,53 @@ impl Intent {
         Ok(next)
     }
 
+    /// What was adopted as the endpoint called `key`.
+    pub(crate) fn adoption(&self, key: &Key) -> Option<&Arc<Adoption>> {
+        self.adopted.iter().find(|adoption| adoption.key == *key)
+    }
+
+    /// With something adopted; what is adopted as that already takes connections again.
+    ///
+    /// # Errors
+    /// When a project owns the name, or a capacity is reached.
+    pub(crate) fn adopt(&self, adoption: Adoption) -> Result<Self, Refusal> {
+        let mut next = match &adoption.key.service {
+            Some(service) => self.attach(service)?,
+            None => self.clone(),
+        };
+        next.drained.remove(&adoption.key);
+        if next.adoption(&adoption.key).is_none() {
+            next.adopted.push(Arc::new(adoption));
+        }
+        next.generation += 1;
+        next.usage().refuse_when_full()?;
+        Ok(next)
+    }
+
+    /// Without what was adopted as `key`.
+    ///
+    /// # Errors
+    /// When nothing was.
+    pub(crate) fn release(&self, key: &Key) -> Result<Self, Refusal> {
+        if self.adoption(key).is_none() {
+            return Err(Refusal::NotAdopted { key: key.clone() });
+        }
+        let mut next = self.clone();
+        next.adopted.retain(|adoption| adoption.key != *key);
+        next.drained.remove(key);
+        next.generation += 1;
+        Ok(next)
+    }
+
     /// How much of each declared capacity this intent takes.
     pub(crate) fn usage(&self) -> crate::capacity::Usage {
         let mut usage = crate::capacity::Usage::default();
         for (_, _, _, service) in self.services() {
             usage.add(service.ports.len(), usize::from(service.replicas));
             usage.publish(&service.publish);
+        }
+        for adoption in &self.adopted {
+            usage.add(adoption.ports.len(), 1);
         }
         usage
     }

@@ -5,6 +5,7 @@
 //! change what is wanted and look. Neither workloads nor the data path need the agent's life: a new
 //! one finds them again and goes on.
 
+mod adopt;
 mod alloc;
 mod api;
 mod attach;

@@ -8,8 +8,9 @@ use std::{
 };
 
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use sinew_workload::tree;
 
-use crate::{attach::has_ended, rights::Caller};
+use crate::rights::Caller;
 
 /// Supplementary groups that a user may have on Linux.
 const MAX_GROUPS: usize = 65_536;
@@ -44,7 +45,7 @@ impl Peer {
     pub(crate) fn is_below(&self, cgroup: &Path) -> bool {
         let found = sinew_workload::cgroup::of(self.caller.pid);
         // Only if it still lives was that number its own.
-        let lives = self.pidfd.as_ref().is_some_and(|pidfd| !has_ended(pidfd));
+        let lives = self.pidfd.as_ref().is_some_and(|pidfd| !tree::has_ended(pidfd.as_fd()));
         !lives || found.is_ok_and(|found| found.starts_with(cgroup))
     }
 }

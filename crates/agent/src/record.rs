@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use sinew_model::Project;
 
 use crate::{
+    adopt::Adoption,
     alloc::Network6,
     core::{Attached, Instance, Kind},
     intent::{Intent, Owned},
@@ -39,6 +40,8 @@ pub(crate) enum Origin {
     Launched(Arc<Launch>),
     /// It joined by itself.
     Attached(Attached),
+    /// It was there before, and was adopted.
+    Adopted(Arc<Adoption>),
 }
 
 impl Record {
@@ -47,6 +50,7 @@ impl Record {
         let origin = match &instance.kind {
             Kind::Launched(launch) => Origin::Launched(launch.clone()),
             Kind::Attached(attached) => Origin::Attached((**attached).clone()),
+            Kind::Adopted(adoption) => Origin::Adopted(adoption.clone()),
             Kind::Rubble => return None,
         };
         let service = instance.key.service.as_ref();
@@ -64,6 +68,15 @@ impl Record {
         match &self.origin {
             Origin::Launched(launch) => Kind::Launched(launch.clone()),
             Origin::Attached(attached) => Kind::Attached(Box::new(attached.clone())),
+            Origin::Adopted(adoption) => Kind::Adopted(adoption.clone()),
+        }
+    }
+
+    /// The cgroup of somebody else that it is, when it is one.
+    pub(crate) fn foreign(&self) -> Option<&Path> {
+        match &self.origin {
+            Origin::Adopted(adoption) => adoption.target.cgroup(),
+            Origin::Launched(_) | Origin::Attached(_) => None,
         }
     }
 
@@ -95,7 +108,14 @@ pub(crate) fn rebuild(records: &[Record], network6: Network6) -> Intent {
     for record in records {
         let Some(name) = record.key.service.clone() else { continue };
         intent.numbers.extend(record.service_number.map(|number| (name.clone(), number)));
-        let Origin::Launched(launch) = &record.origin else { continue };
+        let launch = match &record.origin {
+            Origin::Launched(launch) => launch,
+            Origin::Attached(_) => continue,
+            Origin::Adopted(adoption) => {
+                intent.adopted.push(adoption.clone());
+                continue;
+            }
+        };
         let owned = projects.entry(launch.project.clone()).or_insert_with(|| Owned {
             project: Project { name: launch.project.clone(), services: BTreeMap::new() },
             owner: launch.owner,

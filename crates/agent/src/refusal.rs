@@ -43,7 +43,7 @@ pub(crate) enum Refusal {
         project: ProjectName,
     },
     /// Attached processes hold the name.
-    #[error("the service name {service} is held by a process that `sinew run` attached")]
+    #[error("the service name {service} is held by a process that `sinew run` or `adopt` brought")]
     NameAttached {
         /// The name.
         service: ServiceName,
@@ -166,6 +166,58 @@ pub(crate) enum Refusal {
         /// Why.
         what: String,
     },
+    /// What is to be adopted cannot be.
+    #[error("{what}")]
+    Target {
+        /// Why not.
+        what: String,
+        /// What to name instead.
+        remedy: &'static str,
+    },
+    /// It would be two endpoints at once.
+    #[error("{what}")]
+    AdoptedTwice {
+        /// Both of them.
+        what: String,
+        /// The endpoint that there is.
+        by: Key,
+    },
+    /// Nothing of that name was adopted.
+    #[error("{key} is no adopted endpoint")]
+    NotAdopted {
+        /// Asked for.
+        key: Key,
+    },
+    /// Sinew did not start it.
+    #[error("{service} is adopted: Sinew did not start it and cannot {doing}")]
+    IsAdopted {
+        /// The service.
+        service: ServiceName,
+        /// What was asked for.
+        doing: &'static str,
+    },
+    /// The kernel does not let the programs be attached.
+    #[error("{what}")]
+    Hook {
+        /// Why.
+        what: String,
+    },
+    /// The processes cannot be moved.
+    #[error("{key} is not adopted: {what}")]
+    NotMoved {
+        /// The endpoint that it would have been.
+        key: Key,
+        /// Why.
+        what: String,
+    },
+    /// The processes cannot be moved back.
+    #[error("{key} is not released yet: {what}")]
+    NotReleased {
+        /// The endpoint.
+        key: Key,
+        /// Why.
+        what: String,
+    },
     /// The kernel's programs and maps could not be read or changed.
     #[error("the data path does not answer: {what}")]
     Datapath {
@@ -181,23 +233,35 @@ pub(crate) enum Refusal {
 }
 
 impl Refusal {
+    /// What is to be adopted cannot be.
+    pub(crate) fn target(what: impl Into<String>, remedy: &'static str) -> Self {
+        Self::Target { what: what.into(), remedy }
+    }
+
     /// A word for machines.
     pub(crate) fn code(&self) -> ErrorCode {
         match self {
             Self::NoProject { .. }
             | Self::NoService { .. }
             | Self::NoReplica { .. }
+            | Self::NotAdopted { .. }
             | Self::NoRoute { .. } => ErrorCode::NotFound,
             Self::NameTaken { .. }
             | Self::NameAttached { .. }
             | Self::PortsDiffer { .. }
-            | Self::HostPortTaken { .. } => ErrorCode::Conflict,
+            | Self::HostPortTaken { .. }
+            | Self::AdoptedTwice { .. }
+            | Self::IsAdopted { .. }
+            | Self::Hook { .. }
+            | Self::NotMoved { .. }
+            | Self::NotReleased { .. } => ErrorCode::Conflict,
             Self::NameReserved { .. }
             | Self::TooManyReplicas { .. }
             | Self::TooManyPorts { .. }
             | Self::PortZero { .. }
             | Self::PortTwice { .. }
             | Self::Invalid { .. }
+            | Self::Target { .. }
             | Self::InvalidProject { .. }
             | Self::Unreadable { .. } => ErrorCode::Invalid,
             Self::Full { .. } | Self::NoAddressLeft => ErrorCode::Exhausted,
@@ -219,7 +283,21 @@ impl Refusal {
             Self::NameTaken { project, .. } => format!(
                 "choose another name, or take it down first: `sinew down` in the directory of {project}"
             ),
-            Self::NameAttached { .. } => "choose another name, or end that process first".into(),
+            Self::NameAttached { .. } => {
+                "choose another name, or end that process or release it first".into()
+            }
+            Self::Target { remedy, .. } => (*remedy).to_owned(),
+            Self::AdoptedTwice { by, .. } => format!("`sinew release {by}` lets it go"),
+            Self::NotAdopted { .. } => "see what is adopted with `sinew ps`".into(),
+            Self::IsAdopted { .. } => {
+                "use what started it; `sinew drain` takes it out of the choice, `sinew release` \
+                 lets it go"
+                    .into()
+            }
+            Self::Hook { .. } => "`sinew doctor` looks for other users of the hooks".into(),
+            Self::NotMoved { .. } | Self::NotReleased { .. } => {
+                "see `sinew doctor` and the agent's log".into()
+            }
             Self::NameReserved { .. } => "choose another name".into(),
             Self::TooManyReplicas { .. } => {
                 format!("use 0 to {}", crate::intent::MAX_REPLICAS)
@@ -261,6 +339,9 @@ impl Refusal {
             | Self::HostPortTaken { field, .. }
             | Self::InvalidProject { field, .. } => Some(field.clone()),
             Self::Forbidden { field, .. } => field.clone(),
+            Self::Target { .. } | Self::AdoptedTwice { .. } | Self::Hook { .. } => {
+                Some("target".to_owned())
+            }
             _ => None,
         }
     }

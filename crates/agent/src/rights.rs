@@ -28,6 +28,11 @@ pub(crate) struct Caller {
 }
 
 impl Caller {
+    /// As who adopted something, when that one is not there any more.
+    pub(crate) fn of(owner: Owner) -> Self {
+        Self { pid: 0, uid: owner.uid, gid: owner.gid, groups: Vec::new() }
+    }
+
     /// As the owner of what it applies.
     pub(crate) fn owner(&self) -> Owner {
         Owner { uid: self.uid, gid: self.gid }
@@ -65,6 +70,19 @@ impl Caller {
             ),
             remedy: ASK_ROOT,
         })
+    }
+
+    /// # Errors
+    /// When `pid`, which has these user ids, is not the caller's own.
+    pub(crate) fn may_adopt(&self, pid: u32, users: &[u32]) -> Result<(), Refusal> {
+        match users.iter().find(|user| **user != self.uid) {
+            Some(user) if !self.is_root() => Err(Refusal::Forbidden {
+                field: Some("target".to_owned()),
+                what: format!("process {pid} is of user {user}, and you are user {}", self.uid),
+                remedy: ASK_ROOT,
+            }),
+            _ => Ok(()),
+        }
     }
 
     /// # Errors
@@ -196,6 +214,16 @@ mod tests {
                 Some(field)
             }
             Err(other) => panic!("{other}"),
+        }
+    }
+
+    #[test]
+    fn only_root_adopts_what_is_of_others() {
+        assert!(caller(0).may_adopt(5, &[7, 7, 7, 7]).is_ok());
+        assert!(caller(7).may_adopt(5, &[7, 7, 7, 7]).is_ok());
+        for users in [[0, 0, 0, 0], [7, 0, 7, 7], [7, 7, 0, 7]] {
+            let refused = caller(7).may_adopt(5, &users).unwrap_err().to_string();
+            assert_eq!(refused, "process 5 is of user 0, and you are user 7");
         }
     }
 

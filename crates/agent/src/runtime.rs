@@ -5,7 +5,7 @@ use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     net::SocketAddr,
     panic::{AssertUnwindSafe, catch_unwind},
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
@@ -35,6 +35,7 @@ use crate::{
     store::Store,
 };
 
+mod adoptions;
 mod boot;
 mod listeners;
 mod requests;
@@ -42,8 +43,8 @@ mod worker;
 
 pub(crate) use boot::{Discovered, discover};
 use listeners::Members;
-pub(crate) use worker::Resumed;
 use worker::{Order, Place};
+pub(crate) use worker::{Resumed, nobody_there};
 
 /// From look to look at the connections of what drains.
 const LOOK_AT_DRAINING: Duration = Duration::from_millis(50);
@@ -141,6 +142,7 @@ pub(crate) struct Runtime {
     workers: BTreeMap<Key, mpsc::UnboundedSender<Order>>,
     probes: BTreeMap<Key, AbortHandle>,
     joiners: BTreeMap<Key, Joiner>,
+    adoptions: adoptions::Adoptions,
     /// What an operator should know and has no event for.
     warnings: Vec<String>,
     /// Why the data path is not what it should be.
@@ -194,6 +196,7 @@ impl Runtime {
             workers: BTreeMap::new(),
             probes: BTreeMap::new(),
             joiners: BTreeMap::new(),
+            adoptions: adoptions::Adoptions::default(),
             warnings: parts.warnings,
             unsynced: None,
             notices_lost: 0,
@@ -290,14 +293,19 @@ impl Runtime {
     fn execute(&mut self, output: Output) -> Option<Input> {
         match output {
             Output::Prepare(key) => {
-                let result = cgroup::create(&self.paths.member(&key));
-                Some(Input::Prepared(key, result.map_err(|error| error.to_string())))
+                let result = self.prepare(&key);
+                Some(Input::Prepared(key, result))
             }
             Output::Sync(revision) => {
                 self.due = Some(revision);
                 None
             }
             Output::Scan => self.scan(),
+            Output::Look(key) => {
+                self.look_at(key);
+                None
+            }
+            Output::Forsake(key) => self.forsake(&key),
             Output::Launch(key) => self.launch(key),
             Output::Adjust(key) => {
                 self.adjust(&key);
@@ -314,7 +322,7 @@ impl Runtime {
                 None
             }
             Output::Clean(key) => {
-                self.order(&key, Order::Clean);
+                self.order_clean(&key);
                 None
             }
             Output::Probe { key, run, health } => {
@@ -376,7 +384,8 @@ impl Runtime {
         let resolver = self.names.resolver();
         // It has just answered, and shows its own life as soon as queries are led to it.
         let alive = resolver.as_ref().is_some_and(|resolver| self.names.is_new(resolver));
-        let wanted = self.core.wanted(&self.paths.members(), resolver);
+        let members = self.paths.members();
+        let wanted = self.core.wanted(&members, resolver);
         let datapath = self.datapath.clone();
         guarded(|| {
             let mut datapath = datapath.lock();
@@ -385,7 +394,7 @@ impl Runtime {
             }
             let mut applied = datapath.apply(wanted);
             if matches!(applied, Err(datapath::Error::Cgroup { .. })) {
-                restore_cgroups(wanted)?;
+                restore_cgroups(wanted, &members)?;
                 applied = datapath.apply(wanted);
             }
             applied.map_err(|error| error.to_string())
@@ -429,6 +438,11 @@ impl Runtime {
                 let search = self.names.search();
                 let spec = environment::launch_spec(instance, launch, &search, &self.paths);
                 Order::Launch { record, spec: Box::new(spec) }
+            }
+            Kind::Adopted(adoption) => {
+                let adoption = adoption.clone();
+                self.order_adoption(record, &adoption);
+                return None;
             }
             Kind::Attached(_) | Kind::Rubble => match self.joiners.remove(&key) {
                 Some(joiner) => Order::Join { record, joiner: Box::new(joiner) },
@@ -572,9 +586,10 @@ async fn sleep_until(at: Option<Instant>) {
 }
 
 /// Somebody may have removed one; without it nothing at all could be applied.
-fn restore_cgroups(wanted: &Wanted) -> Result<(), String> {
-    for instance in wanted.instances.values().filter(|instance| !instance.cgroup.is_dir()) {
-        cgroup::create(&instance.cgroup).map_err(|error| error.to_string())?;
+fn restore_cgroups(wanted: &Wanted, members: &Path) -> Result<(), String> {
+    let cgroups = wanted.instances.values().map(|instance| &instance.cgroup);
+    for cgroup in cgroups.filter(|cgroup| cgroup.starts_with(members) && !cgroup.is_dir()) {
+        cgroup::create(cgroup).map_err(|error| error.to_string())?;
     }
     Ok(())
 }

@@ -17,6 +17,7 @@ use sinew_model::{
 };
 
 use crate::{
+    adopt::Places,
     alloc,
     core::{Core, Ended, Found, Input, Kind, Output, Process},
     intent::Intent,
@@ -179,5 +180,5 @@ fn found(numbers: &mut BTreeSet<u32>, key: Key, launch: &Arc<Launch>) -> Option<
     numbers.insert(number);
     let process = Process { pid: number, at_ms: 0, restarts: 0 };
     let kind = Kind::Launched(launch.clone());
-    Some(Found { key, number, kind, process: Some(process), ended: None })
+    Some(Found { key, number, kind, process: Some(process), ended: None, places: Places::new() })
 }

@@ -40,7 +40,7 @@ fn known(core: &Core) -> BTreeMap<ServiceName, Known> {
     for instance in core.instances() {
         let Some(name) = instance.key.service.clone() else { continue };
         let project = instance.launch().map(|launch| launch.project.clone());
-        let joined = u16::from(matches!(instance.kind, Kind::Attached(_)));
+        let joined = u16::from(matches!(instance.kind, Kind::Attached(_) | Kind::Adopted(_)));
         let ports = instance.ports().to_vec();
         let entry = all.entry(name).or_insert(Known { project, ports, replicas: 0 });
         entry.replicas = entry.replicas.saturating_add(joined);
@@ -103,7 +103,7 @@ fn endpoint(
     let counted = stats.get(&key).copied().unwrap_or_default();
     EndpointStatus {
         workload: instance.key.to_string(),
-        address: instance.address4,
+        address: instance.reached_at(port.protocol, port.number),
         port: port.number,
         protocol: port.protocol,
         state: instance.state(),
@@ -131,6 +131,7 @@ fn workload(instance: &Instance) -> WorkloadStatus {
     let command = match &instance.kind {
         Kind::Launched(launch) => launch.service.command.to_string(),
         Kind::Attached(attached) => attached.command.clone(),
+        Kind::Adopted(adoption) => adoption.command.clone(),
         Kind::Rubble => String::new(),
     };
     WorkloadStatus {
@@ -143,6 +144,7 @@ fn workload(instance: &Instance) -> WorkloadStatus {
         restarts: instance.restarts,
         reason: instance.reason(),
         command,
+        adopted: instance.adoption().map(|adoption| adoption.target.to_string()),
     }
 }
 

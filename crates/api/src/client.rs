@@ -16,9 +16,10 @@ use sinew_model::{Plan, Project, ProjectName, ServiceName};
 use tokio::net::UnixStream;
 
 use crate::{
-    Accepted, Agent, Attach, Attached, ClientError, EdgeStatus, ErrorBody, Events, ExplainQuery,
-    Explanation, FlowQuery, Flows, LogLines, LogPosition, LogQuery, ProjectStatus, ProtocolFault,
-    Scale, ServiceStatus, Shutdown, WorkloadStatus, decode::Framing, stream::collect,
+    Accepted, Adopt, Adopted, Agent, Attach, Attached, ClientError, EdgeStatus, ErrorBody, Events,
+    ExplainQuery, Explanation, FlowQuery, Flows, LogLines, LogPosition, LogQuery, ProjectStatus,
+    ProtocolFault, Released, Scale, ServiceStatus, Shutdown, WorkloadStatus, decode::Framing,
+    stream::collect,
 };
 
 /// Speaks to the agent.
@@ -117,6 +118,17 @@ impl Client {
     /// Makes this very process a member.
     pub async fn attach(&self, attach: &Attach) -> Answer<Attached> {
         self.post("/v1/attachments", attach).await
+    }
+
+    /// Makes what runs already an endpoint.
+    pub async fn adopt(&self, adopt: &Adopt) -> Answer<Adopted> {
+        self.post("/v1/adoptions", adopt).await
+    }
+
+    /// Lets an adopted endpoint go, once no new connection is sent there.
+    pub async fn release(&self, service: &ServiceName, replica: u32) -> Answer<Released> {
+        let path = format!("/v1/adoptions/{service}/{replica}");
+        self.call(Method::DELETE, &path, None::<&()>).await
     }
 
     /// Lines that workloads wrote.

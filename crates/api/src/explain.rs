@@ -1,6 +1,6 @@
 //! Why a call goes where it goes, and what it is asked with.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 use sinew_model::{Protocol, ServiceName};
@@ -61,8 +61,8 @@ pub enum Fitness {
 pub struct ExplainedEndpoint {
     /// Instance, as `orders/2`.
     pub workload: String,
-    /// Its address.
-    pub address: Ipv4Addr,
+    /// Where callers are connected to.
+    pub address: IpAddr,
     /// Its port.
     pub port: u16,
     /// Where the agent says that it stands.

@@ -14,6 +14,8 @@
 //! | `GET /v1/workloads` | | `[`[`WorkloadStatus`]`]` |
 //! | `POST /v1/workloads/{service}/{replica}/drain` | | [`Accepted`] |
 //! | `POST /v1/attachments` | [`Attach`] | [`Attached`] |
+//! | `POST /v1/adoptions` | [`Adopt`] | [`Adopted`] |
+//! | `DELETE /v1/adoptions/{service}/{replica}` | | [`Released`] |
 //! | `GET /v1/logs?service=&follow=&tail=&from=` ([`LogQuery`]) | | a [`LogLine`] a line |
 //! | `GET /v1/logs/positions` | | `[`[`LogPosition`]`]`: the present end of every log |
 //! | `GET /v1/edges` | | `[`[`EdgeStatus`]`]` |
@@ -42,7 +44,7 @@ pub use flows::{Flow, FlowItem, FlowQuery, FlowVerdict};
 pub use logs::{LogPosition, LogQuery};
 pub use stream::{Events, Flows, Items, LogLines};
 pub use types::{
-    Accepted, Agent, Attach, Attached, EdgeStatus, EndpointStatus, ErrorBody, ErrorCode, Event,
-    EventKind, LogLine, ProjectStatus, Scale, ServiceStatus, Shutdown, WorkloadState,
-    WorkloadStatus,
+    Accepted, Adopt, AdoptTarget, Adopted, Agent, Attach, Attached, EdgeStatus, EndpointStatus,
+    ErrorBody, ErrorCode, Event, EventKind, LogLine, ProjectStatus, Released, Scale, ServiceStatus,
+    Shutdown, WorkloadState, WorkloadStatus,
 };

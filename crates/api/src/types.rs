@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     path::PathBuf,
 };
 
@@ -73,8 +73,9 @@ pub struct ServiceStatus {
 pub struct EndpointStatus {
     /// Instance, as `orders/2`.
     pub workload: String,
-    /// Address of the instance.
-    pub address: Ipv4Addr,
+    /// Where callers are connected to: the instance's own address, or, of an adopted one, the one
+    /// that it listens on.
+    pub address: IpAddr,
     /// Port.
     pub port: u16,
     /// Protocol.
@@ -187,6 +188,9 @@ pub struct WorkloadStatus {
     pub reason: Option<String>,
     /// What it runs, in a line.
     pub command: String,
+    /// What was adopted, as `unit nginx.service`; `None`: Sinew or its user started it as a member.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub adopted: Option<String>,
 }
 
 /// How many instances are wanted.
@@ -220,6 +224,62 @@ pub struct Attached {
     pub address: Ipv4Addr,
     /// Variables to add before exec.
     pub env: BTreeMap<String, String>,
+}
+
+/// Makes what runs already an endpoint of a service, where it listens.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Adopt {
+    /// What runs already.
+    pub target: AdoptTarget,
+    /// Service to be an endpoint of.
+    pub service: ServiceName,
+    /// Ports it listens on, or will.
+    pub ports: Vec<Port>,
+}
+
+/// What runs already.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AdoptTarget {
+    /// A systemd unit; a service unless its name has another suffix.
+    Unit(String),
+    /// A process and its descendants.
+    Pid(u32),
+    /// A cgroup of version 2, by its path in the file system or below the root of the hierarchy.
+    Cgroup(PathBuf),
+}
+
+/// See [`Adopt`]. It is in force when this answer arrives.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Adopted {
+    /// Service.
+    pub service: ServiceName,
+    /// Number in it.
+    pub replica: u32,
+    /// What was adopted, as `unit nginx.service`.
+    pub adopted: String,
+    /// How many processes it has.
+    pub processes: usize,
+    /// Where callers are connected to.
+    pub endpoints: Vec<SocketAddr>,
+    /// Ports that nothing listens on yet.
+    pub silent: Vec<Port>,
+    /// The cgroup that the processes were moved from; `None`: they stay where they are.
+    pub moved_from: Option<PathBuf>,
+}
+
+/// An adopted endpoint is let go; what ran goes on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Released {
+    /// Service.
+    pub service: ServiceName,
+    /// Number in it.
+    pub replica: u32,
+    /// The cgroup that its processes were moved back to; `None`: they were not moved.
+    pub moved_to: Option<PathBuf>,
+    /// The cgroup that they came from, when that is gone.
+    pub origin_gone: Option<PathBuf>,
 }
 
 /// A line that a workload wrote.

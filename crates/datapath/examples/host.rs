@@ -117,6 +117,7 @@ fn backend(service: u32, number: u32, address4: Ipv4Addr, port: u16) -> Backend 
         weight: 256,
         local: false,
         zone: 0,
+        wildcard: Default::default(),
         in_choice: true,
     }
 }

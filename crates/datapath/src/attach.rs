@@ -1,10 +1,14 @@
 //! Programs on cgroups and on the network namespace, by pinned links that outlive us.
 //!
+//! One cgroup holds all members and carries the programs for them. A cgroup that was adopted as it
+//! is lies elsewhere and carries links of its own, pinned by its id: when it is made anew under the
+//! same name, those of the old one are told from those of the new.
+//!
 //! An upgrade replaces the program of each link in place: a call runs the old or the new one. When
 //! one replacement fails, those before it are taken back, so that versions never mix.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     fs::{self, File},
     io,
     os::{
@@ -54,57 +58,52 @@ pub(crate) struct Links {
     directory: PathBuf,
     /// Watched cgroups, by id.
     watched: HashMap<u64, OwnedFd>,
+    /// Adopted cgroups that carry the programs, by id.
+    hooked: HashSet<u64>,
+}
+
+/// What was changed so far of something that is done as a whole.
+#[derive(Default)]
+struct Changes {
+    /// Links with the programs that they had.
+    replaced: Vec<(OwnedFd, OwnedFd)>,
+    /// Pins of new links.
+    made: Vec<PathBuf>,
 }
 
 impl Links {
     /// Opens the directory; nothing is attached.
     pub(crate) fn open(pins: &Path) -> Result<Self, Error> {
         let directory = pins.join("links");
-        for path in [directory.clone(), directory.join("watch")] {
+        for path in [directory.join("watch"), directory.join("hooked")] {
             fs::create_dir_all(&path)
                 .map_err(|e| Error::system(format!("make directory {}", path.display()), e))?;
         }
-        let mut links = Self { directory, watched: HashMap::new() };
-        links.find_watched()?;
+        let mut links = Self { directory, watched: HashMap::new(), hooked: HashSet::new() };
+        for id in ids_in(&links.directory.join("watch"))? {
+            if let Ok(link) = sys::open_pin(&links.watch_path(id)) {
+                links.watched.insert(id, link);
+            }
+        }
+        links.hooked = ids_in(&links.directory.join("hooked"))?.into_iter().collect();
         Ok(links)
     }
 
-    fn find_watched(&mut self) -> Result<(), Error> {
-        let directory = self.directory.join("watch");
-        let entries = fs::read_dir(&directory)
-            .map_err(|e| Error::system(format!("list {}", directory.display()), e))?;
-        for entry in entries.flatten() {
-            let id = entry.file_name().to_str().and_then(|name| name.parse::<u64>().ok());
-            if let (Some(id), Ok(link)) = (id, sys::open_pin(&entry.path())) {
-                self.watched.insert(id, link);
-            }
-        }
-        Ok(())
-    }
-
-    /// Puts every program of `object` in force on `cgroup`, replacing what is there.
+    /// Puts every program of `object` in force on `cgroup` and on every adopted one, replacing what
+    /// is there: on all of them or on none.
     pub(crate) fn attach(&mut self, object: &Object, cgroup: &Path) -> Result<(), Error> {
-        let directory = open_cgroup(cgroup)?;
-        let id = cgroup_id(&directory, cgroup)?;
-        let (mut replaced, mut made) = (Vec::new(), Vec::new());
-        let members = HOOKS.iter().map(|(name, kind)| (*name, *kind, &directory, id));
-        let (namespace, namespace_id) = network_namespace()?;
-        let published = self.directory.join(PUBLISHED).exists().then_some((
-            PUBLISHED,
-            AttachType::SkLookup,
-            &namespace,
-            namespace_id,
-        ));
-        for (name, attach_type, target, id) in members.chain(published) {
-            let program = object.program(name)?;
-            match self.attach_one(name, attach_type, program, target, id) {
-                Ok(Some(undo)) => replaced.push(undo),
-                Ok(None) => made.push(self.directory.join(name)),
-                Err(error) => {
-                    roll_back(replaced, &made);
-                    return Err(error);
-                }
-            }
+        let mut changes = Changes::default();
+        let mut attached = attach_hooks(object, cgroup, &self.directory, &mut changes);
+        if self.directory.join(PUBLISHED).exists() {
+            attached = attached.and_then(|()| self.attach_published(object, &mut changes));
+        }
+        for id in &self.hooked {
+            attached =
+                attached.and_then(|()| replace_hooks(object, &self.hooked_path(*id), &mut changes));
+        }
+        if let Err(error) = attached {
+            changes.take_back();
+            return Err(error);
         }
         let watcher = object.program("sock_ops")?;
         for link in self.watched.values() {
@@ -114,34 +113,49 @@ impl Links {
         Ok(())
     }
 
-    /// Answers what it replaced, to be put back when a later one fails.
-    fn attach_one(
-        &self,
-        name: &str,
-        attach_type: AttachType,
-        program: BorrowedFd<'_>,
-        target: &File,
-        target_id: u64,
-    ) -> Result<Option<(OwnedFd, OwnedFd)>, Error> {
-        let path = self.directory.join(name);
-        let fail = |what: &str| {
-            let what = format!("{what} {name}");
-            move |e: io::Error| Error::system(what, e)
-        };
-        if let Ok(link) = sys::open_pin(&path) {
-            let info = sys::link_info(link.as_fd()).map_err(fail("inspect link"))?;
-            if info.target == target_id {
-                let old = sys::program_by_id(info.program_id).map_err(fail("open program of"))?;
-                sys::link_update(link.as_fd(), program).map_err(fail("replace program"))?;
-                return Ok(Some((link, old)));
+    /// Puts every program of `object` in force on a cgroup that is no member's; all or none.
+    pub(crate) fn hook(&mut self, object: &Object, cgroup: &Path) -> Result<(), Error> {
+        let id = cgroup_id(&open_cgroup(cgroup)?, cgroup)?;
+        let directory = self.hooked_path(id);
+        fs::create_dir_all(&directory)
+            .map_err(|e| Error::system(format!("make directory {}", directory.display()), e))?;
+        let mut changes = Changes::default();
+        if let Err(error) = attach_hooks(object, cgroup, &directory, &mut changes) {
+            changes.take_back();
+            if !self.hooked.contains(&id) {
+                let _ = fs::remove_dir(&directory);
             }
-            // Of one that is gone or another one: it serves nobody here.
-            fs::remove_file(&path).map_err(fail("unpin stale link"))?;
+            return Err(error);
         }
-        let link = sys::link_create(program, Some(target.as_fd()), attach_type)
-            .map_err(fail("attach program"))?;
-        sys::pin(link.as_fd(), &path).map_err(fail("pin link"))?;
-        Ok(None)
+        self.hooked.insert(id);
+        Ok(())
+    }
+
+    /// Whether the cgroup with this id carries programs of its own.
+    pub(crate) fn is_hooked(&self, id: u64) -> bool {
+        self.hooked.contains(&id)
+    }
+
+    /// Takes the programs off every adopted cgroup that is not in `wanted`.
+    pub(crate) fn unhook_others(&mut self, wanted: &HashSet<u64>) -> Result<(), Error> {
+        let gone: Vec<u64> = self.hooked.difference(wanted).copied().collect();
+        for id in gone {
+            let directory = self.hooked_path(id);
+            for (name, _) in HOOKS {
+                remove_pin(&directory.join(name))?;
+            }
+            match fs::remove_dir(&directory) {
+                Err(e) if e.kind() != io::ErrorKind::NotFound => {
+                    return Err(Error::system(format!("remove {}", directory.display()), e));
+                }
+                _ => self.hooked.remove(&id),
+            };
+        }
+        Ok(())
+    }
+
+    fn hooked_path(&self, id: u64) -> PathBuf {
+        self.directory.join("hooked").join(id.to_string())
     }
 
     /// Whether packets to published ports are looked at. While none are published, nobody pays.
@@ -153,9 +167,14 @@ impl Links {
         if path.exists() {
             return Ok(());
         }
+        self.attach_published(object, &mut Changes::default())
+    }
+
+    fn attach_published(&self, object: &Object, changes: &mut Changes) -> Result<(), Error> {
         let (namespace, id) = network_namespace()?;
-        let program = object.program(PUBLISHED)?;
-        self.attach_one(PUBLISHED, AttachType::SkLookup, program, &namespace, id).map(drop)
+        let target = Target { file: &namespace, id };
+        attach_one(PUBLISHED, AttachType::SkLookup, object, &target, &self.directory, changes)
+            .map_err(|(what, e)| Error::system(format!("{what} {PUBLISHED}"), e))
     }
 
     /// Watches listen() in the cgroups of those members that shall be watched. Answers
@@ -201,6 +220,7 @@ impl Links {
 
     /// Detaches everything.
     pub(crate) fn remove(&mut self) -> Result<(), Error> {
+        self.unhook_others(&HashSet::new())?;
         for id in std::mem::take(&mut self.watched).into_keys() {
             remove_pin(&self.watch_path(id))?;
         }
@@ -211,17 +231,108 @@ impl Links {
     }
 }
 
-fn roll_back(replaced: Vec<(OwnedFd, OwnedFd)>, made: &[PathBuf]) {
-    for pin in made {
-        if let Err(error) = remove_pin(pin) {
-            tracing::error!(%error, "a new link could not be taken back");
+/// What a program is attached to, and the number by which its links know it.
+struct Target<'a> {
+    file: &'a File,
+    id: u64,
+}
+
+/// Puts every program in force on `cgroup`, with its links pinned in `pins`.
+fn attach_hooks(
+    object: &Object,
+    cgroup: &Path,
+    pins: &Path,
+    changes: &mut Changes,
+) -> Result<(), Error> {
+    let directory = open_cgroup(cgroup)?;
+    let target = Target { file: &directory, id: cgroup_id(&directory, cgroup)? };
+    for (name, attach_type) in HOOKS {
+        attach_one(name, *attach_type, object, &target, pins, changes).map_err(
+            |(what, e)| match e.raw_os_error() {
+                Some(libc::EPERM) => Error::HookTaken { hook: name, path: cgroup.to_owned() },
+                _ => Error::system(format!("{what} {name}"), e),
+            },
+        )?;
+    }
+    Ok(())
+}
+
+/// Puts one program in force; an error comes with what was tried.
+fn attach_one(
+    name: &str,
+    attach_type: AttachType,
+    object: &Object,
+    target: &Target<'_>,
+    pins: &Path,
+    changes: &mut Changes,
+) -> Result<(), (&'static str, io::Error)> {
+    let program = object.program(name).map_err(|e| ("find program", io::Error::other(e)))?;
+    let pin = pins.join(name);
+    let failed = |what: &'static str| move |e: io::Error| (what, e);
+    if replace(program, &pin, Some(target.id), changes).map_err(failed("replace program"))? {
+        return Ok(());
+    }
+    // Of one that is gone or another one: it serves nobody here.
+    match fs::remove_file(&pin) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(("unpin stale link", e)),
+        _ => {}
+    }
+    let link = sys::link_create(program, Some(target.file.as_fd()), attach_type)
+        .map_err(failed("attach program"))?;
+    sys::pin(link.as_fd(), &pin).map_err(failed("pin link"))?;
+    changes.made.push(pin);
+    Ok(())
+}
+
+/// Replaces the programs of the links that are pinned in `pins`.
+fn replace_hooks(object: &Object, pins: &Path, changes: &mut Changes) -> Result<(), Error> {
+    for (name, _) in HOOKS {
+        replace(object.program(name)?, &pins.join(name), None, changes)
+            .map_err(|e| Error::system(format!("replace program {name}"), e))?;
+    }
+    Ok(())
+}
+
+/// Replaces the program of a pinned link; false when there is none, or its cgroup is gone or not
+/// the one `wanted`.
+fn replace(
+    program: BorrowedFd<'_>,
+    pin: &Path,
+    wanted: Option<u64>,
+    changes: &mut Changes,
+) -> io::Result<bool> {
+    let Ok(link) = sys::open_pin(pin) else { return Ok(false) };
+    let info = sys::link_info(link.as_fd())?;
+    if info.target == 0 || wanted.is_some_and(|id| id != info.target) {
+        return Ok(false);
+    }
+    let old = sys::program_by_id(info.program_id)?;
+    sys::link_update(link.as_fd(), program)?;
+    changes.replaced.push((link, old));
+    Ok(true)
+}
+
+impl Changes {
+    fn take_back(self) {
+        for pin in &self.made {
+            if let Err(error) = remove_pin(pin) {
+                tracing::error!(%error, "a new link could not be taken back");
+            }
+        }
+        for (link, program) in self.replaced {
+            if let Err(error) = sys::link_update(link.as_fd(), program.as_fd()) {
+                tracing::error!(%error, "a replaced program could not be put back");
+            }
         }
     }
-    for (link, program) in replaced {
-        if let Err(error) = sys::link_update(link.as_fd(), program.as_fd()) {
-            tracing::error!(%error, "a replaced program could not be put back");
-        }
-    }
+}
+
+/// The cgroup ids that name the entries of a directory.
+fn ids_in(directory: &Path) -> Result<Vec<u64>, Error> {
+    let entries = fs::read_dir(directory)
+        .map_err(|e| Error::system(format!("list {}", directory.display()), e))?;
+    let id = |entry: fs::DirEntry| entry.file_name().to_str().and_then(|name| name.parse().ok());
+    Ok(entries.flatten().filter_map(id).collect())
 }
 
 fn remove_pin(path: &Path) -> Result<(), Error> {

@@ -49,6 +49,18 @@ pub enum Error {
         /// Why.
         source: io::Error,
     },
+    /// Somebody holds a hook of a cgroup alone. The caller's or that one's fault.
+    #[error(
+        "another program holds the hook {hook} of cgroup {} or of one above it for itself alone: \
+         find it with `bpftool cgroup tree`, and attach it with BPF_F_ALLOW_MULTI or not at all",
+        path.display()
+    )]
+    HookTaken {
+        /// Which hook.
+        hook: &'static str,
+        /// Which cgroup.
+        path: PathBuf,
+    },
     /// The wanted state contradicts itself. The caller's fault.
     #[error("{what}")]
     Invalid {

@@ -3,6 +3,7 @@
 use std::{
     collections::HashMap,
     net::{Ipv4Addr, SocketAddr},
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -35,6 +36,10 @@ pub struct FakeState {
     pub backend_keys: HashMap<FlowBackend, u64>,
     /// Answer of [`Datapath::totals`].
     pub totals: Option<Totals>,
+    /// Cgroups that were hooked by [`Datapath::hook`].
+    pub hooked: Vec<PathBuf>,
+    /// Cgroups whose hooks somebody else holds.
+    pub taken: Vec<PathBuf>,
     /// Whether it was detached.
     pub detached: bool,
 }
@@ -55,6 +60,15 @@ impl Fake {
 impl Datapath for Fake {
     fn apply(&mut self, wanted: &Wanted) -> Result<(), Error> {
         self.state().wanted = wanted.clone();
+        Ok(())
+    }
+
+    fn hook(&mut self, cgroup: &Path) -> Result<(), Error> {
+        let mut state = self.state();
+        if state.taken.iter().any(|taken| cgroup.starts_with(taken)) {
+            return Err(Error::HookTaken { hook: "connect4", path: cgroup.to_owned() });
+        }
+        state.hooked.push(cgroup.to_owned());
         Ok(())
     }
 

@@ -92,7 +92,7 @@ impl Kernel {
         configure(&mut maps, options);
         let events = Events::open(&directory)?;
         let options = options.clone();
-        let members = Members::default();
+        let members = Members::new(options.cgroup.clone());
         let kernel =
             Self { options, object, maps, ledger, members, links, routes, attached: false };
         Ok((kernel, events))
@@ -136,19 +136,36 @@ impl Kernel {
         sys::run_iterator(link.as_fd()).map_err(|e| Error::system("iterate over sockets", e))
     }
 
-    fn change(&mut self, wanted: &Wanted, Change { members, .. }: &Change) -> Result<(), Error> {
+    fn change(&mut self, wanted: &Wanted, change: &Change) -> Result<(), Error> {
+        let members = &change.members;
         self.routes.set_instances(members)?;
         self.ledger.apply_services(&mut self.maps, &wanted.services)?;
         let scan = self.ledger.apply_instances(&mut self.maps, members)?;
         self.set_resolver(wanted.resolver.as_ref())?;
         let first = !self.attached;
-        if first {
-            self.attach()?;
-        }
+        self.hook_outside(&change.outside, first)?;
         self.links.publish(&self.object, self.ledger.publishes())?;
         let watches = self.links.watch(&self.object, members)?;
         if first || scan || watches {
             self.scan()?;
+        }
+        Ok(())
+    }
+
+    /// The programs are on the members' cgroup and on those that lie outside of it and no others.
+    fn hook_outside(&mut self, outside: &HashMap<u64, PathBuf>, first: bool) -> Result<(), Error> {
+        self.links.unhook_others(&outside.keys().copied().collect())?;
+        if first {
+            self.attach()?;
+        }
+        for (id, cgroup) in outside {
+            if self.links.is_hooked(*id) {
+                continue;
+            }
+            // Everybody else is not to wait for one cgroup; who adopts it was told by `hook`.
+            if let Err(error) = self.links.hook(&self.object, cgroup) {
+                tracing::error!(%error, "an adopted cgroup is without programs");
+            }
         }
         Ok(())
     }
@@ -177,6 +194,10 @@ impl Datapath for Kernel {
             }
         }
         Ok(())
+    }
+
+    fn hook(&mut self, cgroup: &Path) -> Result<(), Error> {
+        self.links.hook(&self.object, cgroup)
     }
 
     fn beat(&mut self) -> Result<(), Error> {

@@ -25,6 +25,7 @@ mod wanted;
 use std::{
     collections::HashMap,
     net::{Ipv4Addr, SocketAddr},
+    path::Path,
 };
 
 use sinew_model::Protocol;
@@ -36,7 +37,7 @@ pub use heartbeat::Heartbeat;
 pub use kernel::{HUNG_AFTER, Kernel, Options, Usage};
 pub use layout::backend_key;
 pub use sockets::Listener;
-pub use wanted::{Backend, Instance, Published, Resolver, Service, ServicePort, Wanted};
+pub use wanted::{Backend, Instance, Published, Resolver, Service, ServicePort, Wanted, Wildcard};
 
 /// What the kernel counts about itself, summed over its CPUs.
 pub type Totals = sinew_abi::Counters;
@@ -105,6 +106,14 @@ pub trait Datapath: Send {
     /// When a capacity is reached (nothing was changed) or the kernel refuses; the next call then
     /// looks at everything.
     fn apply(&mut self, wanted: &Wanted) -> Result<(), Error>;
+
+    /// Puts the programs on a cgroup outside the members', before it is wanted as an instance's; what
+    /// is not wanted by the next [`apply`](Self::apply) is taken off again. An adopted cgroup that
+    /// has them already keeps them.
+    ///
+    /// # Errors
+    /// When the cgroup is not there or somebody holds one of its hooks alone; nothing was changed.
+    fn hook(&mut self, cgroup: &Path) -> Result<(), Error>;
 
     /// Shows that the resolver is alive; call it every 200 ms, only while it is.
     ///

@@ -115,8 +115,8 @@ impl Routes {
     /// Gives `lo` the addresses of these members, and their private loopbacks.
     pub(crate) fn set_instances(&mut self, delta: &Delta<Member>) -> Result<(), Error> {
         let addresses = |members: &[Member]| -> HashSet<Ipv6Addr> {
-            let own = members.iter().filter(|member| member.instance.own_address);
-            own.map(|member| member.instance.address6).flat_map(|a| [a, private(a)]).collect()
+            let own = members.iter().map(|member| member.instance.address6);
+            own.flat_map(|address| [address, private(address)]).collect()
         };
         let left = if delta.whole { self.addresses.clone() } else { addresses(&delta.left) };
         self.change(&left, &addresses(&delta.came))

@@ -42,7 +42,7 @@ impl Wanted {
 pub struct Instance {
     /// The agent's number, echoed in events.
     pub id: u64,
-    /// Its cgroup; must exist.
+    /// Its cgroup; must exist. One that lies outside the members' carries programs of its own.
     pub cgroup: PathBuf,
     /// Number of its service; 0: none.
     pub service: u32,
@@ -109,6 +109,9 @@ pub struct Backend {
     pub address4: Option<Ipv4Addr>,
     /// IPv6 address.
     pub address6: Option<Ipv6Addr>,
+    /// Of which families its listener is bound to every address rather than to that one, as an
+    /// adopted program's may be.
+    pub wildcard: Wildcard,
     /// Port it listens on.
     pub port: u16,
     /// Relative capacity; 256 is usual.
@@ -119,6 +122,15 @@ pub struct Backend {
     pub zone: u32,
     /// Whether it may be chosen; else it is known only (starting, draining, unhealthy).
     pub in_choice: bool,
+}
+
+/// Families whose listener is bound to every address.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Wildcard {
+    /// IPv4.
+    pub v4: bool,
+    /// IPv6.
+    pub v6: bool,
 }
 
 /// The resolver that queries go to.

@@ -257,10 +257,17 @@ fn to_service(
         _ => target.set_addr6(&mapped(config.addr4)),
     }
     if let Some(instance) = instance {
+        let inside4 = address::kind4(config.addr4) == Kind::Instance;
         match family {
-            Family::V4 => source4(target, instance),
-            _ if by6 => source6(target, instance),
-            _ => source_mapped(target, instance),
+            Family::V4 if inside4 => source4(target, instance),
+            Family::V4 => {}
+            _ if by6 => {
+                if is_instance6(&config.addr6) {
+                    source6(target, instance);
+                }
+            }
+            _ if inside4 => source_mapped(target, instance),
+            _ => {}
         }
     }
     ALLOW
@@ -330,6 +337,14 @@ fn own_localhost6(context: &SockAddrContext, target: &Target, port: u32) {
     };
     names::show(context, own, port, [0, 0, 0, ONE6], port);
     target.set_addr6(&own);
+}
+
+/// Whether an address is an instance's own. An adopted backend has none: it goes on to see its
+/// callers come from the host's own addresses, which is what its access rules were written for.
+#[inline(always)]
+pub fn is_instance6(addr: &[u32; 4]) -> bool {
+    CONFIG.get(0).and_then(|config| address::subnet6(addr, &config.prefix6))
+        == Some(address::INSTANCES6)
 }
 
 /// Calls inside the network bear the caller's own address; calls to the outside keep the host's.

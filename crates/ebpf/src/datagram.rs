@@ -63,7 +63,9 @@ pub fn sendmsg4(context: &SockAddrContext, target: &Target) -> i32 {
             names::show(context, peer.addr, peer.port, mapped(addr), port);
             target.set_addr4(peer.addr[3]);
             target.set_port(peer.port);
-            own_source4(target, instance);
+            if address::kind4(peer.addr[3]) == Kind::Instance {
+                own_source4(target, instance);
+            }
             ALLOW
         }
         Kind::Instance => {
@@ -121,7 +123,9 @@ pub fn sendmsg6(context: &SockAddrContext, target: &Target) -> i32 {
     target.set_addr6(&peer.addr);
     target.set_port(peer.port);
     if let Some(instance) = instance {
-        own_source6(target, instance);
+        if connect::is_instance6(&peer.addr) {
+            own_source6(target, instance);
+        }
     }
     ALLOW
 }

@@ -6,8 +6,9 @@ use sinew_abi::Instance;
 use crate::maps::INSTANCES;
 
 /// Levels of the cgroup tree that are looked at when the process is not directly in its instance's
-/// cgroup: a workload may make cgroups of its own, an adopted unit may lie deep.
-const LEVELS: i32 = 12;
+/// cgroup: a workload may make cgroups of its own, an adopted unit may lie deep. Deeper trees than
+/// this are not made by any manager; the verifier wants a bound.
+const LEVELS: i32 = 64;
 
 /// The instance that the current process belongs to.
 #[inline(always)]
@@ -21,17 +22,22 @@ pub fn current() -> Option<&'static Instance> {
     ancestor()
 }
 
-/// Kept apart, so that the common path stays short for the verifier and the instruction cache.
+/// From the root down to the process, whose level ends the walk. No instance lies inside another, so
+/// the first one found is the one. A global function: the verifier proves it once, by itself.
+#[unsafe(no_mangle)]
 #[inline(never)]
-fn ancestor_id() -> u64 {
-    let mut level = LEVELS;
-    while level > 0 {
+pub extern "C" fn ancestor_id() -> u64 {
+    let mut level = 1;
+    while level < LEVELS {
         // SAFETY: answers 0 for a level that does not exist.
         let id = unsafe { bpf_get_current_ancestor_cgroup_id(level) };
-        if id != 0 && INSTANCES.get_ptr(&id).is_some() {
+        if id == 0 {
+            break;
+        }
+        if INSTANCES.get_ptr(&id).is_some() {
             return id;
         }
-        level -= 1;
+        level += 1;
     }
     0
 }

@@ -9,6 +9,7 @@ use aya_ebpf::{
 use sinew_abi::{
     Backend, Instance,
     address::{self, Kind},
+    backend_flags,
 };
 
 use crate::{address::LOCALHOST4, bind::same, kernel, maps::CONFIG};
@@ -71,19 +72,21 @@ unsafe fn queue_of(
     }
 }
 
-/// A wildcard listener of the host is found too: only one bound to that very address counts.
+/// A wildcard listener of the host is found too: only one bound to that very address counts, unless
+/// the backend is known to listen everywhere (`wildcard`).
 ///
 /// # Safety
 /// `socket` was returned by a look-up; it is released here.
 #[inline(always)]
-unsafe fn judge4(socket: *mut bpf_sock, addr: u32, stream: bool) -> u32 {
+unsafe fn judge4(socket: *mut bpf_sock, addr: u32, stream: bool, wildcard: bool) -> u32 {
     // SAFETY: see above.
     unsafe {
         if socket.is_null() {
             return u32::MAX;
         }
         let mut queue = u32::MAX;
-        if (*socket).src_ip4 == addr && (!stream || (*socket).state == LISTEN) {
+        let bound = (&raw const (*socket).src_ip4).read_volatile();
+        if (bound == addr || (wildcard && bound == 0)) && (!stream || (*socket).state == LISTEN) {
             let taken = address::kind4(addr) != Kind::Other;
             let owns = |i: &Instance| i.addr4 == addr || address::loopback4(i.addr4) == addr;
             queue = if stream { queue_of(socket, taken, owns) } else { 0 };
@@ -96,7 +99,7 @@ unsafe fn judge4(socket: *mut bpf_sock, addr: u32, stream: bool) -> u32 {
 /// # Safety
 /// As [`judge4`].
 #[inline(always)]
-unsafe fn judge6(socket: *mut bpf_sock, addr: &[u32; 4], stream: bool) -> u32 {
+unsafe fn judge6(socket: *mut bpf_sock, addr: &[u32; 4], stream: bool, wildcard: bool) -> u32 {
     // SAFETY: see above.
     unsafe {
         if socket.is_null() {
@@ -109,7 +112,8 @@ unsafe fn judge6(socket: *mut bpf_sock, addr: &[u32; 4], stream: bool) -> u32 {
             (&raw const (*socket).src_ip6[3]).read_volatile(),
         ];
         let mut queue = u32::MAX;
-        if same(&bound, addr) && (!stream || (*socket).state == LISTEN) {
+        let everywhere = wildcard && bound[0] | bound[1] | bound[2] | bound[3] == 0;
+        if (same(&bound, addr) || everywhere) && (!stream || (*socket).state == LISTEN) {
             let taken = CONFIG.get(0).and_then(|c| address::subnet6(addr, &c.prefix6)).is_some();
             let owns =
                 |i: &Instance| same(&i.addr6, addr) || same(&address::loopback6(&i.addr6), addr);
@@ -124,26 +128,32 @@ unsafe fn judge6(socket: *mut bpf_sock, addr: &[u32; 4], stream: bool) -> u32 {
 #[inline(always)]
 pub fn queue4(context: *mut c_void, config: &Backend) -> u32 {
     // SAFETY: the socket goes straight from the look-up to its judge.
-    unsafe { judge4(find4(context, config.addr4, config.port, true), config.addr4, true) }
+    unsafe {
+        let wildcard = config.flags & backend_flags::WILDCARD4 != 0;
+        judge4(find4(context, config.addr4, config.port, true), config.addr4, true, wildcard)
+    }
 }
 
 /// The same over IPv6.
 #[inline(always)]
 pub fn queue6(context: *mut c_void, config: &Backend) -> u32 {
     // SAFETY: as above.
-    unsafe { judge6(find6(context, &config.addr6, config.port, true), &config.addr6, true) }
+    unsafe {
+        let wildcard = config.flags & backend_flags::WILDCARD6 != 0;
+        judge6(find6(context, &config.addr6, config.port, true), &config.addr6, true, wildcard)
+    }
 }
 
 /// Whether a socket is bound to that very address and port.
 #[inline(always)]
 pub fn serves4(context: *mut c_void, addr: u32, port: u16, stream: bool) -> bool {
     // SAFETY: as above.
-    unsafe { judge4(find4(context, addr, port, stream), addr, stream) != u32::MAX }
+    unsafe { judge4(find4(context, addr, port, stream), addr, stream, false) != u32::MAX }
 }
 
 /// The same over IPv6.
 #[inline(always)]
 pub fn serves6(context: *mut c_void, addr: &[u32; 4], port: u16, stream: bool) -> bool {
     // SAFETY: as above.
-    unsafe { judge6(find6(context, addr, port, stream), addr, stream) != u32::MAX }
+    unsafe { judge6(find6(context, addr, port, stream), addr, stream, false) != u32::MAX }
 }

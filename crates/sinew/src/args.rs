@@ -9,7 +9,7 @@ use sinew_model::{ProjectName, ServiceName};
 mod help;
 mod value;
 
-pub(crate) use value::{Callee, Caller, Endpoint, PortSpec, ScaleTo};
+pub(crate) use value::{Adoptable, Callee, Caller, Endpoint, PortSpec, ScaleTo};
 
 /// Binds ordinary Linux programs into one service network.
 #[derive(Debug, Parser)]
@@ -62,6 +62,12 @@ pub(crate) enum Command {
     /// Run one command that can call the services
     #[command(long_about = help::EXEC, after_long_help = help::EXEC_EXAMPLES)]
     Exec(Exec),
+    /// Make what runs already an endpoint of a service
+    #[command(long_about = help::ADOPT, after_long_help = help::ADOPT_EXAMPLES)]
+    Adopt(Adopt),
+    /// Let an adopted endpoint go
+    #[command(long_about = help::RELEASE, after_long_help = help::RELEASE_EXAMPLES)]
+    Release(Release),
     /// List workloads
     #[command(long_about = help::PS, after_long_help = help::PS_EXAMPLES)]
     Ps,
@@ -163,6 +169,26 @@ pub(crate) struct Exec {
     /// The command and its arguments
     #[arg(last = true, required = true, value_name = "CMD")]
     pub(crate) argv: Vec<OsString>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Adopt {
+    /// A systemd unit by its name, a process by its number, or a cgroup by its path
+    #[arg(value_name = "UNIT|PID|CGROUP")]
+    pub(crate) target: Adoptable,
+    /// The service to be an endpoint of
+    #[arg(long, short, value_name = "NAME")]
+    pub(crate) service: ServiceName,
+    /// A port that it listens on, or will; may be repeated
+    #[arg(long, short, value_name = "PORT[/udp][:NAME]", required = true)]
+    pub(crate) port: Vec<PortSpec>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Release {
+    /// The endpoint, as `sinew ps` shows it
+    #[arg(value_name = "SERVICE/REPLICA")]
+    pub(crate) endpoint: Endpoint,
 }
 
 #[derive(Debug, Args)]

@@ -10,6 +10,7 @@ use crate::{
     error::Error,
 };
 
+mod adopt;
 mod agent;
 mod change;
 mod completions;
@@ -54,6 +55,8 @@ fn dispatch(command: Command, context: &Context) -> Result<u8, Error> {
         Command::Up(up) => block_on(up::up(&up, context))?,
         Command::Plan(file) => block_on(plan::plan(&file, context))?,
         Command::Down(down) => block_on(down::down(&down, context))?,
+        Command::Adopt(adopt) => block_on(adopt::adopt(&adopt, context))?,
+        Command::Release(release) => block_on(adopt::release(&release, context))?,
         Command::Ps => block_on(list::ps(context))?,
         Command::Services(services) => block_on(list::services(&services, context))?,
         Command::Logs(logs) => block_on(logs::logs(&logs, context))?,

@@ -56,7 +56,7 @@ pub enum Error {
 }
 
 impl Error {
-    fn refused(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+    pub(crate) fn refused(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         move |error| Self::Refused { action, path: path.to_owned(), errno: error.into() }
     }
 }
@@ -127,7 +127,8 @@ pub fn of(pid: u32) -> Result<PathBuf, Error> {
     mounts::place(&text).ok_or(Error::NotMounted)
 }
 
-/// Moves a process, with all its threads, into a cgroup.
+/// Moves what has a number now, with all its threads, into a cgroup; see [`crate::tree`] for one
+/// that was looked at before.
 ///
 /// # Errors
 /// When the kernel refuses.

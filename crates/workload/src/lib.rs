@@ -13,6 +13,7 @@ pub mod restart;
 pub mod rights;
 pub mod signal;
 pub mod socket;
+pub mod tree;
 
 mod errno;
 mod launch;

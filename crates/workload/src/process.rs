@@ -32,7 +32,10 @@ impl ProcessId {
     }
 
     /// The process that has this number now.
-    pub(crate) fn of(pid: u32) -> io::Result<Self> {
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn of(pid: u32) -> io::Result<Self> {
         let start_ticks = Stat::read(pid)?.start_ticks;
         Ok(Self { pid, start_ticks })
     }
@@ -47,14 +50,15 @@ impl ProcessId {
 }
 
 /// What `/proc/<pid>/stat` tells.
-struct Stat {
-    state: char,
+pub(crate) struct Stat {
+    pub(crate) state: char,
+    pub(crate) parent: u32,
     start_ticks: u64,
     exit_status: Option<i32>,
 }
 
 impl Stat {
-    fn read(pid: u32) -> io::Result<Self> {
+    pub(crate) fn read(pid: u32) -> io::Result<Self> {
         let text = fs::read(format!("/proc/{pid}/stat"))?;
         Self::parse(&String::from_utf8_lossy(&text))
             .ok_or_else(|| io::Error::from(io::ErrorKind::InvalidData))
@@ -64,9 +68,10 @@ impl Stat {
     fn parse(text: &str) -> Option<Self> {
         let mut fields = text.rsplit_once(')')?.1.split_ascii_whitespace();
         let state = fields.next()?.chars().next()?;
-        let start_ticks = fields.nth(18)?.parse().ok()?;
+        let parent = fields.next()?.parse().ok()?;
+        let start_ticks = fields.nth(17)?.parse().ok()?;
         let exit_status = fields.nth(29).and_then(|field| field.parse().ok());
-        Some(Self { state, start_ticks, exit_status })
+        Some(Self { state, parent, start_ticks, exit_status })
     }
 }
 
@@ -166,6 +171,7 @@ mod tests {
         fields.extend((4..=52).map(|number| number.to_string()));
         let stat = Stat::parse(&format!("17 (a) (b c) {}", fields.join(" "))).unwrap();
         assert_eq!((stat.state, stat.start_ticks, stat.exit_status), ('Z', 22, Some(52)));
+        assert_eq!(stat.parent, 4);
     }
 
     fn kernel_is_at_least(major: u32, minor: u32) -> bool {

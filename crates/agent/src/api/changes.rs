@@ -1,19 +1,28 @@
 //! Calls that change something.
 
-use std::sync::Arc;
+use std::{net::SocketAddr, sync::Arc};
 
 use axum::{
     Extension, Json,
     extract::{Path, RawQuery, State},
 };
-use sinew_api::{Accepted, Attach, Attached, Scale, ServiceStatus, Shutdown};
-use sinew_model::{InvalidProject, Plan, Project};
+use sinew_api::{
+    Accepted, Adopt, Adopted, Attach, Attached, Released, Scale, ServiceStatus, Shutdown,
+};
+use sinew_model::{InvalidProject, Plan, Port, Project, ServiceName};
 
 use super::{
     answer::{Answer, Body, Failure, named},
     state,
 };
-use crate::{limits, peer::Peer, refusal::Refusal, runtime::Handle};
+use crate::{
+    adopt::{Surroundings, inspect},
+    key::Key,
+    limits,
+    peer::Peer,
+    refusal::Refusal,
+    runtime::Handle,
+};
 
 const ACCEPTED: Json<Accepted> = Json(Accepted {});
 
@@ -105,14 +114,72 @@ pub(super) async fn drain(
     Extension(peer): Caller,
     Path((service, replica)): Path<(String, String)>,
 ) -> Answer<Accepted> {
-    let name = named(&service)?;
+    let (name, replica) = endpoint(&service, &replica)?;
+    handle.call(move |runtime| runtime.drain(&peer.caller, &name, replica)).await??;
+    Ok(ACCEPTED)
+}
+
+/// The endpoint that a path names.
+fn endpoint(service: &str, replica: &str) -> Result<(ServiceName, u32), Failure> {
     let replica = replica.parse().map_err(|_| Refusal::Invalid {
         field: "path".to_owned(),
         what: format!("{replica:?} is not the number of a replica"),
         remedy: "see `sinew ps`".to_owned(),
     })?;
-    handle.call(move |runtime| runtime.drain(&peer.caller, &name, replica)).await??;
-    Ok(ACCEPTED)
+    Ok((named(service)?, replica))
+}
+
+pub(super) async fn adopt(
+    State(handle): State<Handle>,
+    Extension(peer): Caller,
+    Body(adopt): Body<Adopt>,
+) -> Answer<Adopted> {
+    let around = Surroundings { paths: handle.paths.clone(), datapath: handle.datapath.clone() };
+    let (asked, target, ports) = (peer.clone(), adopt.target.clone(), adopt.ports.clone());
+    let subject = blocking(move || inspect(&target, &ports, &asked.caller, &around)).await??;
+    let (service, ports) = (adopt.service.clone(), adopt.ports.clone());
+    let (adopted, from) = (subject.target.to_string(), subject.target.origin());
+    let begun = handle.call(move |runtime| runtime.adopt(&peer.caller, adopt, subject)).await??;
+    let processes = begun.done.await.map_err(|_| Refusal::NotMoved {
+        key: begun.key.clone(),
+        what: "it could not be given a place among the members".to_owned(),
+    })??;
+    let heard = |port: &Port| {
+        begun
+            .places
+            .keys()
+            .any(|(protocol, number, _)| (*protocol, *number) == (port.protocol, port.number))
+    };
+    Ok(Json(Adopted {
+        service,
+        replica: begun.key.replica,
+        adopted,
+        processes,
+        endpoints: begun
+            .places
+            .iter()
+            .map(|((_, port, _), place)| SocketAddr::new(place.address, *port))
+            .collect(),
+        silent: ports.into_iter().filter(|port| !heard(port)).collect(),
+        moved_from: from,
+    }))
+}
+
+pub(super) async fn release(
+    State(handle): State<Handle>,
+    Extension(peer): Caller,
+    Path((service, replica)): Path<(String, String)>,
+) -> Answer<Released> {
+    let (service, replica) = endpoint(&service, &replica)?;
+    let key = Key::of(&service, replica);
+    let done = handle.call(move |runtime| runtime.release(&peer.caller, &key)).await??;
+    let back = done.await.map_err(|_| Refusal::Stopping)??;
+    Ok(Json(Released {
+        service,
+        replica,
+        moved_to: back.as_ref().map(|back| back.to.clone()),
+        origin_gone: back.and_then(|back| back.gone),
+    }))
 }
 
 pub(super) async fn attach(

@@ -21,7 +21,10 @@ use sinew_workload::logs::{Follow, Record, start_of_last, tail};
 use tokio::{sync::mpsc, task::JoinSet, time::MissedTickBehavior};
 
 use super::answer::{Answer, Failure};
-use crate::{paths::Paths, runtime::Handle};
+use crate::{
+    paths::Paths,
+    runtime::{Handle, Runtime},
+};
 
 /// From look to look for logs of replicas that are new.
 const LOOK_FOR_NEW: Duration = Duration::from_millis(200);
@@ -49,6 +52,11 @@ pub(super) async fn lines(
     RawQuery(query): RawQuery,
 ) -> Result<Response, Failure> {
     let query = LogQuery::parse(query.as_deref().unwrap_or_default())?;
+    let named = query.services.clone();
+    let check = |service: &ServiceName, runtime: &Runtime| {
+        runtime.check_not_adopted(service, "show its output")
+    };
+    handle.call(move |runtime| named.iter().try_for_each(|name| check(name, runtime))).await??;
     let (sender, receiver) = mpsc::channel(AHEAD);
     tokio::spawn(read_all(handle.paths.clone(), query, sender));
     let begin = (receiver, handle.ending());

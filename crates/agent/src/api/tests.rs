@@ -135,6 +135,42 @@ fn the_schemas_name_the_fields_of_the_types() {
         queue: None,
         ejected_for_ms: None,
     };
+    let port = || serde_json::from_str(r#"{"name":"a","number":1,"protocol":"tcp"}"#).unwrap();
+    fields_of(
+        "Adopt",
+        json(&|| {
+            serde_json::to_value(sinew_api::Adopt {
+                target: sinew_api::AdoptTarget::Pid(1),
+                service: name(),
+                ports: vec![port()],
+            })
+        }),
+    );
+    fields_of(
+        "Adopted",
+        json(&|| {
+            serde_json::to_value(sinew_api::Adopted {
+                service: name(),
+                replica: 0,
+                adopted: String::new(),
+                processes: 1,
+                endpoints: Vec::new(),
+                silent: vec![port()],
+                moved_from: None,
+            })
+        }),
+    );
+    fields_of(
+        "Released",
+        json(&|| {
+            serde_json::to_value(sinew_api::Released {
+                service: name(),
+                replica: 0,
+                moved_to: None,
+                origin_gone: None,
+            })
+        }),
+    );
     fields_of("ExplainedEndpoint", json(&|| serde_json::to_value(&endpoint)));
     fields_of(
         "Explanation",
@@ -193,6 +229,7 @@ fn the_schemas_name_the_fields_of_the_types() {
                 restarts: 0,
                 reason: None,
                 command: String::new(),
+                adopted: Some(String::new()),
             })
         }),
     );

@@ -8,8 +8,8 @@ use sinew_model::ServiceName;
 use super::{Core, Instance, Key, Kind, Output, Phase};
 use crate::launch::Launch;
 
-/// Time for the connections of an attached process to end.
-const ATTACHED_GRACE: Duration = Duration::from_secs(10);
+/// Time for the connections of an attached or adopted process to end.
+pub(super) const ATTACHED_GRACE: Duration = Duration::from_secs(10);
 
 /// What is wanted of an instance.
 enum Desire {
@@ -26,6 +26,9 @@ enum Desire {
 impl Core {
     pub(super) fn converge(&mut self, service: Option<&ServiceName>) {
         self.add_missing(service);
+        if let Some(name) = service {
+            self.add_adopted(name);
+        }
         let keys = self.keys_of(service);
         for key in &keys {
             while self.step(key) {}
@@ -71,6 +74,9 @@ impl Core {
         };
         if self.halting {
             return Desire::Gone;
+        }
+        if instance.adoption().is_some() {
+            return if self.is_wanted_adopted(instance) { Desire::Keep } else { Desire::Gone };
         }
         if instance.launch().is_none() {
             return Desire::Keep;
@@ -160,7 +166,11 @@ impl Core {
             instance.steady_at = None;
         }
         match desire {
-            Desire::Keep => false,
+            Desire::Keep => {
+                self.drain_adopted(key);
+                self.look(key);
+                false
+            }
             Desire::Hold => self.drain(key),
             Desire::Gone => !self.is_needed(key) && self.drain(key),
             Desire::Run(wanted) => {
@@ -268,9 +278,13 @@ impl Core {
     /// Tells what changed of an instance: to the data path, to the checks, to who listens.
     fn show(&mut self, key: &Key) {
         let Some(instance) = self.instances.get_mut(key) else { return };
-        match instance.phase {
-            Phase::Draining { .. } => self.draining.insert(key.clone()),
-            _ => self.draining.remove(key),
+        let drains = match instance.phase {
+            Phase::Draining { .. } => true,
+            _ => instance.drained.is_some() && !instance.idle,
+        };
+        match drains {
+            true => self.draining.insert(key.clone()),
+            false => self.draining.remove(key),
         };
         let face = instance.present_face();
         if face != instance.face {

@@ -39,6 +39,8 @@ impl Core {
             }
             Input::NoticesLost => self.scan_after_sync(),
             Input::Listeners(all) => self.take_listeners(&all),
+            Input::Places(key, places) => self.take_places(&key, places),
+            Input::Replaced(key) => self.take_replaced(&key),
             Input::Checked { key, run, result } => self.take_checked(&key, run, result),
             Input::Active(active) => self.take_active(&active),
             Input::Halt => {
@@ -100,7 +102,7 @@ impl Core {
     }
 
     fn take_found(&mut self, found: Found) {
-        let Found { key, number, kind, process, ended } = found;
+        let Found { key, number, kind, process, ended, places } = found;
         if self.instances.contains_key(&key) || self.by_number.contains_key(&number) {
             self.take_rubble(key);
             return;
@@ -110,6 +112,8 @@ impl Core {
         instance.restarts = process.map_or(0, |p| p.restarts);
         instance.process = process;
         instance.ended = ended;
+        instance.listening = places.keys().copied().collect();
+        instance.places = places;
         // It was called until now as far as anybody knows; the first check that fails ends that.
         if let Some(launch) = instance.launch() {
             instance.health = Tracker::presume_well(self.now, &launch.service.health);
@@ -163,7 +167,10 @@ impl Core {
                 self.registering.push(key.clone());
                 self.dirty = true;
             }
-            Err(error) => self.fail(key, &error),
+            Err(error) => {
+                self.fail(key, &error);
+                self.forsake(key);
+            }
         }
         self.touch(key);
     }
@@ -200,7 +207,10 @@ impl Core {
                 instance.phase = Phase::Running;
                 instance.retry = super::instance::Retry::default();
             }
-            Err(error) => self.fail(key, &error),
+            Err(error) => {
+                self.fail(key, &error);
+                self.forsake(key);
+            }
         }
         self.touch(key);
     }
@@ -270,19 +280,25 @@ impl Core {
             return;
         }
         instance.silence();
-        let left_open = instance.phase == Phase::Stopping && !instance.idle;
+        let stopping = instance.phase == Phase::Stopping;
+        // What was adopted goes on, and so do its connections.
+        let left_open = stopping && !instance.idle && instance.adoption().is_none();
         instance.phase = Phase::Cleaning;
         if left_open {
             self.outputs.push(Output::Close(super::wanted::sockets(instance)));
         }
         self.outputs.push(Output::Clean(key.clone()));
+        if !stopping {
+            self.forsake(key);
+        }
         self.touch(key);
     }
 
     fn take_cleaned(&mut self, key: &Key, result: Result<(), String>) {
         let now = self.now;
+        let wanted = self.instances.get(key).is_some_and(|i| self.is_wanted_adopted(i));
         let Some(instance) = self.in_phase(key, Phase::Cleaning) else { return };
-        let comes_back = instance.launch().is_some();
+        let comes_back = instance.launch().is_some() || wanted;
         match result {
             Ok(()) if !comes_back => self.forget(key),
             Ok(()) => {
@@ -330,6 +346,10 @@ impl Core {
 
     fn take_bound(&mut self, number: u64, address: IpAddr, port: u16, protocol: Protocol) {
         let Some(key) = self.key_of(number) else { return };
+        if self.instances.get(&key).is_some_and(|i| i.adoption().is_some()) {
+            self.look_again(&key);
+            return;
+        }
         if protocol == Protocol::Udp {
             self.hear(&key, address, port, protocol);
             return;
@@ -396,8 +416,16 @@ impl Core {
         let mut idle = Vec::new();
         for key in &self.draining {
             let Some(instance) = self.instances.get_mut(key) else { continue };
-            let Phase::Draining { revision, since, .. } = instance.phase else { continue };
-            let open = backend_keys(instance).any(|key| active.get(&key).is_some_and(|n| *n > 0));
+            let (revision, since, released) = match (instance.phase, instance.drained) {
+                (Phase::Draining { revision, since, .. }, _) => {
+                    (revision, since, instance.adoption().is_some())
+                }
+                (_, Some((revision, since))) => (revision, since, false),
+                _ => continue,
+            };
+            // The connections of what was adopted go on when it is let go: nobody waits for them.
+            let open = !released
+                && backend_keys(instance).any(|key| active.get(&key).is_some_and(|n| *n > 0));
             if synced >= revision && now >= since + SETTLE && !open {
                 instance.idle = true;
                 idle.push(instance.key.clone());

@@ -10,8 +10,9 @@ use std::{
 use sinew_api::WorkloadState;
 use sinew_model::{Check, Health, Port, Protocol, ServiceName};
 
-use super::Ended;
+use super::{Ended, adopted::Looks};
 use crate::{
+    adopt::{Adoption, Place, Places},
     alloc::{self, Network6},
     health::Tracker,
     key::Key,
@@ -51,6 +52,8 @@ pub(crate) enum Kind {
     Launched(Arc<Launch>),
     /// It joined by itself.
     Attached(Box<Attached>),
+    /// It was there before, and was adopted.
+    Adopted(Arc<Adoption>),
     /// What a former agent left half made or half removed.
     Rubble,
 }
@@ -101,7 +104,7 @@ impl Phase {
 
 /// Which family a listener can be reached by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Family {
+pub(crate) enum Family {
     /// IPv4, and IPv4-mapped addresses.
     V4,
     /// IPv6.
@@ -114,6 +117,7 @@ pub(super) struct Face {
     registered: bool,
     watch: bool,
     choice: Vec<(Protocol, u16, Family)>,
+    places: Places,
 }
 
 /// Pauses between the attempts at an action that fails.
@@ -153,6 +157,12 @@ pub(crate) struct Instance {
     pub(super) waits_for: Option<ServiceName>,
     /// Each once.
     pub(super) listening: Vec<(Protocol, u16, Family)>,
+    /// Where it listens, when it was adopted.
+    pub(crate) places: Places,
+    /// When it is looked for listeners again.
+    pub(super) looks: Looks,
+    /// Taken out of the choice by hand, when it was adopted: from which revision on, and when.
+    pub(super) drained: Option<(u64, Instant)>,
     /// Bound, and perhaps soon listening.
     pub(super) awaited: BTreeSet<(u16, Family)>,
     pub(super) health: Tracker,
@@ -186,6 +196,9 @@ impl Instance {
             unwell: None,
             waits_for: None,
             listening: Vec::new(),
+            places: Places::new(),
+            looks: Looks::default(),
+            drained: None,
             awaited: BTreeSet::new(),
             health: Tracker::new(now),
             steady_at: None,
@@ -202,14 +215,22 @@ impl Instance {
     pub(crate) fn launch(&self) -> Option<&Arc<Launch>> {
         match &self.kind {
             Kind::Launched(launch) => Some(launch),
-            Kind::Attached(_) | Kind::Rubble => None,
+            Kind::Attached(_) | Kind::Adopted(_) | Kind::Rubble => None,
+        }
+    }
+
+    /// What was adopted.
+    pub(crate) fn adoption(&self) -> Option<&Arc<Adoption>> {
+        match &self.kind {
+            Kind::Adopted(adoption) => Some(adoption),
+            Kind::Launched(_) | Kind::Attached(_) | Kind::Rubble => None,
         }
     }
 
     /// Whether its name stands for as long as it is there.
     pub(super) fn holds_name(&self) -> bool {
         match self.kind {
-            Kind::Attached(_) => self.key.service.is_some(),
+            Kind::Attached(_) | Kind::Adopted(_) => self.key.service.is_some(),
             Kind::Launched(_) | Kind::Rubble => false,
         }
     }
@@ -219,6 +240,7 @@ impl Instance {
         match &self.kind {
             Kind::Launched(launch) => &launch.service.ports,
             Kind::Attached(attached) => &attached.ports,
+            Kind::Adopted(adoption) => &adoption.ports,
             Kind::Rubble => &[],
         }
     }
@@ -234,6 +256,10 @@ impl Instance {
             Phase::Waiting if self.retry.at.is_some() => WorkloadState::BackingOff,
             Phase::Waiting => WorkloadState::Waiting,
             Phase::Preparing | Phase::Registering(_) | Phase::Launching => WorkloadState::Starting,
+            Phase::Running if self.drained.is_some() => match self.idle {
+                true => WorkloadState::Stopped,
+                false => WorkloadState::Draining,
+            },
             Phase::Running => self.running_state(),
             Phase::Draining { .. } | Phase::Stopping | Phase::Cleaning => WorkloadState::Draining,
             Phase::Held => WorkloadState::Stopped,
@@ -260,6 +286,12 @@ impl Instance {
             return Some(error.clone());
         }
         match self.state() {
+            WorkloadState::Draining | WorkloadState::Stopped if self.drained.is_some() => {
+                Some("drained by hand; `sinew adopt` takes it back".to_owned())
+            }
+            WorkloadState::Starting if self.adoption().is_some() && self.unwell.is_some() => {
+                self.unwell.clone()
+            }
             WorkloadState::Waiting => {
                 self.waits_for.as_ref().map(|service| format!("waits for {service} to be up"))
             }
@@ -287,12 +319,19 @@ impl Instance {
         self.ports().iter().find(|port| !self.hears(port.protocol, port.number))
     }
 
+    pub(super) fn is_silent(&self) -> bool {
+        self.silent_port().is_some()
+    }
+
     fn hears(&self, protocol: Protocol, number: u16) -> bool {
         [Family::V4, Family::V6].iter().any(|f| self.listening.contains(&(protocol, number, *f)))
     }
 
     /// Whether the kernel shall tell of its next listen().
     pub(super) fn watches(&self) -> bool {
+        if self.adoption().is_some() {
+            return false;
+        }
         let silent = |p: &Port| p.protocol == Protocol::Tcp && !self.hears(p.protocol, p.number);
         !self.awaited.is_empty() || self.ports().iter().any(silent)
     }
@@ -323,6 +362,7 @@ impl Instance {
         self.phase == Phase::Running
             && self.process.is_some()
             && !self.gone
+            && self.drained.is_none()
             && self.is_healthy()
             && self.hears(protocol, port)
     }
@@ -334,6 +374,26 @@ impl Instance {
         }
         let by = |family| self.listening.contains(&(protocol, port, family));
         (by(Family::V4), by(Family::V6))
+    }
+
+    /// Where callers of `port` are connected to in a family; of an adopted one that does not listen
+    /// there, nowhere.
+    pub(crate) fn place(&self, protocol: Protocol, port: u16, family: Family) -> Option<Place> {
+        if self.adoption().is_some() {
+            return self.places.get(&(protocol, port, family)).copied();
+        }
+        let address = match family {
+            Family::V4 => self.address4.into(),
+            Family::V6 => self.address6.into(),
+        };
+        Some(Place { address, wildcard: false })
+    }
+
+    /// The first of the addresses that callers of `port` are connected to.
+    pub(crate) fn reached_at(&self, protocol: Protocol, port: u16) -> IpAddr {
+        let place = |family| self.place(protocol, port, family).map(|place| place.address);
+        let reached = place(Family::V4).or_else(|| place(Family::V6));
+        reached.unwrap_or(IpAddr::V4(self.address4))
     }
 
     /// Where its checks go: by IPv4, unless it listens by IPv6 only.
@@ -360,7 +420,8 @@ impl Instance {
                     .map(move |(_, family)| (p.protocol, number, family))
             })
             .collect();
-        Face { registered: self.phase.is_registered(), watch: self.watches(), choice }
+        let places = self.places.clone();
+        Face { registered: self.phase.is_registered(), watch: self.watches(), choice, places }
     }
 
     /// Which of its families `address` is of; `None` when others cannot reach it there.
@@ -381,6 +442,8 @@ impl Instance {
         self.gone = false;
         self.steady_at = None;
         self.listening.clear();
+        self.places.clear();
+        self.looks = Looks::default();
         self.awaited.clear();
         self.unwell = None;
     }

@@ -6,10 +6,10 @@ use std::{
     path::Path,
 };
 
-use sinew_datapath::{self as datapath, Backend, ServicePort, Wanted};
+use sinew_datapath::{self as datapath, Backend, ServicePort, Wanted, Wildcard};
 use sinew_model::{Balance, Outlier, Port, Protocol, Publish, ServiceName};
 
-use super::{Core, Instance, Phase};
+use super::{Core, Family, Instance, Phase};
 use crate::{alloc, launch::Launch};
 
 /// Weight of a backend that is like the others.
@@ -97,12 +97,15 @@ impl Core {
         let service = instance.key.service.as_ref().and_then(|n| self.intent.numbers.get(n));
         datapath::Instance {
             id: u64::from(instance.number),
-            cgroup: members.join(instance.key.cgroup()),
+            cgroup: match instance.adoption().and_then(|adoption| adoption.target.cgroup()) {
+                Some(cgroup) => cgroup.to_owned(),
+                None => members.join(instance.key.cgroup()),
+            },
             service: service.copied().unwrap_or(0),
             address4: instance.address4,
             address6: instance.address6,
             ports: instance.ports().iter().map(|p| (p.protocol, p.number)).collect(),
-            own_address: true,
+            own_address: instance.adoption().is_none(),
             // Published ports go by the map of listeners alone, also while no agent runs.
             watch_listen: instance.watches() || self.is_published(instance),
         }
@@ -178,11 +181,23 @@ fn backend(instance: &Instance, port: &Port) -> Backend {
         Protocol::Tcp => (true, true),
         Protocol::Udp => instance.families(port.protocol, port.number),
     };
+    let place = |by, family| instance.place(port.protocol, port.number, family).filter(|_| by);
+    let (place4, place6) = (place(v4, Family::V4), place(v6, Family::V6));
     let zone = instance.launch().and_then(|l| l.service.zone.as_deref());
     Backend {
         key: backend_key(instance.number, port.protocol, port.number),
-        address4: v4.then_some(instance.address4),
-        address6: v6.then_some(instance.address6),
+        address4: place4.and_then(|place| match place.address {
+            IpAddr::V4(address) => Some(address),
+            IpAddr::V6(_) => None,
+        }),
+        address6: place6.and_then(|place| match place.address {
+            IpAddr::V6(address) => Some(address),
+            IpAddr::V4(_) => None,
+        }),
+        wildcard: Wildcard {
+            v4: place4.is_some_and(|place| place.wildcard),
+            v6: place6.is_some_and(|place| place.wildcard),
+        },
         port: port.number,
         weight: WEIGHT,
         local: true,

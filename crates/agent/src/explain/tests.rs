@@ -9,8 +9,8 @@ fn port() -> Port {
 fn endpoint(replica: u8, in_choice: bool) -> Endpoint {
     Endpoint {
         workload: format!("web/{replica}"),
-        address4: Ipv4Addr::new(127, 80, 1, replica),
-        address6: Ipv6Addr::LOCALHOST,
+        address: Ipv4Addr::new(127, 80, 1, replica).into(),
+        listens: vec![Ipv4Addr::new(127, 80, 1, replica).into()],
         key: replica.into(),
         state: if in_choice { WorkloadState::Up } else { WorkloadState::Exited },
         in_choice,

@@ -1,14 +1,26 @@
 //! What a new agent finds: what its predecessor left running, by the workloads' directories and the
 //! cgroups. What runs is taken up untouched; what is neither running nor whole is cleared away.
 
-use std::{collections::BTreeSet, fs, path::Path, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
+use sinew_datapath::Listener;
 use sinew_model::ServiceName;
-use sinew_workload::{Shims, Supervised, cgroup::Watch, reconnect};
+use sinew_workload::{
+    Shims, Supervised,
+    cgroup::{self, Watch},
+    reconnect,
+};
 use tokio::{task::JoinSet, time::timeout};
 
-use super::{Members, Order, Resumed, Runtime, worker::ended};
+use super::{Members, Order, Resumed, Runtime, nobody_there, worker::ended};
 use crate::{
+    adopt::{Foreign, Places, Target, places_of, sockets_of},
     core::{Found, Input, Process},
     intent::Intent,
     key::Key,
@@ -91,14 +103,26 @@ async fn resume(record: &Record, paths: &Paths, shims: &Shims) -> Result<Resumed
                 .map_err(|error| error.to_string())
         }
         Origin::Attached(_) => {
-            let mut watch =
+            let watch =
                 Watch::new(&paths.member(&record.key)).map_err(|error| error.to_string())?;
-            if watch.is_populated() {
-                Ok(Resumed::Cgroup(watch))
-            } else {
-                Err("its processes have ended".to_owned())
-            }
+            populated(watch)
         }
+        Origin::Adopted(adoption) => match adoption.target.cgroup() {
+            // Who carries the programs is known when they are attached.
+            Some(path) => Ok(Resumed::Foreign(Foreign::new(path.to_owned(), None))),
+            None => {
+                let watch = Watch::new(&paths.member(&record.key));
+                populated(watch.map_err(|error| error.to_string())?)
+            }
+        },
+    }
+}
+
+fn populated(mut watch: Watch) -> Result<Resumed, String> {
+    if watch.is_populated() {
+        Ok(Resumed::Cgroup(watch))
+    } else {
+        Err("its processes have ended".to_owned())
     }
 }
 
@@ -107,23 +131,28 @@ impl Runtime {
     /// step for the data path: nothing leaves the choice that need not.
     pub(crate) fn boot(&mut self, intent: Intent, discovered: Discovered) {
         let intent = Arc::new(intent);
-        let listeners = match self.datapath.lock().listeners() {
-            Ok(all) => {
-                let running = discovered.running.iter();
-                let instances = running.map(|(record, _)| (&record.key, record.number));
-                Members::new(instances, &self.paths, intent.network6).filter(all)
-            }
+        let all = self.datapath.lock().listeners();
+        let all = match all {
+            Ok(all) => all,
             Err(error) => {
                 tracing::warn!("cannot see what listens: {error}");
                 Vec::new()
             }
         };
+        let running = discovered.running.iter();
+        let instances = running.map(|(record, _)| (&record.key, record.number));
+        let members = Members::new(instances, &self.paths, intent.network6);
         let mut found = Vec::new();
         let mut orders = Vec::new();
-        for (record, resumed) in discovered.running {
-            found.push(found_instance(&record, &resumed));
+        for (record, mut resumed) in discovered.running {
+            self.hook_found(&record);
+            if let (Resumed::Foreign(foreign), Some(path)) = (&mut resumed, record.foreign()) {
+                *foreign = Foreign::new(path.to_owned(), self.hooked(&record.key));
+            }
+            found.push(self.found_instance(&record, &resumed, &all));
             orders.push((record.key, resumed));
         }
+        let listeners = members.filter(all);
         for (key, resumed) in orders {
             self.order(&key, Order::Resume(Box::new(resumed)));
         }
@@ -131,22 +160,44 @@ impl Runtime {
         self.feed(Input::Boot { intent, found, listeners, rubble });
         self.settle();
     }
-}
 
-fn found_instance(record: &Record, resumed: &Resumed) -> Found {
-    let (process, end) = match (resumed, &record.origin) {
-        (Resumed::Supervised(supervised), _) => standing(supervised),
-        (Resumed::Cgroup(_), Origin::Attached(attached)) => {
-            (Some(Process { pid: attached.pid, at_ms: attached.at_ms, restarts: 0 }), None)
+    fn found_instance(&self, record: &Record, resumed: &Resumed, all: &[Listener]) -> Found {
+        let (process, ended) = match (resumed, &record.origin) {
+            (Resumed::Supervised(supervised), _) => standing(supervised),
+            (Resumed::Cgroup(_), Origin::Attached(attached)) => {
+                (Some(Process { pid: attached.pid, at_ms: attached.at_ms, restarts: 0 }), None)
+            }
+            (Resumed::Cgroup(_) | Resumed::Foreign(_), Origin::Adopted(adoption)) => {
+                let pids = cgroup::processes(&self.cgroup_of(record)).unwrap_or_default();
+                let process = |pid: &u32| Process { pid: *pid, at_ms: adoption.at_ms, restarts: 0 };
+                let main = match &adoption.target {
+                    Target::Process { process, .. } => pids.iter().find(|p| **p == process.pid),
+                    Target::Unit { .. } | Target::Cgroup { .. } => None,
+                };
+                let process = main.or(pids.first()).map(process);
+                (process, process.is_none().then(nobody_there))
+            }
+            (Resumed::Cgroup(_) | Resumed::Foreign(_), _) => (None, None),
+        };
+        Found {
+            key: record.key.clone(),
+            number: record.number,
+            kind: record.kind(),
+            process,
+            ended,
+            places: self.places_of(record, all),
         }
-        (Resumed::Cgroup(_), Origin::Launched(_)) => (None, None),
-    };
-    Found {
-        key: record.key.clone(),
-        number: record.number,
-        kind: record.kind(),
-        process,
-        ended: end,
+    }
+
+    fn cgroup_of(&self, record: &Record) -> PathBuf {
+        record.foreign().map_or_else(|| self.paths.member(&record.key), Path::to_owned)
+    }
+
+    /// Where an adopted one listens; nowhere as far as the others go.
+    fn places_of(&self, record: &Record, all: &[Listener]) -> Places {
+        let Origin::Adopted(adoption) = &record.origin else { return Places::new() };
+        let pids = cgroup::processes(&self.cgroup_of(record)).unwrap_or_default();
+        places_of(all, &sockets_of(&pids), &adoption.ports)
     }
 }
 

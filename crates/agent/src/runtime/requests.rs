@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, os::fd::OwnedFd, sync::Arc};
 
 use sinew_abi::capacity;
 use sinew_api::{Attach, Attached, Shutdown};
-use sinew_model::{Plan, Project, ProjectName, ServiceName};
+use sinew_model::{Plan, Port, Project, ProjectName, ServiceName};
 use tokio::sync::oneshot;
 
 use super::{Ending, Runtime};
@@ -26,7 +26,7 @@ pub(crate) type Joining = oneshot::Receiver<Result<Attached, Refusal>>;
 
 impl Runtime {
     /// Makes `next` the intent, on disk first.
-    fn intend(&mut self, next: Intent) -> Result<(), Refusal> {
+    pub(super) fn intend(&mut self, next: Intent) -> Result<(), Refusal> {
         if next == **self.core.intent() {
             return Ok(());
         }
@@ -35,15 +35,25 @@ impl Runtime {
         Ok(())
     }
 
-    fn check_change(&self, caller: &Caller, service: &ServiceName) -> Result<(), Refusal> {
+    fn check_change(
+        &self,
+        caller: &Caller,
+        service: &ServiceName,
+        doing: &'static str,
+    ) -> Result<(), Refusal> {
         self.check_not_ending()?;
+        self.check_not_adopted(service, doing)?;
+        self.check_owner(caller, service)
+    }
+
+    fn check_owner(&self, caller: &Caller, service: &ServiceName) -> Result<(), Refusal> {
         match self.core.intent().service(service) {
             Some((_, owned, _)) => caller.may_change(owned),
             None => Err(Refusal::NoService { service: service.clone() }),
         }
     }
 
-    fn check_not_ending(&self) -> Result<(), Refusal> {
+    pub(super) fn check_not_ending(&self) -> Result<(), Refusal> {
         if self.ending.is_some() { Err(Refusal::Stopping) } else { Ok(()) }
     }
 
@@ -88,7 +98,7 @@ impl Runtime {
         service: &ServiceName,
         replicas: u16,
     ) -> Result<(), Refusal> {
-        self.check_change(caller, service)?;
+        self.check_change(caller, service, "scale it")?;
         let next = self.core.intent().scale(service, replicas)?;
         self.intend(next)
     }
@@ -98,7 +108,7 @@ impl Runtime {
         caller: &Caller,
         service: &ServiceName,
     ) -> Result<(), Refusal> {
-        self.check_change(caller, service)?;
+        self.check_change(caller, service, "restart it")?;
         let next = self.core.intent().restart(service)?;
         self.intend(next)
     }
@@ -109,7 +119,15 @@ impl Runtime {
         service: &ServiceName,
         replica: u32,
     ) -> Result<(), Refusal> {
-        self.check_change(caller, service)?;
+        self.check_not_ending()?;
+        match self.core.intent().adoption(&Key::of(service, replica)) {
+            Some(adoption) if adoption.owner.uid != caller.uid => {
+                let user = adoption.owner.uid;
+                caller.must_be_root(&format!("{service}/{replica} was adopted by user {user}"))?;
+            }
+            Some(_) => {}
+            None => self.check_owner(caller, service)?,
+        }
         let next = self.core.intent().drain(service, replica)?;
         self.intend(next)
     }
@@ -124,7 +142,7 @@ impl Runtime {
         self.check_not_ending()?;
         if let Some(service) = &attach.service {
             intent::check_ports(service, attach.ports.iter().map(|p| (p.protocol, p.number)))?;
-            self.check_held(caller, service, &attach)?;
+            self.check_held(caller, service, &attach.ports)?;
             let next = self.core.intent().attach(service)?;
             self.intend(next)?;
         }
@@ -157,25 +175,23 @@ impl Runtime {
     }
 
     /// Nobody joins a service that other people's processes are, or on other ports.
-    fn check_held(
+    pub(super) fn check_held(
         &self,
         caller: &Caller,
         service: &ServiceName,
-        attach: &Attach,
+        ports: &[Port],
     ) -> Result<(), Refusal> {
         let held = self.core.instances_of(service).find_map(|instance| match &instance.kind {
-            Kind::Attached(joined) => Some(joined),
+            Kind::Attached(joined) => Some((joined.owner.uid, &joined.ports)),
+            Kind::Adopted(adoption) => Some((adoption.owner.uid, &adoption.ports)),
             Kind::Launched(_) | Kind::Rubble => None,
         });
-        let Some(held) = held else { return Ok(()) };
-        if held.owner.uid != caller.uid {
-            let what = format!(
-                "the service name {service} is held by a process of user {}",
-                held.owner.uid
-            );
+        let Some((user, held)) = held else { return Ok(()) };
+        if user != caller.uid {
+            let what = format!("the service name {service} is held by a process of user {user}");
             caller.must_be_root(&what)?;
         }
-        if held.ports != attach.ports {
+        if held != ports {
             return Err(Refusal::PortsDiffer { service: service.clone() });
         }
         Ok(())

@@ -15,6 +15,7 @@ use sinew_workload::{
     Event, ExitRecord, LaunchSpec, Shims, Supervised,
     cgroup::{self, Watch},
     reconnect, start,
+    tree::{self, GivenBack},
 };
 use tokio::{
     io::{Interest, unix::AsyncFd},
@@ -23,11 +24,15 @@ use tokio::{
 };
 
 use crate::{
+    adopt::{Adopting, Adoption, Foreign, Releasing, Seen, Target, check_user},
     attach::Joiner,
+    bus::now_ms,
     core::{Ended, Input, Process},
     key::Key,
     pollable::{self, Pollable},
     record::Record,
+    refusal::Refusal,
+    rights::Caller,
 };
 
 /// Time beyond the grace after which a supervisor that does not stop its workload is not waited for.
@@ -52,6 +57,17 @@ pub(crate) enum Order {
         /// The process.
         joiner: Box<Joiner>,
     },
+    /// Take in what was adopted.
+    Adopt {
+        /// What is written beside it.
+        record: Box<Record>,
+        /// What it is.
+        adoption: Box<Adoption>,
+        /// The cgroup that carries its programs, when it is not the members'.
+        hooked: Option<u64>,
+        /// Who waits for it.
+        answer: Option<Adopting>,
+    },
     /// Take up what was found running.
     Resume(Box<Resumed>),
     /// Tell the supervisor what changed.
@@ -70,8 +86,11 @@ pub(crate) enum Order {
         /// Time that the supervisor gives it.
         grace: Duration,
     },
-    /// Remove what is left.
-    Clean,
+    /// Remove what is left; what was moved in goes back to where it came from.
+    Clean {
+        /// Who waits for it.
+        answer: Option<Releasing>,
+    },
 }
 
 /// What was found running.
@@ -81,6 +100,8 @@ pub(crate) enum Resumed {
     Supervised(Box<Supervised>),
     /// A cgroup with processes that joined by themselves.
     Cgroup(Watch),
+    /// A cgroup of somebody else.
+    Foreign(Foreign),
 }
 
 /// Where the things of one instance lie.
@@ -97,6 +118,7 @@ enum Watched {
     Nothing,
     Supervised(Box<Supervised>),
     Cgroup(AsyncFd<Pollable<Watch>>),
+    Foreign(Foreign),
 }
 
 /// Carries out orders until there can be none any more.
@@ -153,10 +175,10 @@ impl Worker {
     /// A panic in one action is a failure of that action.
     async fn obey(&mut self, order: Order) {
         let failed = match &order {
-            Order::Launch { .. } | Order::Join { .. } => {
+            Order::Launch { .. } | Order::Join { .. } | Order::Adopt { .. } => {
                 Some(Input::Launched as fn(Key, Result<(), String>) -> Input)
             }
-            Order::Clean => Some(Input::Cleaned as fn(Key, Result<(), String>) -> Input),
+            Order::Clean { .. } => Some(Input::Cleaned as fn(Key, Result<(), String>) -> Input),
             Order::Resume(_) | Order::Adjust { .. } | Order::Stop { .. } => None,
         };
         let done = AssertUnwindSafe(self.carry_out(order)).catch_unwind().await;
@@ -183,6 +205,16 @@ impl Worker {
                 joiner.answer(&result);
                 self.tell(Input::Launched(key, result));
             }
+            Order::Adopt { record, adoption, hooked, answer } => {
+                let result = self.adopt(&record, &adoption, hooked);
+                if let Some(answer) = answer {
+                    let what =
+                        |what: &String| Refusal::NotMoved { key: key.clone(), what: what.clone() };
+                    // Who asked may have gone.
+                    let _ = answer.send(result.as_ref().copied().map_err(what));
+                }
+                self.tell(Input::Launched(key, result.map(drop)));
+            }
             Order::Resume(resumed) => self.resume(*resumed),
             Order::Adjust { record, limits, restart, stop } => {
                 self.adjust(&record, &limits, restart, stop).await;
@@ -191,10 +223,17 @@ impl Worker {
                 self.stop(grace).await;
                 self.tell(Input::Stopped(key));
             }
-            Order::Clean => {
+            Order::Clean { answer } => {
                 self.watched = Watched::Nothing;
                 let result = self.clean().await;
-                self.tell(Input::Cleaned(key, result));
+                if let Some(answer) = answer {
+                    let what = |what: &String| Refusal::NotReleased {
+                        key: key.clone(),
+                        what: what.clone(),
+                    };
+                    let _ = answer.send(result.clone().map_err(|error| what(&error)));
+                }
+                self.tell(Input::Cleaned(key, result.map(drop)));
             }
         }
     }
@@ -229,8 +268,39 @@ impl Worker {
         Ok(())
     }
 
+    /// Answers how many processes it has.
+    fn adopt(
+        &mut self,
+        record: &Record,
+        adoption: &Adoption,
+        hooked: Option<u64>,
+    ) -> Result<usize, String> {
+        let directory = &self.place.directory;
+        record
+            .write(directory)
+            .map_err(|error| format!("cannot write {}: {error}", directory.display()))?;
+        let (process, from) = match &adoption.target {
+            Target::Process { process, from } => (*process, from),
+            Target::Unit { cgroup: path, .. } | Target::Cgroup { path } => {
+                let pids = cgroup::processes(path).unwrap_or_default();
+                self.watched = Watched::Foreign(Foreign::new(path.clone(), hooked));
+                return Ok(pids.len());
+            }
+        };
+        let owner = Caller::of(adoption.owner);
+        let may = |pid| check_user(&owner, pid).map_err(|refusal| refusal.to_string());
+        let moved = tree::move_tree(process, from, &self.place.cgroup, &may)
+            .map_err(|error| error.to_string())?;
+        let watch = Watch::new(&self.place.cgroup).map_err(|error| error.to_string())?;
+        self.watch_cgroup(watch);
+        let (pid, at_ms) = (process.pid, adoption.at_ms);
+        self.tell(Input::Started(self.place.key.clone(), Process { pid, at_ms, restarts: 0 }));
+        Ok(moved)
+    }
+
     fn resume(&mut self, resumed: Resumed) {
         match resumed {
+            Resumed::Foreign(foreign) => self.watched = Watched::Foreign(foreign),
             Resumed::Supervised(supervised) => self.watched = Watched::Supervised(supervised),
             Resumed::Cgroup(watch) => self.watch_cgroup(watch),
         }
@@ -278,7 +348,9 @@ impl Worker {
     /// Returns when nothing of it runs, or nobody can tell.
     async fn stop(&mut self, grace: Duration) {
         match std::mem::replace(&mut self.watched, Watched::Nothing) {
-            Watched::Nothing => {}
+            // What was adopted goes on.
+            Watched::Nothing | Watched::Foreign(_) => {}
+            Watched::Cgroup(_) if tree::origin(&self.place.cgroup).is_some() => {}
             Watched::Supervised(supervised) => self.stop_supervised(supervised, grace).await,
             Watched::Cgroup(watch) => self.stop_cgroup(watch).await,
         }
@@ -321,9 +393,10 @@ impl Worker {
         let _ = timeout_at(deadline, empty(&mut watch)).await;
     }
 
-    async fn clean(&self) -> Result<(), String> {
+    async fn clean(&self) -> Result<Option<GivenBack>, String> {
         let Place { cgroup, directory, shims, .. } = self.place.clone();
         let removed = tokio::task::spawn_blocking(move || {
+            let back = tree::give_back(&cgroup).map_err(|error| error.to_string())?;
             // The supervisor first: it would start again what is killed.
             for cgroup in [&shims.cgroup, &cgroup] {
                 cgroup::remove_all(cgroup).map_err(|error| error.to_string())?;
@@ -332,7 +405,7 @@ impl Worker {
                 Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                     Err(format!("cannot remove {}: {error}", directory.display()))
                 }
-                _ => Ok(()),
+                _ => Ok(back),
             }
         });
         removed.await.unwrap_or_else(|error| Err(error.to_string()))
@@ -343,6 +416,10 @@ impl Worker {
         let key = self.place.key.clone();
         match &mut self.watched {
             Watched::Nothing => std::future::pending().await,
+            Watched::Foreign(foreign) => {
+                let seen = foreign.next().await;
+                self.tell(foreign_input(key, &seen));
+            }
             Watched::Cgroup(watch) => {
                 empty(watch).await;
                 self.watched = Watched::Nothing;
@@ -399,6 +476,22 @@ impl Worker {
             Event::Lost => {}
         }
     }
+}
+
+fn foreign_input(key: Key, seen: &Seen) -> Input {
+    match seen {
+        Seen::Filled(pid) => {
+            Input::Started(key, Process { pid: *pid, at_ms: now_ms(), restarts: 0 })
+        }
+        Seen::Emptied => Input::Exited(key, nobody_there()),
+        Seen::Replaced => Input::Replaced(key),
+    }
+}
+
+/// An adopted cgroup is without processes.
+pub(crate) fn nobody_there() -> Ended {
+    let reason = "its processes have ended; what comes in their place is taken in".to_owned();
+    Ended { reason, success: false, returns: false }
 }
 
 /// The process whose end the kernel tells, once.

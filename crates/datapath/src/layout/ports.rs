@@ -56,6 +56,12 @@ pub(super) fn entry(backend: &Backend, index: u32, generation: u32) -> abi::Back
     if backend.address6.is_some() {
         flags |= abi::backend_flags::V6;
     }
+    if backend.wildcard.v4 {
+        flags |= abi::backend_flags::WILDCARD4;
+    }
+    if backend.wildcard.v6 {
+        flags |= abi::backend_flags::WILDCARD6;
+    }
     if backend.in_choice {
         flags |= abi::backend_flags::CHOSEN;
     }

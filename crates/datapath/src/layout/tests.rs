@@ -49,6 +49,7 @@ fn service(id: u32, backends: &[(u8, bool)]) -> Service {
                     weight: 256,
                     local: true,
                     zone: 0,
+                    wildcard: Default::default(),
                     in_choice: *chosen,
                 })
                 .collect(),

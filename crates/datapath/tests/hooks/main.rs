@@ -9,6 +9,7 @@
     reason = "test code"
 )]
 
+mod adopted;
 mod families;
 mod pins;
 mod publish;

@@ -45,6 +45,8 @@ pub(crate) struct World {
     /// Events that came while another one was waited for.
     pending: Vec<Event>,
     options: Options,
+    /// Where cgroups lie that are no members.
+    outside: PathBuf,
     children: Vec<Child>,
 }
 
@@ -64,6 +66,7 @@ impl World {
             format!("sinew-hooks-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         let cgroup = cgroup2().join(&name);
         fs::create_dir(&cgroup).unwrap();
+        let outside = cgroup2().join(format!("{name}-outside"));
         let pins = Path::new("/sys/fs/bpf").join(&name);
         let options = Options { pins, cgroup, network6: NETWORK6 };
         let (kernel, events) = Kernel::open(&options).unwrap();
@@ -73,6 +76,7 @@ impl World {
             events,
             pending: Vec::new(),
             options,
+            outside,
             children: Vec::new(),
         }
     }
@@ -101,6 +105,7 @@ impl World {
                 weight: 256,
                 local: true,
                 zone: 0,
+                wildcard: Default::default(),
                 in_choice: true,
             });
         }
@@ -156,8 +161,19 @@ impl World {
         self.kernel.beat().unwrap();
     }
 
+    /// A cgroup beside the members'; it goes with all below it when the world does.
+    pub(crate) fn outside(&self, name: &str) -> PathBuf {
+        let cgroup = self.outside.join(name);
+        fs::create_dir_all(&cgroup).unwrap();
+        cgroup
+    }
+
     fn command(&self, service: u32, n: u32, program: &str, arguments: &[&str]) -> Command {
-        let procs = self.cgroup(service, n).join("cgroup.procs");
+        self.command_in(&self.cgroup(service, n), program, arguments)
+    }
+
+    fn command_in(&self, cgroup: &Path, program: &str, arguments: &[&str]) -> Command {
+        let procs = cgroup.join("cgroup.procs");
         let mut command = Command::new(program);
         command.args(arguments);
         // SAFETY: writes a file between fork and exec; the path was made before.
@@ -188,8 +204,13 @@ impl World {
 
     /// Starts a Python server and waits for the line that says it is ready.
     pub(crate) fn python_server(&mut self, service: u32, n: u32, script: &str) -> u32 {
+        self.python_server_in(&self.cgroup(service, n), script)
+    }
+
+    /// The same in a cgroup that is no member's.
+    pub(crate) fn python_server_in(&mut self, cgroup: &Path, script: &str) -> u32 {
         let mut child = self
-            .command(service, n, "python3", &["-u", "-c", script])
+            .command_in(cgroup, "python3", &["-u", "-c", script])
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .spawn()
@@ -207,12 +228,14 @@ impl World {
         self.run(service, n, "python3", &["-c", script])
     }
 
+    /// Runs a Python program in a cgroup that is no member's and returns what it printed.
+    pub(crate) fn python_in(&self, cgroup: &Path, script: &str) -> String {
+        text(&self.command_in(cgroup, "python3", &["-c", script]).output().unwrap())
+    }
+
     /// Runs a program as a member and returns what it printed, error output included.
     pub(crate) fn run(&self, service: u32, n: u32, program: &str, arguments: &[&str]) -> String {
-        let output = self.command(service, n, program, arguments).output().unwrap();
-        let mut text = String::from_utf8_lossy(&output.stdout).into_owned();
-        text.push_str(&String::from_utf8_lossy(&output.stderr));
-        text.trim().to_owned()
+        text(&self.command(service, n, program, arguments).output().unwrap())
     }
 
     /// Waits until a replica listens, as the kernel says.
@@ -270,11 +293,27 @@ impl Drop for World {
             let _ = child.wait();
         }
         let _ = self.kernel.detach();
+        remove_below(&self.outside);
         for instance in self.wanted.instances.values() {
             let _ = fs::remove_dir(&instance.cgroup);
         }
         let _ = fs::remove_dir(&self.options.cgroup);
     }
+}
+
+fn text(output: &std::process::Output) -> String {
+    let mut text = String::from_utf8_lossy(&output.stdout).into_owned();
+    text.push_str(&String::from_utf8_lossy(&output.stderr));
+    text.trim().to_owned()
+}
+
+fn remove_below(cgroup: &Path) {
+    for entry in fs::read_dir(cgroup).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            remove_below(&entry.path());
+        }
+    }
+    let _ = fs::remove_dir(cgroup);
 }
 
 pub(crate) fn run(program: &str, arguments: &[&str]) -> String {

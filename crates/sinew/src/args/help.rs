@@ -97,6 +97,36 @@ Examples:
   sinew exec -- psql -h db -U shop
   sinew exec -- bash              a shell inside the network";
 
+pub(super) const ADOPT: &str = "\
+Make what runs already an endpoint of a service, without a restart.
+
+Callers reach it by the service's name, where it listens: a listener bound to every address is \
+reached at 127.0.0.1 or ::1, and it sees its callers come from the host's own addresses, as before. \
+Its own calls go through Sinew from then on: `NAME.sinew.internal` is balanced like any service, \
+and bare names too where its resolver asks for them. Calls to the outside stay as they were.
+
+A unit or a cgroup is hooked in place, and stays adopted through its restarts until it is released. \
+A process is moved with its descendants into a cgroup among the members', and adopted until they \
+have ended; sockets that it has stay as they are. Adopting the same thing again takes back a \
+`sinew drain`. The name may not be one of a project that is up. Processes of other users are \
+root's to adopt.";
+
+pub(super) const ADOPT_EXAMPLES: &str = "\
+Examples:
+  sinew adopt postgresql@15-main --service db --port 5432
+  sinew adopt 4711 --service cache --port 6379:redis
+  sinew adopt /system.slice/nginx.service --service web --port 80 --port 443";
+
+pub(super) const RELEASE: &str = "\
+Let an adopted endpoint go: callers are sent elsewhere, then the kernel programs are detached, and \
+processes that were moved go back to the cgroup they came from. What runs goes on, and so do its \
+open connections.";
+
+pub(super) const RELEASE_EXAMPLES: &str = "\
+Examples:
+  sinew release db/0
+  sinew release cache/1 --output json";
+
 pub(super) const PS: &str = "\
 List workloads: what runs, where it stands and why.";
 

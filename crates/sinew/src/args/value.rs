@@ -2,6 +2,7 @@
 
 use std::{fmt, str::FromStr, time::Duration};
 
+use sinew_api::AdoptTarget;
 use sinew_model::{MAX_REPLICAS, Port, PortName, ServiceName};
 
 /// `8080`, `53/udp`, `8080:http`, `53/udp:dns`; the file's `http:8080` too.
@@ -79,6 +80,33 @@ impl FromStr for Endpoint {
             replica.parse().map_err(|_| format!("{replica:?} is no number of a replica"))?;
         let service = ServiceName::new(service).map_err(|error| error.to_string())?;
         Ok(Self { service, replica })
+    }
+}
+
+/// What `sinew adopt` takes: a number is a process, a path a cgroup, all else a unit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Adoptable(pub(crate) AdoptTarget);
+
+impl FromStr for Adoptable {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text.contains('/') {
+            if !text.starts_with('/') {
+                return Err(format!("{text:?} is no cgroup: begin its path with a slash"));
+            }
+            return Ok(Self(AdoptTarget::Cgroup(text.into())));
+        }
+        if text.bytes().all(|byte| byte.is_ascii_digit()) {
+            return match text.parse() {
+                Ok(pid) if pid > 0 => Ok(Self(AdoptTarget::Pid(pid))),
+                _ => Err(format!("{text:?} is no process: give its number")),
+            };
+        }
+        if text.starts_with('-') || text.contains(char::is_whitespace) {
+            return Err(format!("{text:?} is no unit: give its name, as nginx.service"));
+        }
+        Ok(Self(AdoptTarget::Unit(text.to_owned())))
     }
 }
 
@@ -199,6 +227,19 @@ mod tests {
         ] {
             let error = text.parse::<PortSpec>().unwrap_err();
             assert!(error.starts_with(part), "{text:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn what_can_be_adopted() {
+        let target = |text: &str| text.parse::<Adoptable>().map(|adoptable| adoptable.0);
+        assert_eq!(target("4711"), Ok(AdoptTarget::Pid(4711)));
+        assert_eq!(target("/a/b.service"), Ok(AdoptTarget::Cgroup("/a/b.service".into())));
+        for unit in ["nginx", "user@7.service", "7z"] {
+            assert_eq!(target(unit), Ok(AdoptTarget::Unit(unit.to_owned())));
+        }
+        for text in ["", "0", "99999999999", "a/b", "--x", "a b"] {
+            assert!(target(text).is_err(), "{text:?}");
         }
     }
 

@@ -118,11 +118,12 @@ impl<'a> Change<'a> {
         &self,
         goals: &[Goal],
         mut workloads: Vec<WorkloadStatus>,
-        words: impl Fn(&Goal) -> String,
+        words: impl Fn(&Goal, &[WorkloadStatus]) -> String,
     ) -> Result<(), Error> {
         let services: BTreeSet<&ServiceName> = goals.iter().map(Goal::service).collect();
         workloads.retain(|w| w.service.as_ref().is_some_and(|name| services.contains(name)));
-        self.context
-            .show(&workloads, |_| goals.iter().map(|goal| format!("{}\n", words(goal))).collect())
+        let text =
+            |shown: &Vec<_>| goals.iter().map(|goal| format!("{}\n", words(goal, shown))).collect();
+        self.context.show(&workloads, text)
     }
 }

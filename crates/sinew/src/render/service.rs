@@ -146,7 +146,7 @@ mod tests {
     fn endpoint(workload: &str, port: u16, state: WorkloadState) -> EndpointStatus {
         EndpointStatus {
             workload: workload.to_owned(),
-            address: Ipv4Addr::new(127, 80, 0, 1),
+            address: Ipv4Addr::new(127, 80, 0, 1).into(),
             port,
             protocol: Protocol::Tcp,
             state,

@@ -36,10 +36,13 @@ pub(crate) fn table(
         ("COMMAND", Align::Left),
     ]);
     for workload in workloads {
-        let what = match &workload.reason {
-            Some(reason) => format!("{} ({reason})", workload.command),
-            None => workload.command.clone(),
-        };
+        let mut what = workload.command.clone();
+        if let Some(adopted) = &workload.adopted {
+            what = format!("{what} [adopted {adopted}]");
+        }
+        if let Some(reason) = &workload.reason {
+            what = format!("{what} ({reason})");
+        }
         table.row([
             Cell::new(name(workload)),
             Cell::tinted(state_word(workload.state), state_tint(workload.state)),
@@ -74,6 +77,7 @@ mod tests {
             restarts: 0,
             reason: None,
             command: "node api.js".to_owned(),
+            adopted: None,
         };
         let failing = WorkloadStatus {
             replica: 1,
@@ -85,7 +89,13 @@ mod tests {
             ..up.clone()
         };
         let session = WorkloadStatus { service: None, command: "bash".to_owned(), ..up.clone() };
-        let text = table(&[up, failing, session], 220_000, Style { colour: false }, None);
+        let adopted = WorkloadStatus {
+            service: Some(ServiceName::new("web").unwrap()),
+            command: "nginx".to_owned(),
+            adopted: Some("unit nginx.service".to_owned()),
+            ..up.clone()
+        };
+        let text = table(&[up, failing, session, adopted], 220_000, Style { colour: false }, None);
         assert_eq!(
             text,
             "\
@@ -93,6 +103,7 @@ WORKLOAD  STATE         PID  ADDRESS     STARTED  RESTARTS  COMMAND
 orders/0  up           4711  127.80.0.1  3m ago          0  node api.js
 orders/1  backing off     -  127.80.0.1  -              12  node api.js (exited with 1)
 exec-0    up           4711  127.80.0.1  3m ago          0  bash
+web/0     up           4711  127.80.0.1  3m ago          0  nginx [adopted unit nginx.service]
 "
         );
         assert_eq!(table(&[], 0, Style { colour: false }, None), "nothing runs\n");

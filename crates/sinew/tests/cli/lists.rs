@@ -18,6 +18,7 @@ fn workload(replica: u32, state: WorkloadState, reason: Option<&str>) -> Workloa
         restarts: 0,
         reason: reason.map(str::to_owned),
         command: "nginx".to_owned(),
+        adopted: None,
     }
 }
 

@@ -8,6 +8,7 @@
     reason = "test code"
 )]
 
+mod adopted;
 mod bpf;
 mod faults;
 mod group;

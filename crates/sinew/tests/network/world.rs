@@ -53,6 +53,14 @@ impl World {
         self.directory.path().join(name)
     }
 
+    pub(crate) fn cgroup(&self) -> &Path {
+        &self.cgroup
+    }
+
+    pub(crate) fn pins(&self) -> PathBuf {
+        Path::new("/sys/fs/bpf").join(&self.name)
+    }
+
     pub(crate) fn file(&self, text: &str) -> PathBuf {
         let path = self.path("sinew.yaml");
         fs::write(&path, text).unwrap();
@@ -67,7 +75,7 @@ impl World {
             .current_dir(self.directory.path())
             .env("SINEW_RUN", self.path("run"))
             .env("SINEW_STATE", self.path("state"))
-            .env("SINEW_PINS", Path::new("/sys/fs/bpf").join(&self.name))
+            .env("SINEW_PINS", self.pins())
             .env("SINEW_CGROUP", &self.cgroup)
             .env_remove("SINEW_SOCKET")
             .stdin(Stdio::null());
@@ -173,8 +181,7 @@ impl World {
     /// What of this host would outlive a purge.
     pub(crate) fn left(&self) -> BTreeSet<String> {
         let mut left = BTreeSet::new();
-        let pins = Path::new("/sys/fs/bpf").join(&self.name);
-        for path in [self.path("run"), self.path("state"), pins, self.cgroup.clone()] {
+        for path in [self.path("run"), self.path("state"), self.pins(), self.cgroup.clone()] {
             if path.exists() {
                 left.insert(path.display().to_string());
             }

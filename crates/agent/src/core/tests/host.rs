@@ -4,9 +4,13 @@ use std::path::Path;
 
 use sinew_datapath::Wanted;
 use sinew_model::{Check, Command, Project, Restart, Service};
+use sinew_workload::ProcessId;
 
 use super::*;
-use crate::launch::Owner;
+use crate::{
+    adopt::{Adoption, Place, Target},
+    launch::Owner,
+};
 
 /// One thing that happens.
 #[derive(Clone, Copy, Debug)]
@@ -29,6 +33,15 @@ pub(super) enum Step {
     },
     Attach {
         service: bool,
+    },
+    Adopt {
+        foreign: bool,
+    },
+    Release {
+        replica: u32,
+    },
+    DrainAdopted {
+        replica: u32,
     },
     /// The n-th of what is under way ends, well or badly.
     Finish {
@@ -71,6 +84,8 @@ pub(super) enum Act {
     /// Well, and for good.
     Finish,
     SupervisorDies,
+    /// The cgroup of an adopted one is made anew.
+    Replace,
 }
 
 pub(super) fn step() -> impl Strategy<Value = Step> {
@@ -81,7 +96,8 @@ pub(super) fn step() -> impl Strategy<Value = Step> {
         4 => Just(Act::Listen),
         1 => Just(Act::ListenAgain),
         2 => Just(Act::Exit),
-        1 => Just(Act::SupervisorDies)
+        1 => Just(Act::SupervisorDies),
+        1 => Just(Act::Replace)
     ];
     prop_oneof![
         3 => ([replicas(), replicas(), replicas()], 0..3u8)
@@ -91,6 +107,9 @@ pub(super) fn step() -> impl Strategy<Value = Step> {
         2 => (0..3u8).prop_map(|service| Step::Restart { service }),
         1 => (0..3u8, 0..4u32).prop_map(|(service, replica)| Step::Drain { service, replica }),
         1 => any::<bool>().prop_map(|service| Step::Attach { service }),
+        1 => any::<bool>().prop_map(|foreign| Step::Adopt { foreign }),
+        1 => (0..3u32).prop_map(|replica| Step::Release { replica }),
+        1 => (0..3u32).prop_map(|replica| Step::DrainAdopted { replica }),
         24 => (nth(), proptest::bool::weighted(0.9))
             .prop_map(|(nth, well)| Step::Finish { nth, well }),
         20 => (nth(), act).prop_map(|(nth, act)| Step::Process { nth, act }),
@@ -152,6 +171,11 @@ pub(super) fn project(replicas: [u16; 3], variant: u8) -> Project {
         .map(|index| (name(index), service(index, replicas[usize::from(index)], variant)))
         .into();
     Project { name: ProjectName::new("shop").unwrap(), services }
+}
+
+/// The service of what was adopted.
+pub(super) fn old() -> ServiceName {
+    ServiceName::new("old").unwrap()
 }
 
 const OWNER: Owner = Owner { uid: 1, gid: 1 };
@@ -253,6 +277,11 @@ impl Host {
                 self.intend(self.intent.drain(&name(service), replica));
             }
             Step::Attach { service } => self.attach(service),
+            Step::Adopt { foreign } => self.adopt(foreign),
+            Step::Release { replica } => {
+                self.intend(self.intent.release(&Key::of(&old(), replica)));
+            }
+            Step::DrainAdopted { replica } => self.intend(self.intent.drain(&old(), replica)),
             Step::Finish { nth, well } => {
                 if !self.pending.is_empty() {
                     let output = self.pending.remove(nth % self.pending.len());
@@ -335,6 +364,32 @@ impl Host {
         self.feed(Input::Attach { key, attached });
     }
 
+    fn adopt(&mut self, foreign: bool) {
+        let key = Key::of(&old(), self.core.free_replica(Some(&old())));
+        self.pids += 1;
+        let target = match foreign {
+            true => Target::Cgroup { path: format!("/foreign/{}", key.replica).into() },
+            false => {
+                let process = ProcessId { pid: self.pids, start_ticks: 1 };
+                Target::Process { process, from: "/foreign".into() }
+            }
+        };
+        let ports = service(0, 1, 0).ports;
+        let command = "old".to_owned();
+        let adoption = Adoption { key, target, owner: OWNER, ports, command, at_ms: 0 };
+        self.intend(self.intent.adopt(adoption));
+    }
+
+    fn places(&self, key: &Key) -> Places {
+        let listens = self
+            .workloads
+            .get(key)
+            .is_some_and(|w| w.listens && matches!(w.kind, Kind::Adopted(_)));
+        let at = std::net::Ipv4Addr::new(127, 0, 0, 1 + key.replica as u8);
+        let place = Place { address: at.into(), wildcard: false };
+        listens.then_some(((Protocol::Tcp, PORT, Family::V4), place)).into_iter().collect()
+    }
+
     fn report_active(&mut self) {
         let active = self
             .kernel
@@ -367,8 +422,16 @@ impl Host {
                 self.feed(Input::Listeners(listeners));
             }
             Output::Launch(key) => self.launch(key, result),
+            Output::Look(key) => {
+                let places = self.places(&key);
+                self.feed(Input::Places(key, places));
+            }
+            Output::Forsake(key) => self.intend(self.intent.release(&key)),
             Output::Stop(key) => {
-                self.end(&key);
+                let adopted = self.core.instance(&key).is_some_and(|i| i.adoption().is_some());
+                if !adopted {
+                    self.end(&key);
+                }
                 self.reports.push(Input::Stopped(key));
             }
             Output::Clean(key) => {
@@ -392,7 +455,16 @@ impl Host {
     fn launch(&mut self, key: Key, result: Result<(), String>) {
         if result.is_ok() {
             let instance = self.core.instance(&key).unwrap();
-            let alive = instance.process;
+            let mut alive = instance.process;
+            if let Some(adoption) = instance.adoption() {
+                let pid = match &adoption.target {
+                    Target::Process { process, .. } => process.pid,
+                    Target::Unit { .. } | Target::Cgroup { .. } => 1,
+                };
+                let process = Process { pid, at_ms: 0, restarts: 0 };
+                alive = Some(process);
+                self.reports.push(Input::Started(key.clone(), process));
+            }
             let workload = Workload {
                 kind: instance.kind.clone(),
                 number: instance.number,
@@ -414,6 +486,13 @@ impl Host {
 
     fn act(&mut self, key: &Key, act: Act) {
         let Some(workload) = self.workloads.get_mut(key) else { return };
+        let foreign = match &workload.kind {
+            Kind::Adopted(adoption) => Some(adoption.target.cgroup().is_some()),
+            Kind::Launched(_) | Kind::Attached(_) | Kind::Rubble => None,
+        };
+        if let Some(foreign) = foreign {
+            return self.act_adopted(key, act, foreign);
+        }
         let attached = matches!(workload.kind, Kind::Attached(_));
         match act {
             Act::Start if workload.alive.is_none() && !attached => {
@@ -465,6 +544,36 @@ impl Host {
         }
     }
 
+    fn act_adopted(&mut self, key: &Key, act: Act, foreign: bool) {
+        let Some(workload) = self.workloads.get_mut(key) else { return };
+        match act {
+            Act::Start if workload.alive.is_none() && foreign => {
+                let process = Process { pid: 1, at_ms: 0, restarts: 0 };
+                workload.alive = Some(process);
+                self.reports.push(Input::Started(key.clone(), process));
+            }
+            Act::Listen if workload.alive.is_some() => workload.listens = true,
+            Act::ListenAgain if workload.alive.is_some() => {
+                let (instance, address) =
+                    (u64::from(workload.number), IpAddr::from([127, 0, 0, 1]));
+                let protocol = Protocol::Tcp;
+                self.notices.push(Input::Bound { instance, address, port: PORT, protocol });
+            }
+            Act::Exit if workload.alive.is_some() => {
+                self.end(key);
+                self.reports.push(match foreign {
+                    true => Input::Exited(key.clone(), crate::runtime::nobody_there()),
+                    false => Input::Stopped(key.clone()),
+                });
+            }
+            Act::Replace if foreign => {
+                self.workloads.remove(key);
+                self.reports.push(Input::Replaced(key.clone()));
+            }
+            _ => {}
+        }
+    }
+
     /// kill -9 of the agent, and its next start: what was under way is lost, what runs is found.
     fn restart_agent(&mut self) {
         let known: BTreeMap<_, _> =
@@ -478,7 +587,11 @@ impl Host {
         let mut found = Vec::new();
         for (key, workload) in workloads {
             assert!(known.contains_key(&key), "{key} runs and the agent had lost it");
-            let attached = matches!(workload.kind, Kind::Attached(_));
+            let attached = match &workload.kind {
+                Kind::Attached(_) => true,
+                Kind::Adopted(adoption) => adoption.target.cgroup().is_none(),
+                Kind::Launched(_) | Kind::Rubble => false,
+            };
             if attached && workload.alive.is_none() {
                 self.workloads.remove(&key);
                 self.cgroups.remove(&key);
@@ -489,7 +602,9 @@ impl Host {
                 success: false,
                 returns: true,
             });
+            let places = self.places(&key);
             found.push(Found {
+                places,
                 key,
                 number: workload.number,
                 kind: workload.kind,
@@ -592,6 +707,19 @@ impl Host {
             .filter(|key| !self.intent.drained.contains(key))
             .filter(|key| self.can_start(key))
             .collect();
+        for instance in self.core.instances().filter(|i| i.adoption().is_some()) {
+            let state = match self.intent.drained.contains(&instance.key) {
+                true => WorkloadState::Stopped,
+                false => WorkloadState::Up,
+            };
+            assert_eq!(instance.state(), state, "{}", instance.key);
+        }
+        let adopted = self.workloads.iter().filter(|(_, w)| matches!(w.kind, Kind::Adopted(_)));
+        assert_eq!(
+            adopted.map(|(key, _)| key).collect::<BTreeSet<_>>(),
+            self.intent.adopted.iter().map(|adoption| &adoption.key).collect(),
+            "what is hooked is not what was adopted"
+        );
         let running: BTreeSet<Key> = self
             .workloads
             .iter()

@@ -1,5 +1,7 @@
 //! Single scenes whose order matters.
 
+use std::path::Path;
+
 use super::{host::name, *};
 
 fn calm(replicas: [u16; 3]) -> Host {
@@ -303,4 +305,109 @@ fn a_name_that_nobody_uses_is_free_after_a_rest() {
     host.take(Step::Remove);
     host.calm_down();
     assert_eq!(numbers(&host), 0);
+}
+
+fn backend(host: &Host) -> &sinew_datapath::Backend {
+    &host.kernel.services.values().next().unwrap().ports[0].backends[0]
+}
+
+fn adopted(foreign: bool) -> Host {
+    let mut host = Host::new();
+    host.take(Step::Adopt { foreign });
+    host.calm_down();
+    host.check_convergence();
+    host
+}
+
+fn old_state(host: &Host) -> Option<WorkloadState> {
+    host.core.instance(&Key::of(&super::host::old(), 0)).map(Instance::state)
+}
+
+#[test]
+fn what_was_adopted_is_called_where_it_listens_and_keeps_its_binds() {
+    let host = adopted(true);
+    let instance = host.kernel.instances.values().next().unwrap();
+    assert_eq!(instance.cgroup, Path::new("/foreign/0"));
+    assert!(!instance.own_address && !instance.watch_listen);
+    let backend = backend(&host);
+    assert_eq!((backend.address4, backend.address6), (Some([127, 0, 0, 1].into()), None));
+    assert!(backend.in_choice);
+    let moved = adopted(false);
+    assert_eq!(moved.kernel.instances.values().next().unwrap().cgroup, Path::new("/c/svc-old/0"));
+}
+
+#[test]
+fn an_adopted_process_that_ends_is_forgotten_and_a_cgroup_is_waited_for() {
+    let mut host = adopted(false);
+    host.take(Step::Process { nth: 0, act: super::host::Act::Exit });
+    host.calm_down();
+    assert_eq!(old_state(&host), None);
+    assert!(host.intent.adopted.is_empty() && host.kernel.instances.is_empty());
+
+    let mut host = adopted(true);
+    host.take(Step::Process { nth: 0, act: super::host::Act::Exit });
+    host.take(Step::Deliver { kernel: false });
+    host.take(Step::Finish { nth: 0, well: true });
+    assert_eq!(old_state(&host), Some(WorkloadState::Exited));
+    assert!(!backend(&host).in_choice);
+    assert_eq!(host.kernel.instances.len(), 1, "what starts there is a member at once");
+    host.calm_down();
+    assert_eq!(old_state(&host), Some(WorkloadState::Up));
+    host.take(Step::Process { nth: 0, act: super::host::Act::Replace });
+    host.take(Step::Deliver { kernel: false });
+    assert_eq!(old_state(&host), Some(WorkloadState::Starting), "hooked anew");
+    host.calm_down();
+    assert_eq!(old_state(&host), Some(WorkloadState::Up));
+}
+
+#[test]
+fn a_drained_adopted_endpoint_goes_on_and_is_taken_back_by_adopting_it_again() {
+    let mut host = adopted(true);
+    host.take(Step::Connections { open: 1 });
+    host.take(Step::DrainAdopted { replica: 0 });
+    host.take(Step::Finish { nth: 0, well: true });
+    host.take(Step::Wait { ms: 100 });
+    host.take(Step::Connections { open: 1 });
+    assert_eq!(old_state(&host), Some(WorkloadState::Draining), "its connections may end");
+    host.calm_down();
+    assert_eq!(old_state(&host), Some(WorkloadState::Stopped));
+    assert_eq!(host.kernel.instances.len(), 1, "its own calls go on");
+    assert!(!backend(&host).in_choice);
+    host.take(Step::RestartAgent);
+    host.calm_down();
+    assert_eq!(old_state(&host), Some(WorkloadState::Stopped));
+    let adoption = host.intent.adopted[0].clone();
+    host.intent = host.intent.adopt((*adoption).clone()).unwrap();
+    host.feed(Input::Intent(Arc::new(host.intent.clone())));
+    host.calm_down();
+    assert_eq!(old_state(&host), Some(WorkloadState::Up));
+    assert_eq!(host.intent.adopted.len(), 1);
+}
+
+#[test]
+fn a_release_leaves_the_choice_first_and_waits_for_no_connection() {
+    let mut host = adopted(false);
+    host.take(Step::Connections { open: 1 });
+    host.take(Step::Release { replica: 0 });
+    let is_clean = |host: &Host| host.core.instance(&Key::of(&super::host::old(), 0)).is_none();
+    assert_eq!(old_state(&host), Some(WorkloadState::Draining));
+    host.take(Step::Connections { open: 1 });
+    assert_eq!(host.workloads.len(), 1, "not before the data path knows");
+    for _ in 0..20 {
+        host.take(Step::Finish { nth: 0, well: true });
+        host.take(Step::Wait { ms: 50 });
+        host.take(Step::Connections { open: 1 });
+        host.take(Step::Deliver { kernel: false });
+    }
+    assert!(is_clean(&host) && host.kernel.instances.is_empty(), "{:#?}", host.core);
+}
+
+#[test]
+fn a_release_waits_for_no_agent() {
+    let mut host = adopted(true);
+    host.take(Step::Release { replica: 0 });
+    host.take(Step::RestartAgent);
+    host.calm_down();
+    host.check_convergence();
+    assert_eq!(old_state(&host), None);
 }

@@ -184,9 +184,11 @@ fn places(service: &Service) -> impl Iterator<Item = (IpAddr, u16, u64)> {
     })
 }
 
-/// The TCP ports that an instance declares, with their listen keys.
+/// The TCP ports that an instance declares, with their listen keys. Where an adopted one listens is
+/// asked for each time: it may be any address of the host.
 fn listens(instance: &Instance) -> impl Iterator<Item = (u16, abi::ListenKey)> {
     let ports = instance.ports.iter().filter(|(protocol, _)| *protocol == Protocol::Tcp);
+    let ports = ports.filter(|_| instance.own_address);
     ports.flat_map(|(_, port)| {
         addresses(instance).map(|address| {
             let key = abi::ListenKey {

@@ -21,7 +21,7 @@ pub(super) struct Goal {
 enum Aim {
     /// So many instances, all up.
     Scaled(u16),
-    /// This one is down.
+    /// This one is down; what was adopted goes on, and is called by nobody.
     Drained(u32),
     /// Each has another process than before, and is up.
     Restarted(BTreeMap<u32, Process>),
@@ -87,7 +87,7 @@ impl Goal {
     }
 
     /// That it was asked for.
-    pub(super) fn asked(&self) -> String {
+    pub(super) fn asked(&self, _: &[WorkloadStatus]) -> String {
         let name = &self.service;
         match &self.aim {
             Aim::Scaled(replicas) => format!("{name}: {} wanted", counted(*replicas)),
@@ -98,10 +98,15 @@ impl Goal {
         }
     }
 
-    /// That it is reached.
-    pub(super) fn reached(&self) -> String {
+    /// That it is reached, as these show.
+    pub(super) fn reached(&self, workloads: &[WorkloadStatus]) -> String {
         let name = &self.service;
+        let is_adopted =
+            |replica: u32| of(name, workloads).any(|w| w.replica == replica && w.adopted.is_some());
         match &self.aim {
+            Aim::Drained(replica) if is_adopted(*replica) => {
+                format!("{} is called by nobody until it is adopted again", source(name, *replica))
+            }
             Aim::Scaled(0) => format!("{name}: no instance is left"),
             Aim::Scaled(replicas) => format!("{name}: {} up", counted(*replicas)),
             Aim::Drained(replica) => format!(
@@ -159,6 +164,7 @@ mod tests {
             restarts: 0,
             reason: None,
             command: String::new(),
+            adopted: None,
         }
     }
 
@@ -186,6 +192,11 @@ mod tests {
         let all = |state| [workload(0, Up, 1), workload(1, state, 2)];
         assert_eq!(goal.left(&all(Draining)), ["web/1 draining"]);
         assert!(goal.left(&all(Stopped)).is_empty());
+        let reached = goal.reached(&all(Stopped));
+        assert!(reached.contains("until `sinew restart web`"), "{reached}");
+        let adopted = WorkloadStatus { adopted: Some("process 2".into()), ..workload(1, Up, 2) };
+        let reached = goal.reached(&[adopted]);
+        assert_eq!(reached, "web/1 is called by nobody until it is adopted again");
     }
 
     #[test]

@@ -1,0 +1,243 @@
+//! What a caller wants adopted: whether it is there, whether it can be adopted, whether the caller
+//! may, and where it listens.
+
+use std::{
+    fs,
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use sinew_api::AdoptTarget;
+use sinew_model::Port;
+use sinew_workload::{ProcessId, cgroup, tree};
+
+use super::{Places, Target, places, unit};
+use crate::{paths::Paths, refusal::Refusal, rights::Caller, runtime::SharedDatapath};
+
+/// Where the agent is, and whom it asks about listeners.
+pub(crate) struct Surroundings {
+    pub(crate) paths: Arc<Paths>,
+    pub(crate) datapath: SharedDatapath,
+}
+
+/// What would be adopted.
+#[derive(Clone, Debug)]
+pub(crate) struct Subject {
+    pub(crate) target: Target,
+    /// What it runs, in a line.
+    pub(crate) command: String,
+    /// Where it listens on the declared ports.
+    pub(crate) places: Places,
+}
+
+/// Looks at what `target` names. Reads `/proc` and may ask systemd, so it may block.
+///
+/// # Errors
+/// When it cannot be adopted, or not by this caller; nothing was changed.
+pub(crate) fn inspect(
+    target: &AdoptTarget,
+    ports: &[Port],
+    caller: &Caller,
+    around: &Surroundings,
+) -> Result<Subject, Refusal> {
+    let (target, pids) = match target {
+        AdoptTarget::Pid(pid) => process(*pid, &around.paths)?,
+        AdoptTarget::Cgroup(path) => {
+            let path = resolve(path)?;
+            let pids = members(&path, &around.paths)?;
+            (Target::Cgroup { path }, pids)
+        }
+        AdoptTarget::Unit(name) => {
+            let name = unit::full_name(name);
+            let cgroup = resolve(&unit::cgroup(&name)?)?;
+            let pids = members(&cgroup, &around.paths)?;
+            (Target::Unit { name, cgroup }, pids)
+        }
+    };
+    for pid in &pids {
+        check_user(caller, *pid)?;
+        check_network(*pid)?;
+    }
+    let looked = places::look(&**around.datapath.lock(), &pids, ports);
+    let places = looked.map_err(|error| Refusal::Datapath { what: error.to_string() })?;
+    let command = pids.iter().map(|pid| command(*pid)).find(|text| !text.is_empty());
+    Ok(Subject { target, command: command.unwrap_or_default(), places })
+}
+
+fn process(pid: u32, paths: &Paths) -> Result<(Target, Vec<u32>), Refusal> {
+    let gone = || {
+        Refusal::target(
+            format!("there is no process {pid}"),
+            "see `ps -e`; a unit is named by its name, a cgroup by its path",
+        )
+    };
+    let process = ProcessId::of(pid).map_err(|_| gone())?;
+    if pid == 1 || command(pid).is_empty() {
+        return Err(Refusal::target(
+            format!("process {pid} is the init of this machine, a kernel thread or a zombie"),
+            "name the main process of a service",
+        ));
+    }
+    let is = cgroup::of(pid).map_err(|_| gone())?;
+    // One that was adopted bears where it came from: it is recognised when it is adopted again.
+    let from = match tree::origin(&is) {
+        Some(origin) if is.starts_with(&paths.cgroup) => origin,
+        None if is.starts_with(&paths.cgroup) => {
+            return Err(Refusal::target(
+                format!("process {pid} is in {} and so belongs to Sinew already", is.display()),
+                "see `sinew ps`",
+            ));
+        }
+        _ => is.clone(),
+    };
+    let all = tree::processes_of(pid).map_err(|_| gone())?;
+    if all.contains(&std::process::id()) {
+        return Err(Refusal::target(
+            format!("the agent itself descends from process {pid}"),
+            "name the main process of a service",
+        ));
+    }
+    let here = |pid: &u32| cgroup::of(*pid).is_ok_and(|its| its.starts_with(&is));
+    let pids = all.into_iter().filter(here).collect();
+    Ok((Target::Process { process, from }, pids))
+}
+
+/// The cgroup that a path means: in the file system, or below the root of the hierarchy, as systemd
+/// and `/proc` write it.
+fn resolve(path: &Path) -> Result<PathBuf, Refusal> {
+    let root = cgroup::find_root()
+        .map_err(|error| Refusal::target(error.to_string(), "see `sinew doctor`"))?;
+    let below = root.join(path.strip_prefix("/").unwrap_or(path));
+    let full = if path.starts_with(&root) { path.to_owned() } else { below };
+    match fs::canonicalize(&full) {
+        Ok(full) if full.starts_with(&root) && full.join("cgroup.controllers").exists() => Ok(full),
+        _ => Err(Refusal::target(
+            format!("there is no cgroup {}", full.display()),
+            "name one of version 2 by its path, as /system.slice/nginx.service: \
+             `cat /proc/PID/cgroup` shows it behind `0::`",
+        )),
+    }
+}
+
+fn members(path: &Path, paths: &Paths) -> Result<Vec<u32>, Refusal> {
+    let refuse = |what: String, remedy| Err(Refusal::target(what, remedy));
+    let shown = path.display();
+    let own = cgroup::of(std::process::id()).unwrap_or_default();
+    let smaller = "name the cgroup of one service alone";
+    if cgroup::find_root().is_ok_and(|root| root == path) {
+        return refuse(format!("{shown} is the root of all cgroups"), smaller);
+    }
+    if paths.cgroup.starts_with(path) {
+        return refuse(
+            format!("{shown} holds Sinew's own cgroup {}", paths.cgroup.display()),
+            smaller,
+        );
+    }
+    if own.starts_with(path) {
+        return refuse(format!("the agent itself runs in {shown}"), smaller);
+    }
+    if path.starts_with(&paths.cgroup) {
+        return refuse(format!("{shown} belongs to Sinew already"), "see `sinew ps`");
+    }
+    let pids = cgroup::processes(path).unwrap_or_default();
+    if pids.is_empty() {
+        return refuse(format!("there is no process in {shown}"), "start it first, then repeat");
+    }
+    Ok(pids)
+}
+
+/// # Errors
+/// When the caller may not adopt this process.
+pub(crate) fn check_user(caller: &Caller, pid: u32) -> Result<(), Refusal> {
+    // One that ended meanwhile is nobody's.
+    let Ok(status) = fs::read_to_string(format!("/proc/{pid}/status")) else { return Ok(()) };
+    let users = status.lines().find_map(|line| line.strip_prefix("Uid:")).unwrap_or_default();
+    let users: Vec<u32> = users.split_whitespace().filter_map(|uid| uid.parse().ok()).collect();
+    caller.may_adopt(pid, &users)
+}
+
+/// A process with a network of its own listens and calls where nobody else of this host does.
+fn check_network(pid: u32) -> Result<(), Refusal> {
+    let network = |pid: &str| fs::metadata(format!("/proc/{pid}/ns/net")).map(|m| m.ino());
+    let (Ok(theirs), Ok(ours)) = (network(&pid.to_string()), network("self")) else {
+        return Ok(());
+    };
+    if theirs == ours {
+        return Ok(());
+    }
+    Err(Refusal::target(
+        format!("process {pid} has a network namespace of its own"),
+        "adopt what runs in the network of the host; a container has a network of its own",
+    ))
+}
+
+fn command(pid: u32) -> String {
+    let bytes = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    String::from_utf8_lossy(&bytes).split('\0').collect::<Vec<_>>().join(" ").trim().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use sinew_datapath::Fake;
+
+    use super::*;
+
+    fn refused(target: &AdoptTarget, paths: &Paths) -> String {
+        let caller = Caller { pid: 1, uid: 0, gid: 0, groups: Vec::new() };
+        let around = Surroundings {
+            paths: Arc::new(paths.clone()),
+            datapath: SharedDatapath::new(Box::new(Fake::default())),
+        };
+        inspect(target, &[], &caller, &around).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn what_cannot_be_adopted_is_named() {
+        let root = cgroup::find_root().unwrap();
+        let name = format!("sinew-inspect-{}", std::process::id());
+        let trial = root.join(&name);
+        let paths = Paths {
+            run: "/nonexistent".into(),
+            state: "/nonexistent".into(),
+            pins: "/nonexistent".into(),
+            cgroup: trial.join("a/sinew"),
+        };
+        for path in [paths.cgroup.join("members/svc-x/0"), trial.join("b")] {
+            cgroup::create(&path).unwrap();
+        }
+        let group = |path: &str| refused(&AdoptTarget::Cgroup(path.into()), &paths);
+        let said = [
+            (group("/"), "is the root of all cgroups"),
+            (group(&format!("/{name}/a")), "holds Sinew's own cgroup"),
+            (group(trial.join("a").to_str().unwrap()), "holds Sinew's own cgroup"),
+            (group(&format!("/{name}/a/sinew/members/svc-x/0")), "belongs to Sinew already"),
+            (group(&format!("/{name}/b")), "there is no process in"),
+            (group(&format!("/{name}/none")), "there is no cgroup"),
+            (group("/../../tmp"), "there is no cgroup"),
+            (refused(&AdoptTarget::Pid(u32::MAX), &paths), "there is no process"),
+            (refused(&AdoptTarget::Pid(1), &paths), "is the init of this machine"),
+            (refused(&AdoptTarget::Pid(2), &paths), "a kernel thread"),
+            (refused(&AdoptTarget::Pid(std::process::id()), &paths), "the agent itself descends"),
+        ];
+        cgroup::remove_all(&trial).unwrap();
+        for (said, expected) in said {
+            assert!(said.contains(expected), "{expected}: {said}");
+        }
+    }
+
+    #[test]
+    fn another_network_is_refused() {
+        let mut child =
+            std::process::Command::new("unshare").args(["--net", "sleep", "1000"]).spawn().unwrap();
+        let said = loop {
+            if let Err(refusal) = check_network(child.id()) {
+                break refusal.to_string();
+            }
+            std::thread::yield_now();
+        };
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(said.contains("a network namespace of its own"), "{said}");
+    }
+}

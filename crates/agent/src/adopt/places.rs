@@ -1,0 +1,134 @@
+//! Where a program listens: the kernel's list of listeners, and whose sockets they are.
+
+use std::{
+    collections::{BTreeMap, HashSet},
+    fs,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+};
+
+use sinew_datapath::{Datapath, Listener};
+use sinew_model::Port;
+
+use super::{Place, Places};
+use crate::core::Family;
+
+/// Where these processes listen on these ports.
+///
+/// # Errors
+/// When the kernel does not list the listeners.
+pub(crate) fn look(
+    datapath: &dyn Datapath,
+    pids: &[u32],
+    ports: &[Port],
+) -> Result<Places, sinew_datapath::Error> {
+    let listeners = datapath.listeners()?;
+    Ok(places_of(&listeners, &sockets_of(pids), ports))
+}
+
+/// Inodes of the sockets that these processes hold open.
+pub(crate) fn sockets_of(pids: &[u32]) -> HashSet<u32> {
+    let links = pids.iter().flat_map(|pid| fs::read_dir(format!("/proc/{pid}/fd")).into_iter());
+    links
+        .flatten()
+        .flatten()
+        .filter_map(|entry| {
+            let link = fs::read_link(entry.path()).ok()?;
+            link.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()
+        })
+        .collect()
+}
+
+/// Of `listeners`, those that are `own` and on `ports`. When a port has several, one bound to
+/// loopback is taken before one bound to all addresses, and that before any other.
+pub(crate) fn places_of(listeners: &[Listener], own: &HashSet<u32>, ports: &[Port]) -> Places {
+    let mut places: BTreeMap<_, (u8, Place)> = BTreeMap::new();
+    let declared =
+        |l: &&Listener| ports.iter().any(|p| p.protocol == l.protocol && p.number == l.port);
+    for listener in listeners.iter().filter(declared).filter(|l| own.contains(&l.inode)) {
+        for (family, place) in reached(listener) {
+            let found = (rank(place), place);
+            let key = (listener.protocol, listener.port, family);
+            let best = places.entry(key).or_insert(found);
+            *best = (*best).min(found);
+        }
+    }
+    places.into_iter().map(|(key, (_, place))| (key, place)).collect()
+}
+
+fn rank(place: Place) -> u8 {
+    match (place.address.is_loopback(), place.wildcard) {
+        (true, false) => 0,
+        (_, true) => 1,
+        (false, false) => 2,
+    }
+}
+
+fn reached(listener: &Listener) -> Vec<(Family, Place)> {
+    let at = |address: IpAddr, wildcard| Place { address, wildcard };
+    let (all4, all6) = (
+        (Family::V4, at(Ipv4Addr::LOCALHOST.into(), true)),
+        (Family::V6, at(Ipv6Addr::LOCALHOST.into(), true)),
+    );
+    match listener.address {
+        IpAddr::V4(address) if address.is_unspecified() => vec![all4],
+        IpAddr::V6(address) if address.is_unspecified() && listener.ipv6_only => vec![all6],
+        IpAddr::V6(address) if address.is_unspecified() => vec![all4, all6],
+        IpAddr::V4(address) => vec![(Family::V4, at(address.into(), false))],
+        IpAddr::V6(address) => vec![(Family::V6, at(address.into(), false))],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{net::TcpListener, os::fd::AsRawFd as _};
+
+    use sinew_model::Protocol;
+
+    use super::*;
+
+    fn listener(address: &str, inode: u32, ipv6_only: bool) -> Listener {
+        let address = address.parse().unwrap();
+        let (port, protocol, multipath) = (80, Protocol::Tcp, false);
+        Listener { address, port, protocol, queue: 0, cgroup: 0, inode, ipv6_only, multipath }
+    }
+
+    fn found(listeners: &[Listener]) -> Vec<String> {
+        let ports = [serde_json::from_str(r#"{"name":"a","number":80,"protocol":"tcp"}"#).unwrap()];
+        let own = HashSet::from([1, 2, 3]);
+        let all = places_of(listeners, &own, &ports);
+        all.values()
+            .map(|p| format!("{}{}", p.address, if p.wildcard { "*" } else { "" }))
+            .collect()
+    }
+
+    #[test]
+    fn a_wildcard_is_reached_by_loopback() {
+        assert_eq!(found(&[listener("0.0.0.0", 1, false)]), ["127.0.0.1*"]);
+        assert_eq!(found(&[listener("::", 1, false)]), ["127.0.0.1*", "::1*"]);
+        assert_eq!(found(&[listener("::", 1, true)]), ["::1*"]);
+        assert_eq!(found(&[listener("10.0.0.7", 1, false)]), ["10.0.0.7"]);
+        assert_eq!(found(&[listener("0.0.0.0", 9, false)]), [""; 0], "somebody else's");
+        let other_port = Listener { port: 81, ..listener("0.0.0.0", 1, false) };
+        assert_eq!(found(&[other_port]), [""; 0]);
+    }
+
+    #[test]
+    fn of_several_the_nearest_is_taken() {
+        let all = [
+            listener("10.0.0.7", 1, false),
+            listener("0.0.0.0", 2, false),
+            listener("127.0.0.1", 3, false),
+        ];
+        assert_eq!(found(&all), ["127.0.0.1"]);
+        assert_eq!(found(&all[..2]), ["127.0.0.1*"]);
+    }
+
+    #[test]
+    fn sockets_are_found_by_their_holders() {
+        let socket = TcpListener::bind("127.0.0.1:0").unwrap();
+        let link = fs::read_link(format!("/proc/self/fd/{}", socket.as_raw_fd())).unwrap();
+        let inode = link.to_str().unwrap()["socket:[".len()..].trim_end_matches(']').parse();
+        assert!(sockets_of(&[std::process::id()]).contains(&inode.unwrap()));
+        assert!(sockets_of(&[u32::MAX]).is_empty());
+    }
+}

@@ -1,0 +1,222 @@
+//! Programs that were there before: hooked where they are, reached where they listen.
+
+use std::{collections::BTreeSet, fs, path::Path};
+
+use sinew_datapath::{Backend, Datapath as _, Error, Instance, Wildcard, backend_key};
+use sinew_model::Protocol;
+
+use crate::world::{World, instance4, instance6};
+
+/// A program that lives outside of Sinew, deep in a cgroup of its own.
+const SERVER: &str = r#"
+import http.server, socket
+class H(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        body = b"old from " + self.client_address[0].encode()
+        self.send_response(200); self.send_header("Content-Length", str(len(body))); self.end_headers()
+        self.wfile.write(body)
+    def log_message(self, *a): pass
+s = http.server.ThreadingHTTPServer(("ADDRESS", 9000), H)
+print("ready", flush=True)
+s.serve_forever()
+"#;
+
+const CALL: &str = "import urllib.request
+try: print(urllib.request.urlopen('http://127.64.0.5:9000/', timeout=5).read().decode())
+except Exception as e: print(e)";
+
+const OLD: u32 = 5;
+
+/// Adopts a cgroup as a replica of service 5, at an address of the host.
+fn adopt(world: &mut World, cgroup: &Path, wildcard: bool) {
+    world.kernel.hook(cgroup).unwrap();
+    world.wanted.set_instance(Instance {
+        id: 77,
+        cgroup: cgroup.to_owned(),
+        service: OLD,
+        address4: instance4(OLD, 0),
+        address6: instance6(OLD, 0),
+        ports: vec![(Protocol::Tcp, 9000)],
+        own_address: false,
+        watch_listen: false,
+    });
+    let backend = Backend {
+        key: backend_key(OLD, 0, 9000, Protocol::Tcp, 0),
+        address4: Some("127.0.0.1".parse().unwrap()),
+        address6: None,
+        wildcard: Wildcard { v4: wildcard, v6: false },
+        port: 9000,
+        weight: 256,
+        local: true,
+        zone: 0,
+        in_choice: true,
+    };
+    world.service(OLD, 9000, Protocol::Tcp, 0);
+    let mut service = (*world.wanted.services[&OLD]).clone();
+    service.ports[0].backends.push(backend);
+    world.wanted.set_service(service);
+    world.apply();
+}
+
+/// Names of the links pinned for adopted cgroups, by cgroup id.
+fn hooked(world: &World) -> BTreeSet<String> {
+    let entries = fs::read_dir(world.pins().join("links/hooked")).unwrap();
+    entries.flatten().map(|e| e.file_name().into_string().unwrap()).collect()
+}
+
+#[test]
+fn an_existing_cgroup_is_hooked_in_place_at_any_depth() {
+    let mut world = World::new();
+    world.service(1, 8080, Protocol::Tcp, 1);
+    world.python_server(1, 0, &SERVER.replace("ADDRESS", "0.0.0.0").replace("9000", "8080"));
+    world.wait_listening(1, 0);
+    world.client(2);
+    let outside = world.outside("unit");
+    let deep = (0..20).fold(outside.clone(), |at, level| at.join(format!("level{level}")));
+    fs::create_dir_all(&deep).unwrap();
+    world.python_server_in(&deep, &SERVER.replace("ADDRESS", "127.0.0.1"));
+    let call_out = CALL.replace("127.64.0.5:9000", "127.64.0.1:8080");
+    let refused = world.python_in(&deep, &call_out);
+    assert!(refused.contains("No route to host"), "a stranger reaches no service: {refused}");
+
+    adopt(&mut world, &outside, false);
+    // It sees callers as it did before; its own calls bear its address in the network.
+    assert_eq!(world.python(2, 0, CALL), "old from 127.0.0.1");
+    let own = format!("old from {}", instance4(OLD, 0));
+    assert_eq!(world.python_in(&deep, &call_out), own);
+    assert_eq!(world.kernel_edges(OLD, 1).connects(), 1, "it calls in its own name");
+    let bound =
+        "import socket; s = socket.socket(); s.bind(('0.0.0.0', 7)); print(s.getsockname())";
+    assert_eq!(world.python_in(&deep, bound), "('0.0.0.0', 7)", "its binds are left alone");
+
+    // Another loader takes the links up; the programs are replaced in place.
+    let links = hooked(&world);
+    assert_eq!(links.len(), 1);
+    world.reopen();
+    assert_eq!(hooked(&world), links);
+    assert_eq!(world.python_in(&deep, &call_out), own);
+
+    world.wanted.instances.retain(|_, i| i.cgroup != outside);
+    world.apply();
+    assert_eq!(hooked(&world), BTreeSet::new());
+    let refused = world.python_in(&deep, &call_out);
+    assert!(refused.contains("No route to host"), "released: {refused}");
+}
+
+#[test]
+fn a_wildcard_listener_counts_only_when_it_is_known_as_one() {
+    let mut world = World::new();
+    world.client(2);
+    let outside = world.outside("unit");
+    let pid = world.python_server_in(&outside, &SERVER.replace("ADDRESS", "0.0.0.0"));
+    adopt(&mut world, &outside, false);
+    assert!(world.python(2, 0, CALL).contains("refused"), "not bound to that very address");
+    let backend = |world: &mut World, wildcard| {
+        let mut service = (*world.wanted.services[&OLD]).clone();
+        service.ports[0].backends[0].wildcard = wildcard;
+        world.wanted.set_service(service);
+        world.apply();
+    };
+    backend(&mut world, Wildcard { v4: true, v6: false });
+    assert_eq!(world.python(2, 0, CALL), "old from 127.0.0.1");
+    world.kill(pid);
+    assert!(world.python(2, 0, CALL).contains("refused"), "nobody listens");
+}
+
+#[test]
+fn a_cgroup_made_anew_is_another_one() {
+    let mut world = World::new();
+    world.service(1, 8080, Protocol::Tcp, 0);
+    let outside = world.outside("unit");
+    adopt(&mut world, &outside, false);
+    let first = hooked(&world);
+    fs::remove_dir(&outside).unwrap();
+    fs::create_dir(&outside).unwrap();
+    world.kernel.hook(&outside).unwrap();
+    world.apply();
+    let second = hooked(&world);
+    assert_eq!((first.len(), second.len()), (1, 1), "nothing of the old one is left");
+    assert_ne!(first, second);
+}
+
+#[test]
+fn a_cgroup_whose_hooks_are_held_alone_is_refused_whole() {
+    let mut world = World::new();
+    world.client(2);
+    let outside = world.outside("unit");
+    // Attached without BPF_F_ALLOW_MULTI: the old way, as small tools do it.
+    let program = world.pins().join("links/connect6");
+    let held = exclusive::attach(&program, &outside);
+    let error = world.kernel.hook(&outside).unwrap_err();
+    assert!(matches!(error, Error::HookTaken { hook: "connect6", .. }), "{error}");
+    assert!(error.to_string().contains("bpftool cgroup tree"), "{error}");
+    assert_eq!(hooked(&world), BTreeSet::new(), "what was attached before it is taken back");
+    drop(held);
+    world.kernel.hook(&outside).unwrap();
+    world.apply();
+    assert_eq!(hooked(&world), BTreeSet::new(), "hooked, but not wanted");
+}
+
+/// The attachment of another program, which shares its hook with nobody.
+mod exclusive {
+    use std::{
+        ffi::CString,
+        fs::File,
+        os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd},
+        path::Path,
+    };
+
+    const OBJ_GET: i64 = 7;
+    const PROG_ATTACH: i64 = 8;
+    const PROG_DETACH: i64 = 9;
+    const PROG_GET_FD_BY_ID: i64 = 13;
+    const OBJ_GET_INFO_BY_FD: i64 = 15;
+    const CONNECT6: u32 = 11;
+
+    fn bpf<T>(command: i64, attributes: &mut T) -> i32 {
+        // SAFETY: a prefix of `union bpf_attr`, whose pointers outlive the call.
+        let result = unsafe {
+            libc::syscall(libc::SYS_bpf, command, std::ptr::from_mut(attributes), size_of::<T>())
+        };
+        assert!(result >= 0, "bpf {command}: {}", std::io::Error::last_os_error());
+        i32::try_from(result).unwrap()
+    }
+
+    fn owned(fd: i32) -> OwnedFd {
+        // SAFETY: the kernel has just made it for us.
+        unsafe { OwnedFd::from_raw_fd(fd) }
+    }
+
+    pub(super) struct Held {
+        cgroup: File,
+        program: OwnedFd,
+    }
+
+    /// Attaches the program of a pinned link to a cgroup, by itself alone.
+    pub(super) fn attach(link: &Path, cgroup: &Path) -> Held {
+        let path = CString::new(link.to_str().unwrap()).unwrap();
+        let link = owned(bpf(OBJ_GET, &mut [path.as_ptr() as u64, 0]));
+        let mut info = [0u32; 16];
+        let size = size_of_val(&info) as u64;
+        let pointer = info.as_mut_ptr() as u64;
+        bpf(OBJ_GET_INFO_BY_FD, &mut [link.as_raw_fd() as u64 | size << 32, pointer]);
+        let program = owned(bpf(PROG_GET_FD_BY_ID, &mut [info[2], 0, 0, 0]));
+        let cgroup = File::open(cgroup).unwrap();
+        let mut held = Held { cgroup, program };
+        held.call(PROG_ATTACH);
+        held
+    }
+
+    impl Held {
+        fn call(&mut self, command: i64) {
+            let (cgroup, program) = (self.cgroup.as_raw_fd(), self.program.as_raw_fd());
+            bpf(command, &mut [cgroup as u32, program as u32, CONNECT6, 0]);
+        }
+    }
+
+    impl Drop for Held {
+        fn drop(&mut self) {
+            self.call(PROG_DETACH);
+        }
+    }
+}
