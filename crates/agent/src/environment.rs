@@ -45,6 +45,10 @@ pub(crate) fn launch_spec(
     let service = &launch.service;
     let mut env = BTreeMap::from([("PATH".to_owned(), PATH.to_owned())]);
     env.extend(variables(&instance.key, instance.address4, search));
+    if !service.publish.is_empty() {
+        // The kernel hands no packets to MPTCP sockets, which Go's listeners are by themselves.
+        env.insert("GODEBUG".to_owned(), "multipathtcp=0".to_owned());
+    }
     // The file has the last word.
     env.extend(service.env.clone());
     LaunchSpec {

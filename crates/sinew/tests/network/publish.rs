@@ -77,6 +77,7 @@ events {}
 http { access_log off; server { listen 8080; listen [::]:8080;
     location / { return 200 "replica $SINEW_REPLICA\n"; } } }
 END
+echo $GODEBUG > $SINEW_REPLICA.godebug
 exec nginx -e stderr -p . -c $SINEW_REPLICA.conf
 "#;
 
@@ -122,6 +123,8 @@ fn nginx_is_called_from_outside_through_all_that_happens() {
 
     let told = world.json(&["explain", "outside", "web"]);
     assert_eq!(told["outcome"], "one of web/0, web/1, web/2");
+    let told_go = std::fs::read_to_string(world.path("0.godebug")).unwrap();
+    assert_eq!(told_go, "multipathtcp=0\n", "Go must listen where packets can be handed to it");
 
     kill(world.pid("web", 1), rustix::process::Signal::KILL).unwrap();
     let counts = outside.curl(&url4, 60);
