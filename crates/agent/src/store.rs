@@ -213,6 +213,34 @@ fn decode(text: &[u8]) -> Result<Intent, Fault> {
 
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn a_broken_state_is_never_another_state() {
+        let intent = Intent::new([0xfd, 1, 2, 3, 4, 5]).attach(&"tool".parse().unwrap()).unwrap();
+        let text = encode(&intent).unwrap();
+        let mut broken = 0;
+        sinew_fuzz::each(&[text.as_ref()], |bytes| match decode(bytes) {
+            Ok(found) => assert_eq!(found, intent),
+            Err(_) => broken += 1,
+        });
+        assert!(broken > 100);
+    }
+
+    #[test]
+    fn broken_files_of_others_are_no_values() {
+        let record = br#"{"key":{"service":"web","replica":1},"number":300,"network6":[1,2,3,4,5,6],"service_number":7,"origin":{"attached":{"pid":1,"owner":{"uid":1,"gid":1},"ports":[],"command":"x","at_ms":1}}}"#;
+        let directory = tempfile::tempdir().unwrap();
+        let mut read = 0;
+        sinew_fuzz::each(&[record], |bytes| {
+            fs::write(directory.path().join("instance.json"), bytes).unwrap();
+            if let Ok(record) = crate::record::Record::read(directory.path()) {
+                read += 1;
+                record.write(directory.path()).unwrap();
+                assert_eq!(crate::record::Record::read(directory.path()).unwrap(), record);
+            }
+        });
+        assert!(read > 10, "some are whole: {read}");
+    }
+
     use std::os::unix::fs::PermissionsExt as _;
 
     use super::*;

@@ -73,6 +73,26 @@ fn add_field(data: &mut Vec<u8>, line: &[u8]) {
 mod tests {
     use super::*;
 
+    #[test]
+    fn any_bytes_in_any_pieces_are_the_same_items() {
+        sinew_fuzz::each(&[b"{\"a\":1}\n{}\n", b"data: x\ndata:y\n\n: c\n\n", b"\r\n"], |bytes| {
+            for sse in [false, true] {
+                let items = |pieces: &mut dyn Iterator<Item = &[u8]>| {
+                    let mut framing = if sse { Framing::Sse(Vec::new()) } else { Framing::Ndjson };
+                    let (mut lines, mut items) = (Lines::default(), Vec::new());
+                    for piece in pieces {
+                        lines.push(piece);
+                        while let Some(item) = framing.next_item(&mut lines) {
+                            items.push(item);
+                        }
+                    }
+                    items
+                };
+                assert_eq!(items(&mut bytes.chunks(3)), items(&mut std::iter::once(bytes)));
+            }
+        });
+    }
+
     fn items(mut framing: Framing, pieces: &[&str]) -> Vec<String> {
         let mut lines = Lines::default();
         let mut items = Vec::new();

@@ -47,3 +47,35 @@ fn percent_decode(text: &str) -> Option<String> {
     }
     String::from_utf8(decoded).ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::{FlowQuery, LogQuery};
+
+    #[test]
+    fn broken_queries_are_told_about() {
+        let right = [
+            "service=web&replica=1&follow=true&tail=10&from=web.0:12",
+            "from=exec&to=web&verdict=refused&follow",
+            "service=w%65b&tail=%31&since=5",
+        ];
+        let mut read = 0;
+        sinew_fuzz::each_text(&right, |query| {
+            match LogQuery::parse(query) {
+                Ok(parsed) => {
+                    read += 1;
+                    assert_eq!(LogQuery::parse(&parsed.to_query()).unwrap(), parsed);
+                }
+                Err(error) => assert!(error.field.is_some() && error.remedy.is_some(), "{error:?}"),
+            }
+            match FlowQuery::parse(query) {
+                Ok(parsed) => {
+                    read += 1;
+                    assert_eq!(FlowQuery::parse(&parsed.to_query()).unwrap(), parsed);
+                }
+                Err(error) => assert!(error.field.is_some() && error.remedy.is_some(), "{error:?}"),
+            }
+        });
+        assert!(read > 10, "some are whole: {read}");
+    }
+}

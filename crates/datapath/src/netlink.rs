@@ -88,7 +88,7 @@ impl Connection {
 }
 
 /// The first message of a buffer: its type, its body, what follows.
-fn split(buffer: &[u8]) -> Option<(u16, &[u8], &[u8])> {
+pub(crate) fn split(buffer: &[u8]) -> Option<(u16, &[u8], &[u8])> {
     let len = u32::from_ne_bytes(buffer.get(..4)?.try_into().ok()?) as usize;
     let kind = u16::from_ne_bytes(buffer.get(4..6)?.try_into().ok()?);
     let body = buffer.get(HEADER..len)?;

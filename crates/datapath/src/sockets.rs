@@ -205,6 +205,7 @@ mod tests {
     };
 
     use super::*;
+    use crate::netlink::{attribute, split};
 
     #[test]
     fn tells_what_kind_of_listener_and_whose() {
@@ -241,6 +242,34 @@ mod tests {
         let at = SocketAddr::try_from(rustix::net::getsockname(&socket).unwrap()).unwrap();
         let found = listeners().unwrap();
         assert!(found.iter().any(|l| l.port == at.port() && l.multipath));
+    }
+
+    #[test]
+    fn broken_answers_are_no_sockets() {
+        let mut answer = vec![AF_INET, 10, 0, 0];
+        answer.extend([0x1f, 0x90, 0, 0, 127, 80, 1, 1]);
+        answer.resize(MESSAGE_LEN, 0);
+        attribute(&mut answer, CGROUP, &77u64.to_ne_bytes());
+        let whole = Entry::read(&answer).unwrap();
+        assert_eq!((whole.local().unwrap().port(), whole.cgroup), (8080, 77));
+        let mut message = Vec::new();
+        for body in [&answer[..], &[0; 4]] {
+            message.extend((16 + body.len() as u32).to_ne_bytes());
+            message.extend([0; 12]);
+            message.extend(body);
+        }
+        sinew_fuzz::each(&[&answer, &message], |bytes| {
+            if let Some(entry) = Entry::read(bytes) {
+                let _ = (entry.local(), entry.remote());
+            }
+            find_attribute(bytes, CGROUP);
+            let mut rest = bytes;
+            while let Some((_, body, next)) = split(rest) {
+                assert!(next.len() < rest.len(), "it ends");
+                Entry::read(body);
+                rest = next;
+            }
+        });
     }
 
     #[test]

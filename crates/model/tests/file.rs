@@ -301,3 +301,19 @@ proptest! {
         survives(&lines.collect::<String>());
     }
 }
+
+#[test]
+fn broken_files_are_told_about() {
+    let more =
+        "services: {web: {command: [a], ports: ['53/udp'], env: {A: $HOME}, limits: {memory: 1G}}}";
+    sinew_fuzz::each_text(
+        &[example(), more, "services:\n  web: {command: x}\n"],
+        |text| match read(text) {
+            Ok(project) => {
+                let text = serde_json::to_string(&project).unwrap();
+                assert_eq!(serde_json::from_str::<Project>(&text).unwrap(), project);
+            }
+            Err(errors) => assert!(!errors.to_string().is_empty()),
+        },
+    );
+}

@@ -82,3 +82,41 @@ pub(crate) enum Greeting {
         errno: crate::Errno,
     },
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{spec::Order, status::Status};
+
+    #[test]
+    fn broken_lines_and_files_are_no_values() {
+        let right: [&[u8]; 6] = [
+            br#"{"do":"status"}"#,
+            br#"{"do":"update-policy","restart":"on-failure","stop":{"signal":"SIGTERM","grace_ms":5000}}"#,
+            br#"{"is":"refused","reason":"it has ended"}"#,
+            br#"{"is":"not-launched","error":{"error":"exec","program":"x","errno":13}}"#,
+            br#"{"is":"busy","pid":7}"#,
+            br#"{"is":"failed","step":"take its lock","errno":11}"#,
+        ];
+        let directory = tempfile::tempdir().unwrap();
+        let at = directory.path();
+        let mut read = 0;
+        sinew_fuzz::each(&right, |bytes| {
+            let request = serde_json::from_slice::<Request>(bytes);
+            read += u32::from(request.is_ok());
+            if let Ok(request) = request {
+                let line = serde_json::to_vec(&request).unwrap();
+                assert_eq!(serde_json::from_slice::<Request>(&line).unwrap(), request);
+            }
+            if let Ok(message) = serde_json::from_slice::<Message>(bytes) {
+                assert!(message.line().ends_with(b"\n"));
+            }
+            let _ = serde_json::from_slice::<Greeting>(bytes);
+            std::fs::write(at.join("state.json"), bytes).unwrap();
+            std::fs::write(at.join("spec.json"), bytes).unwrap();
+            assert!(Status::read(at).is_ok(), "what cannot be understood is as good as none");
+            let _ = Order::read(at);
+        });
+        assert!(read > 10, "some are whole: {read}");
+    }
+}

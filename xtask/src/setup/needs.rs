@@ -73,7 +73,6 @@ const NEEDS: &[Need] = &[
     program("node", "nodejs", "real servers and clients", &[Test]),
     // With the compiler: the tests run a source file.
     program("javac", "default-jdk-headless", "real servers", &[Test]),
-    program("memcached", "memcached", "real servers", &[Test]),
     program("psql", "postgresql-client", "real clients", ALL),
     Need {
         what: "postgres",

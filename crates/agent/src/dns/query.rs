@@ -59,6 +59,18 @@ mod tests {
     use super::*;
 
     #[test]
+    fn broken_answers_tell_no_serial_or_any() {
+        let mut answer = soa(3, "sinew.internal");
+        (answer[2], answer[7]) = (0x84, 1);
+        answer.extend([7; 40]);
+        sinew_fuzz::each(&[&answer], |bytes| {
+            if serial(3, bytes).is_some() {
+                assert_eq!(bytes[..2], [0, 3]);
+            }
+        });
+    }
+
+    #[test]
     fn other_answers_tell_no_serial() {
         let mut answer = soa(3, "a.b");
         assert_eq!(serial(3, &answer), None, "a query is no answer");

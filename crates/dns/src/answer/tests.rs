@@ -286,3 +286,35 @@ fn check(bytes: &[u8]) -> Result<(), TestCaseError> {
     }
     Ok(())
 }
+
+#[test]
+fn broken_queries_get_an_answer_or_none() {
+    use crate::wire;
+    let queries = [
+        query("orders.sinew.internal.", RecordType::A),
+        query("orders.", RecordType::AAAA),
+        query("_http._tcp.orders.sinew.internal.", RecordType::SRV),
+        query("1.0.64.127.in-addr.arpa.", RecordType::PTR),
+        query("example.org.", RecordType::MX),
+    ]
+    .map(|query| query.to_vec().unwrap());
+    let replies = ["orders.sinew.internal.", "dev.sinew.internal."]
+        .map(|name| ask(&query(name, RecordType::A), Transport::Udp).unwrap().to_vec().unwrap());
+    let right: Vec<&[u8]> = queries.iter().chain(&replies).map(Vec::as_slice).collect();
+    let zone = zone();
+    sinew_fuzz::each(&right, |bytes| {
+        for transport in [Transport::Udp, Transport::Tcp] {
+            if let Decision::Reply(reply) = answer(&zone, bytes, transport) {
+                assert_eq!(reply[..2], bytes[..2], "the id is the query's");
+                Message::from_vec(&reply).unwrap();
+            }
+        }
+        // What an upstream answers is as little to be trusted.
+        wire::is_reply(&queries[0], bytes);
+        wire::is_reply(bytes, &replies[0]);
+        wire::response_code(bytes);
+        let _ = wire::head(bytes);
+        let mut stream = bytes.to_vec();
+        while wire::unframe(&mut stream).is_some() {}
+    });
+}

@@ -79,3 +79,18 @@ proptest::proptest! {
         proptest::prop_assert_eq!(lines.held_bytes(), partial.len() as u64);
     }
 }
+
+#[test]
+fn any_bytes_are_lines() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("log");
+    let long = vec![b'x'; 5000];
+    sinew_fuzz::each(&[b"one\ntwo\r\n\nthree", &long, "\u{1f980}\n\u{fffd}".as_bytes()], |bytes| {
+        std::fs::write(&path, bytes).unwrap();
+        let tail = tail(&path, 3).unwrap();
+        assert!(tail.lines.len() <= 3);
+        let start = start_of_last(&path, 2).unwrap();
+        assert!(start <= bytes.len() as u64);
+        assert!(start == 0 || bytes[start as usize - 1] == b'\n', "{start}");
+    });
+}
