@@ -34,6 +34,8 @@ export container=sinew-test
 exec /lib/systemd/systemd --unit=machine.target --log-target=null --show-status=0
 "#;
 
+/// Of every command on the machine.
+const PATH: &str = "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin";
 const TARGET: &str = "[Unit]\nDescription=What a test needs\nAllowIsolate=yes\n";
 
 /// A member of the group, and one who is none.
@@ -143,6 +145,7 @@ impl Machine {
         let first = children.split_whitespace().next()?;
         let mut enter = Command::new("nsenter");
         enter.args(["--target", first, "--all", "--root", "--wd=/"]).args(command);
+        enter.env_clear().env("PATH", PATH);
         Some(enter.stdin(Stdio::null()).output().unwrap())
     }
 }

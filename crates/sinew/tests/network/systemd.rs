@@ -79,3 +79,48 @@ fn a_service_of_systemd() {
         machine.run(&["test", "!", "-e", left]);
     }
 }
+
+const CACHE: &str = "
+[Service]
+ExecStart=/usr/bin/redis-server --bind 127.0.0.1 --port 6399 --save '' --dir /
+";
+
+#[test]
+fn a_unit_is_adopted_through_its_restarts() {
+    let mut machine = Machine::new();
+    std::fs::write(machine.path("systemd/system/cache.service"), CACHE).unwrap();
+    machine.boot();
+    machine.run(&["systemctl", "start", "cache"]);
+    let ping = ["sinew", "exec", "--", "redis-cli", "-h", "cache", "-p", "6399", "ping"];
+    let answers = || {
+        eventually("it answers by name", || {
+            machine.try_run(&ping).is_some_and(|output| output.stdout == b"PONG\n")
+        });
+    };
+    let is_up = || workloads(&machine).iter().any(|workload| workload["state"] == "up");
+
+    machine.run(&["sinew", "adopt", "cache", "--service", "cache", "--port", "6399"]);
+    answers();
+    let first = processes(&machine);
+    let cgroup = machine.run(&["cat", &format!("/proc/{}/cgroup", first[0])]);
+    assert!(cgroup.ends_with("0::/system.slice/cache.service\n"), "it stays there: {cgroup}");
+
+    machine.run(&["systemctl", "restart", "cache"]);
+    eventually("its next process is seen", || is_up() && processes(&machine) != first);
+    answers();
+    machine.run(&["systemctl", "restart", "sinew"]);
+    eventually("it stays adopted", is_up);
+    answers();
+    machine.run(&["systemctl", "stop", "cache"]);
+    eventually("that it stopped is seen", || !is_up());
+    machine.run(&["systemctl", "start", "cache"]);
+    eventually("that it runs again is seen", is_up);
+    answers();
+
+    machine.run(&["sinew", "release", "cache/0"]);
+    assert_eq!(workloads(&machine), Vec::<Value>::new());
+    machine.run(&["redis-cli", "-p", "6399", "ping"]);
+    machine.run(&["sinew", "down", "--purge", "--yes"]);
+    let unknown = machine.try_run(&["sinew", "adopt", "nothing", "--service", "x", "--port", "1"]);
+    assert!(!unknown.unwrap().status.success());
+}
