@@ -1,11 +1,14 @@
-//! Whatever lies about in the pins, a start makes the data path whole again.
+//! Whatever lies about in the pins, a start makes the data path whole again; and full maps.
 
 use std::{
     fs,
+    net::{Ipv4Addr, Ipv6Addr},
     path::{Path, PathBuf},
+    time::Duration,
 };
 
-use sinew_model::Protocol;
+use sinew_datapath::{Datapath as _, Error, Service, ServicePort};
+use sinew_model::{Balance, Outlier, Protocol};
 
 use crate::world::World;
 
@@ -118,4 +121,73 @@ fn an_unchanged_build_is_verified_once() {
     fs::remove_file(maps(&world).join("EDGES")).unwrap();
     world.reopen();
     assert_ne!(programs(&maps(&world)), first, "programs of other maps are of no use");
+}
+
+/// A service that nobody serves, with `ports` ports.
+fn idle(id: u32, ports: u16) -> Service {
+    let port = |number| ServicePort {
+        number,
+        protocol: Protocol::Tcp,
+        balance: Balance::LeastLoad,
+        outlier: Outlier {
+            consecutive_failures: 3,
+            base: Duration::from_secs(1),
+            max: Duration::from_secs(60),
+            max_ejected_percent: 50,
+        },
+        backends: Vec::new(),
+    };
+    let [_, _, high, low] = id.to_be_bytes();
+    Service {
+        id,
+        address4: Ipv4Addr::new(127, 65, high, low),
+        address6: Ipv6Addr::new(0xfd53, 0x696e, 0x6577, 0, 0, 0, 1, id as u16),
+        ports: (1..=ports).map(port).collect(),
+        published: Vec::new(),
+    }
+}
+
+#[test]
+fn full_maps_are_refused_and_nothing_is_half_applied() {
+    let mut world = two();
+    let used = |world: &World| {
+        let all = world.kernel.usage();
+        *all.iter().find(|usage| usage.name == "service ports").unwrap()
+    };
+    let capacity = sinew_abi::capacity::SERVICES;
+    assert_eq!((used(&world).used, used(&world).capacity), (1, capacity));
+    // To the last place, less one.
+    const PORTS: u16 = 1024;
+    let whole = capacity / u32::from(PORTS) - 1;
+    for n in 0..whole {
+        world.wanted.set_service(idle(100 + n, PORTS));
+    }
+    world.wanted.set_service(idle(99, PORTS - 2));
+    world.apply();
+    assert_eq!(used(&world).used, capacity - 1);
+    all_is_well(&world, "almost full");
+
+    let before = world.wanted.clone();
+    world.wanted.set_service(idle(98, 2));
+    let error = world.kernel.apply(&world.wanted).unwrap_err();
+    assert!(matches!(error, Error::Full { .. }), "{error}");
+    let why = format!("the service table holds {capacity} entries and {} are", capacity + 1);
+    assert!(error.to_string().starts_with(&why), "{error}");
+    assert_eq!(used(&world).used, capacity - 1, "nothing of it is there");
+    all_is_well(&world, "refused");
+
+    world.wanted = before;
+    world.wanted.set_service(idle(98, 1));
+    world.apply();
+    assert_eq!(used(&world).used, capacity);
+    all_is_well(&world, "full");
+    // So does one that starts over full maps.
+    world.reopen();
+    all_is_well(&world, "full, after a restart");
+    for id in 98..100 + whole {
+        world.wanted.services.remove(&id);
+    }
+    world.apply();
+    assert_eq!(used(&world).used, 1);
+    all_is_well(&world, "empty again");
 }
