@@ -290,3 +290,46 @@ async fn there_is_nothing_to_reconnect_to_where_nothing_was_started() {
     let error = reconnect(&place.shims(), &place.dir()).await.unwrap_err();
     assert!(matches!(error, Error::NotThere { .. }), "{error}");
 }
+
+/// Moves every time of the wall clock in a value.
+fn shift(value: &mut serde_json::Value, by_ms: i64) {
+    match value {
+        serde_json::Value::Object(fields) => {
+            for (name, field) in fields {
+                match (name.as_str(), field.as_i64()) {
+                    ("started_at_ms" | "at_ms", Some(at)) => *field = (at + by_ms).into(),
+                    _ => shift(field, by_ms),
+                }
+            }
+        }
+        serde_json::Value::Array(all) => all.iter_mut().for_each(|one| shift(one, by_ms)),
+        _ => {}
+    }
+}
+
+#[tokio::test]
+async fn a_wall_clock_that_jumped_a_day_changes_nothing() {
+    const DAY_MS: i64 = 86_400_000;
+    for by_ms in [DAY_MS, -DAY_MS] {
+        let place = Place::new();
+        let mut spec = place.script("sleep 1000");
+        spec.restart = Restart::Always;
+        let mut supervised = place.start(&spec).await;
+        let first = started(&mut supervised, 0).await;
+        kill_hard(first);
+        let pid = started(&mut supervised, 1).await;
+        kill_hard(supervised.status().shim.pid);
+        assert_eq!(supervised.next().await, Event::Lost);
+        // What was written before the clock jumped, as it reads afterwards.
+        let file = place.dir().join("state.json");
+        let mut state = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
+        shift(&mut state, -by_ms);
+        std::fs::write(&file, serde_json::to_vec(&state).unwrap()).unwrap();
+        let mut supervised = reconnect(&place.shims(), &place.dir()).await.unwrap();
+        assert_eq!(started(&mut supervised, 1).await, pid, "it runs on");
+        kill_hard(pid);
+        started(&mut supervised, 2).await;
+        supervised.stop().await.unwrap();
+        end(&mut supervised).await;
+    }
+}
