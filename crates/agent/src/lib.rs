@@ -39,7 +39,6 @@ pub mod scale;
 mod serve;
 mod status;
 mod store;
-mod turns;
 
 pub use api::Members;
 pub use dns::resolver_main;
@@ -47,4 +46,3 @@ pub use lock::LockError;
 pub use paths::Paths;
 pub use serve::{AgentOptions, DatapathSource, Error, serve};
 pub use store::StoreError;
-pub use turns::take_short_turns;

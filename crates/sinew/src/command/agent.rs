@@ -28,7 +28,6 @@ pub(super) fn agent(args: Agent, context: &Context) -> Result<(), Error> {
     };
     let runtime = runtime::Builder::new_multi_thread()
         .enable_all()
-        .on_thread_start(sinew_agent::take_short_turns)
         .build()
         .map_err(Error::system("start the runtime"))?;
     Ok(runtime.block_on(sinew_agent::serve(options))?)
