@@ -25,6 +25,7 @@ mod lock;
 mod memory;
 mod metrics;
 mod notify;
+mod occupied;
 mod paths;
 mod peer;
 mod pollable;

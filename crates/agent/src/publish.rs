@@ -2,16 +2,17 @@
 //! published port to replicas before it looks for listeners of the host, so what listens there
 //! already would be cut off without a word: that is refused.
 
-use std::{
-    fs,
-    net::{IpAddr, TcpListener},
-};
+use std::net::{IpAddr, TcpListener};
 
-use sinew_abi::address::{self, Kind};
 use sinew_datapath::Listener;
 use sinew_model::{Project, ProjectName, Protocol, Publish, ServiceName};
 
-use crate::{alloc::Network6, intent::Intent, refusal::Refusal};
+use crate::{
+    alloc::Network6,
+    intent::Intent,
+    occupied::{holder, is_of_network},
+    refusal::Refusal,
+};
 
 /// A port of the host that a project publishes.
 #[derive(Clone, Copy, Debug)]
@@ -40,7 +41,7 @@ pub(crate) fn check_projects(intent: &Intent, project: &Project) -> Result<(), R
     let others = || intent.projects.iter().filter(|(name, _)| **name != project.name);
     for new in published(project) {
         let host = new.publish.host();
-        if of_plan(host.ip(), intent.network6) {
+        if is_of_network(host.ip(), intent.network6) {
             return Err(Refusal::Invalid {
                 field: new.field(),
                 what: format!("{host} is of the addresses of services and instances"),
@@ -66,13 +67,6 @@ fn taken_by(project: &ProjectName, old: &Published<'_>, new: &Published<'_>) -> 
         remedy: format!(
             "choose another port, or take it down first: `sinew down` in the directory of {project}"
         ),
-    }
-}
-
-fn of_plan(ip: IpAddr, network6: Network6) -> bool {
-    match ip {
-        IpAddr::V4(v4) => address::kind4(u32::from_ne_bytes(v4.octets())) != Kind::Other,
-        IpAddr::V6(v6) => v6.octets().starts_with(&network6),
     }
 }
 
@@ -128,24 +122,9 @@ fn meets(publish: &Publish, listener: &Listener, network6: Network6) -> bool {
         all == one || (all.is_unspecified() && family)
     };
     (listener.protocol, listener.port) == (Protocol::Tcp, publish.host_port)
-        && !of_plan(listener.address, network6)
+        && !is_of_network(listener.address, network6)
         && (covers(publish.host_ip, listener.address, true)
             || covers(listener.address, publish.host_ip, !listener.ipv6_only))
-}
-
-/// The program that holds a socket, as `nginx (process 4711)`; `None` when it is not found.
-fn holder(inode: u32) -> Option<String> {
-    let socket = format!("socket:[{inode}]");
-    let holds = |pid: u32| {
-        let descriptors = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
-        let mut links = descriptors.filter_map(|fd| fs::read_link(fd.path()).ok());
-        links.any(|link| link.as_os_str() == socket.as_str())
-    };
-    let processes = fs::read_dir("/proc").ok()?.flatten();
-    let mut pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
-    let pid = pids.find(|pid| holds(*pid))?;
-    let name = fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
-    Some(format!("{} (process {pid})", name.trim()))
 }
 
 #[cfg(test)]

@@ -29,6 +29,7 @@ use crate::{
     lock::{Lock, LockError},
     memory,
     notify::{READY, STOPPING, notify},
+    occupied::{self, Occupied},
     paths::Paths,
     pollable::{self, Pollable},
     random,
@@ -80,6 +81,9 @@ pub enum Error {
     /// The kernel does not take the programs.
     #[error(transparent)]
     Datapath(#[from] sinew_datapath::Error),
+    /// Somebody else has an address of the network's.
+    #[error(transparent)]
+    Occupied(#[from] Occupied),
     /// Something of the system.
     #[error("cannot {doing}: {source}")]
     Io {
@@ -108,6 +112,9 @@ impl Error {
             Self::Store(error) => Some(error.remedy()),
             Self::Cgroup(_) => Some("see `sinew doctor`, or name a cgroup with SINEW_CGROUP"),
             Self::Datapath(_) => Some("see `sinew doctor`"),
+            Self::Occupied(_) => Some(
+                "have it listen elsewhere; a second agent needs a network namespace of its own",
+            ),
             Self::Lock(_) | Self::Io { .. } | Self::Failed(_) => None,
         }
     }
@@ -125,6 +132,9 @@ pub async fn serve(options: AgentOptions) -> Result<(), Error> {
     }
     let started_at_ms = now_ms();
     let _lock = Lock::take(&paths.run)?;
+    if matches!(datapath, DatapathSource::Kernel) && !paths.pins.exists() {
+        occupied::check(&sinew_datapath::listeners()?, &paths.cgroup)?;
+    }
     let store = Store::open(&paths.state)?;
     let doors = Doors { api: bind(&paths)?, members, metrics: bind_metrics(metrics).await? };
     for cgroup in [paths.members(), paths.shims()] {

@@ -36,7 +36,7 @@ pub use fake::{Fake, FakeState};
 pub use heartbeat::Heartbeat;
 pub use kernel::{HUNG_AFTER, Kernel, Options, Usage};
 pub use layout::backend_key;
-pub use sockets::Listener;
+pub use sockets::{Listener, listeners};
 pub use wanted::{Backend, Instance, Published, Resolver, Service, ServicePort, Wanted, Wildcard};
 
 /// What the kernel counts about itself, summed over its CPUs.

@@ -141,8 +141,11 @@ fn dump(netlink: &mut Connection, protocol: u8, states: u32) -> Result<Vec<Entry
     Ok(entries)
 }
 
-/// All listeners.
-pub(crate) fn listeners() -> Result<Vec<Listener>, Error> {
+/// All TCP listeners and bound UDP sockets of the calling thread's network namespace.
+///
+/// # Errors
+/// When the kernel refuses.
+pub fn listeners() -> Result<Vec<Listener>, Error> {
     let mut netlink = connect()?;
     let mut found = Vec::new();
     for (number, protocol, states) in

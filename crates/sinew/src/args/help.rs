@@ -246,8 +246,8 @@ pub(super) const AGENT_EXAMPLES: &str = "\
 Examples:
   sudo sinew agent
   sudo sinew agent --log sinew_agent=debug
-  sudo sinew agent --run /run/sinew-b --state /var/lib/sinew-b --pins /sys/fs/bpf/sinew-b \\
-      --cgroup /sys/fs/cgroup/sinew-b       a second one, beside the first";
+  sudo nsenter --net=/run/netns/b sinew agent --run /run/sinew-b --state /var/lib/sinew-b \\
+      --pins /sys/fs/bpf/sinew-b --cgroup /sys/fs/cgroup/sinew-b    a second one, for another network";
 
 pub(super) const DOCTOR: &str = "\
 Tell whether this machine can run Sinew: kernel, mounts, rights, name services that bypass it, and \

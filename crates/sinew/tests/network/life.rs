@@ -1,6 +1,11 @@
 //! A project's life, as its user sees it.
 
-use std::{collections::BTreeSet, os::unix::process::ExitStatusExt, process::Command};
+use std::{
+    collections::BTreeSet,
+    io::{BufRead as _, BufReader},
+    os::unix::process::ExitStatusExt,
+    process::{Command, Stdio},
+};
 
 use crate::{
     bpf,
@@ -194,4 +199,40 @@ fn members_may_not_call_the_api_unless_they_are_let() {
     world.start_agent_with(&["--members-call"]);
     world.run(&["exec", "--", sinew, "ps"]);
     world.run(&["exec", "--", sinew, "exec", "--", "true"]);
+}
+
+#[test]
+fn the_addresses_of_the_network_are_for_it_alone() {
+    let world = World::new();
+    world.file(WEB);
+    let stranger = "import socket; s = socket.create_server(('127.70.0.1', 5300))
+print('listens', flush=True); import time; time.sleep(1000)";
+    let mut stranger =
+        Command::new("python3").args(["-c", stranger]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(stranger.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    assert_eq!(line, "listens\n");
+    let refused = world.try_run(&["up", "-d"]);
+    let text = String::from_utf8_lossy(&refused.stderr).into_owned();
+    let who = format!("python3 (process {}) is at 127.70.0.1:5300/tcp", stranger.id());
+    assert!(!refused.status.success() && text.contains(&who), "{text}");
+    assert!(text.contains("have it listen elsewhere"), "{text}");
+    stranger.kill().unwrap();
+    stranger.wait().unwrap();
+    world.run(&["up", "-d"]);
+
+    // Another agent would give the same addresses to others; this one may come back.
+    let second = world
+        .sinew(&["agent"])
+        .env("SINEW_RUN", world.path("second"))
+        .env("SINEW_STATE", world.path("second-state"))
+        .env("SINEW_PINS", world.path("second-pins"))
+        .env("SINEW_CGROUP", world.path("second-cgroup"))
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&second.stderr).into_owned();
+    assert!(!second.status.success(), "{text}");
+    assert!(text.contains("a second agent needs a network namespace of its own"), "{text}");
+    world.kill_agent(world.agent());
+    world.start_agent();
 }
