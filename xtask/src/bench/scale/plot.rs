@@ -63,10 +63,10 @@ fn panel(svg: &mut String, left: f64, title: &str, most: f64, values: &[[f64; 3]
     writeln!(svg, r#"<text x="{from}" y="18" font-weight="bold">{title}</text>"#)?;
     writeln!(
         svg,
-        r##"<path d="M{from} {y0}H{to}" stroke="#333"/><path d="M{from} {ym:.1}H{to}" stroke="#c33" stroke-dasharray="4 3"/><text x="{to}" y="{yt:.1}" fill="#c33" text-anchor="end">{most}</text>"##,
+        r##"<path d="M{from} {y0}H{to}" stroke="#333"/><path d="M{from} {ym:.1}H{to}" stroke="#c33" stroke-dasharray="4 3"/><text x="{from}" y="{yt:.1}" fill="#c33">at most {most}</text>"##,
         y0 = bottom,
         ym = y(most),
-        yt = y(most) - 3.0,
+        yt = y(most) - 4.0,
     )?;
     let line: Vec<String> =
         values.iter().enumerate().map(|(at, v)| format!("{:.1},{:.1}", x(at), y(v[0]))).collect();
@@ -78,12 +78,16 @@ fn panel(svg: &mut String, left: f64, title: &str, most: f64, values: &[[f64; 3]
     for (at, [median, least, greatest]) in values.iter().enumerate() {
         writeln!(
             svg,
-            r##"<path d="M{x:.1} {a:.1}V{b:.1}" stroke="#26c"/><circle cx="{x:.1}" cy="{m:.1}" r="3" fill="#26c"/><text x="{x:.1}" y="{t:.1}" text-anchor="middle">{median}</text><text x="{x:.1}" y="{l}" text-anchor="middle" fill="#555">{size}</text>"##,
+            r##"<path d="M{x:.1} {a:.1}V{b:.1}" stroke="#26c"/><circle cx="{x:.1}" cy="{m:.1}" r="3" fill="#26c"/><text x="{x:.1}" y="{t:.1}" dx="{dx}" text-anchor="{anchor}">{median}</text><text x="{x:.1}" y="{l}" text-anchor="middle" fill="#555">{size}</text>"##,
             x = x(at),
             a = y(*least),
             b = y(*greatest),
             m = y(*median),
-            t = y(*greatest) - 6.0,
+            // Beside the bar, and clear of the line of what is promised.
+            t = y(*median) + if (y(*median) - y(most)).abs() < 16.0 { 16.0 } else { -6.0 },
+            dx = if at + 1 < SIZES.len() { 5 } else { -5 },
+            anchor = if at + 1 < SIZES.len() { "start" } else { "end" },
+            median = short(*median),
             l = bottom + 16.0,
             size = SIZES[at],
         )?;
@@ -91,9 +95,27 @@ fn panel(svg: &mut String, left: f64, title: &str, most: f64, values: &[[f64; 3]
     Ok(())
 }
 
+/// With two digits behind the point, or as many as it takes to see two that count.
+fn short(value: f64) -> String {
+    let decimals = match value {
+        10.0.. => 0,
+        0.1.. => 2,
+        0.01.. => 3,
+        0.001.. => 4,
+        _ => 5,
+    };
+    format!("{value:.decimals$}")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn figures_are_short() {
+        let shown = [0.0, 0.000_491_2, 0.137_3, 1.05, 43.6, 147.93, 12_345.6].map(short);
+        assert_eq!(shown, ["0.00000", "0.00049", "0.14", "1.05", "44", "148", "12346"]);
+    }
 
     #[test]
     fn every_figure_is_in_the_picture() {
@@ -107,7 +129,7 @@ mod tests {
         }
         let mut report = serde_json::json!({"command": "x", "figures": figures, "spread": spread});
         let svg = draw(&report).unwrap();
-        assert_eq!(svg.matches(">2.125<").count(), PANELS.len());
+        assert_eq!(svg.matches(">2.12<").count(), PANELS.len());
         assert_eq!(svg.matches("<circle").count(), PANELS.len() * SIZES.len());
         report["figures"]["agent_rss_mib"] = Value::Null;
         assert!(draw(&report).unwrap_err().to_string().contains("agent_rss_mib"));
