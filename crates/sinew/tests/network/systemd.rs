@@ -14,11 +14,13 @@ services:
     user: nobody
 ";
 
+/// Instances of services: a session of `sinew exec` is shown for a moment after its end.
 fn workloads(machine: &Machine) -> Vec<Value> {
     let Some(output) = machine.try_run(&["sinew", "ps", "--output", "json"]) else {
         return Vec::new();
     };
-    serde_json::from_slice(&output.stdout).unwrap_or_default()
+    let all: Vec<Value> = serde_json::from_slice(&output.stdout).unwrap_or_default();
+    all.into_iter().filter(|workload| !workload["service"].is_null()).collect()
 }
 
 fn processes(machine: &Machine) -> Vec<i64> {
