@@ -18,6 +18,7 @@ use tokio::{
 use crate::{peer::Peer, refusal::Refusal, rights::sinew_group, runtime::Handle};
 
 mod answer;
+mod asking;
 mod changes;
 mod door;
 mod events;

@@ -28,6 +28,7 @@ mod notify;
 mod occupied;
 mod paths;
 mod peer;
+mod policy;
 mod pollable;
 mod publish;
 mod random;

@@ -28,12 +28,12 @@ impl Peer {
     pub(crate) fn of(socket: impl AsFd) -> io::Result<Self> {
         let socket = socket.as_fd();
         let credentials = rustix::net::sockopt::socket_peercred(socket)?;
-        let caller = Caller {
-            pid: credentials.pid.as_raw_nonzero().get().unsigned_abs(),
-            uid: credentials.uid.as_raw(),
-            gid: credentials.gid.as_raw(),
-            groups: groups(socket)?,
-        };
+        let caller = Caller::new(
+            credentials.pid.as_raw_nonzero().get().unsigned_abs(),
+            credentials.uid.as_raw(),
+            credentials.gid.as_raw(),
+            groups(socket)?,
+        );
         let pidfd = pidfd(socket, credentials.pid);
         Ok(Self { caller, pidfd })
     }

@@ -153,7 +153,7 @@ pub(crate) enum Refusal {
         /// What is not allowed.
         what: String,
         /// Who may.
-        remedy: &'static str,
+        remedy: String,
     },
     /// A program that Sinew runs calls.
     #[error("a member of Sinew's network may not call its API")]
@@ -307,11 +307,12 @@ impl Refusal {
             Self::PortTwice { .. } => "declare it once".into(),
             Self::PortsDiffer { .. } => "use the same `--port`s for every instance".into(),
             Self::Full { .. } | Self::NoAddressLeft => "run less on this host".into(),
-            Self::Forbidden { remedy, .. } => (*remedy).to_owned(),
             Self::Limits { .. } => {
                 "remove the limit, or have the machine enable its controller".into()
             }
-            Self::Invalid { remedy, .. } | Self::HostPortTaken { remedy, .. } => remedy.clone(),
+            Self::Forbidden { remedy, .. }
+            | Self::Invalid { remedy, .. }
+            | Self::HostPortTaken { remedy, .. } => remedy.clone(),
             Self::InvalidProject { .. } => "correct these fields".into(),
             Self::Unreadable { .. } => "GET /v1/openapi.json describes what each call takes".into(),
             Self::Member => "call from outside of services, `sinew run` and `sinew exec`; \

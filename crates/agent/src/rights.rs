@@ -1,15 +1,17 @@
 //! Who may do what. Root may do all. The group `sinew` reads everything, joins as itself, and runs
-//! projects as itself: it is not root by another name.
+//! projects as itself: it is not root by another name. A policy of the host may allow its members
+//! more.
 
 use std::collections::BTreeMap;
 
-use sinew_model::{Project, Service};
+use sinew_model::{Project, Service, ServiceName};
 use sinew_workload::rights::Rights;
 
-use crate::{intent::Owned, launch::Owner, refusal::Refusal};
+use crate::{intent::Owned, key::Key, launch::Owner, refusal::Refusal};
 
-/// Ask them.
-const ASK_ROOT: &str = "have root do it, as with sudo";
+mod permits;
+
+pub(crate) use permits::{Permits, unknown};
 
 /// Ports below are root's, as they are when a program listens itself.
 const FIRST_FREE_PORT: u16 = 1024;
@@ -25,12 +27,14 @@ pub(crate) struct Caller {
     pub gid: u32,
     /// Supplementary groups.
     pub groups: Vec<u32>,
+    /// What the policy allows it.
+    pub permits: Permits,
 }
 
 impl Caller {
-    /// As who adopted something, when that one is not there any more.
-    pub(crate) fn of(owner: Owner) -> Self {
-        Self { pid: 0, uid: owner.uid, gid: owner.gid, groups: Vec::new() }
+    /// One that the policy was not asked about.
+    pub(crate) fn new(pid: u32, uid: u32, gid: u32, groups: Vec<u32>) -> Self {
+        Self { pid, uid, gid, groups, permits: Permits::default() }
     }
 
     /// As the owner of what it applies.
@@ -38,60 +42,119 @@ impl Caller {
         Owner { uid: self.uid, gid: self.gid }
     }
 
-    fn is_root(&self) -> bool {
+    pub(crate) fn is_root(&self) -> bool {
         self.uid == 0
+    }
+
+    fn is_in(&self, group: u32) -> bool {
+        self.gid == group || self.groups.contains(&group)
+    }
+
+    /// What to do about a refusal that `line` of the policy would have prevented.
+    fn ask_for(&self, line: &str) -> String {
+        let file = self.permits.file.display();
+        format!("have root do it, as with sudo, or allow it in {file}: `{line}`")
     }
 
     /// # Errors
     /// When it is neither root nor of the group `sinew`, whose number is `group`, if there is one.
     pub(crate) fn may_call(&self, group: Option<u32>) -> Result<(), Refusal> {
-        let in_group = group.is_some_and(|g| self.gid == g || self.groups.contains(&g));
-        if self.is_root() || in_group {
+        if self.is_root() || group.is_some_and(|group| self.is_in(group)) {
             return Ok(());
         }
         Err(Refusal::Forbidden {
             field: None,
             what: format!("user {} is neither root nor in the group sinew", self.uid),
-            remedy: "use sudo, or join the group: `sudo usermod -aG sinew $USER`, then log in again",
+            remedy:
+                "use sudo, or join the group: `sudo usermod -aG sinew $USER`, then log in again"
+                    .to_owned(),
         })
     }
 
     /// # Errors
     /// When it may not change what `owned` holds.
     pub(crate) fn may_change(&self, owned: &Owned) -> Result<(), Refusal> {
-        if self.is_root() || self.uid == owned.owner.uid {
+        let name = owned.project.name.as_str();
+        if self.owns(owned.owner.uid) || self.permits.change.holds(name, owned.owner.uid == 0) {
+            return Ok(());
+        }
+        Err(self.not_its_own(owned, self.ask_for(&format!("change: [{name}]"))))
+    }
+
+    /// # Errors
+    /// When it may not put another project in the place of `owned`: its services would be the
+    /// caller's then.
+    pub(crate) fn may_replace(&self, owned: &Owned) -> Result<(), Refusal> {
+        if self.owns(owned.owner.uid) {
+            return Ok(());
+        }
+        Err(self.not_its_own(owned, "have that user or root do it, as with sudo".to_owned()))
+    }
+
+    fn owns(&self, owner: u32) -> bool {
+        self.is_root() || self.uid == owner
+    }
+
+    fn not_its_own(&self, owned: &Owned, remedy: String) -> Refusal {
+        let (name, owner) = (&owned.project.name, owned.owner.uid);
+        let what = format!("project {name} belongs to user {owner}, and you are user {}", self.uid);
+        Refusal::Forbidden { field: None, what, remedy }
+    }
+
+    /// # Errors
+    /// When it may not change an endpoint that `owner` adopted.
+    pub(crate) fn may_change_adopted(&self, key: &Key, owner: Owner) -> Result<(), Refusal> {
+        let service = key.service.as_ref().map(ToString::to_string).unwrap_or_default();
+        if self.owns(owner.uid) || self.permits.change.holds(&service, owner.uid == 0) {
             return Ok(());
         }
         Err(Refusal::Forbidden {
             field: None,
-            what: format!(
-                "project {} belongs to user {}, and you are user {}",
-                owned.project.name, owned.owner.uid, self.uid
-            ),
-            remedy: ASK_ROOT,
+            what: format!("{key} was adopted by user {}", owner.uid),
+            remedy: self.ask_for(&format!("change: [{service}]")),
         })
     }
 
     /// # Errors
-    /// When `pid`, which has these user ids, is not the caller's own.
+    /// When it may not bring one more endpoint to the name that processes of `owner` hold.
+    pub(crate) fn may_join(&self, service: &ServiceName, owner: u32) -> Result<(), Refusal> {
+        if self.owns(owner) {
+            return Ok(());
+        }
+        Err(Refusal::Forbidden {
+            field: None,
+            what: format!("the service name {service} is held by a process of user {owner}"),
+            remedy: "use another name, or have root do it, as with sudo".to_owned(),
+        })
+    }
+
+    /// # Errors
+    /// When `pid`, which has these user ids, is of somebody whose processes are not the caller's to
+    /// adopt.
     pub(crate) fn may_adopt(&self, pid: u32, users: &[u32]) -> Result<(), Refusal> {
-        match users.iter().find(|user| **user != self.uid) {
-            Some(user) if !self.is_root() => Err(Refusal::Forbidden {
+        let others =
+            |user: &&u32| !self.owns(**user) && !self.permits.adopt.holds(*user, **user == 0);
+        match users.iter().find(others) {
+            Some(user) => Err(Refusal::Forbidden {
                 field: Some("target".to_owned()),
                 what: format!("process {pid} is of user {user}, and you are user {}", self.uid),
-                remedy: ASK_ROOT,
+                remedy: self.ask_for(&format!("adopt: [{user}]")),
             }),
-            _ => Ok(()),
+            None => Ok(()),
         }
     }
 
     /// # Errors
-    /// When it is not root; `what` names what only root may do.
-    pub(crate) fn must_be_root(&self, what: &str) -> Result<(), Refusal> {
-        if self.is_root() {
+    /// When it may not end the agent.
+    pub(crate) fn may_shut_down(&self) -> Result<(), Refusal> {
+        if self.is_root() || self.permits.shutdown {
             return Ok(());
         }
-        Err(Refusal::Forbidden { field: None, what: what.to_owned(), remedy: ASK_ROOT })
+        Err(Refusal::Forbidden {
+            field: None,
+            what: "only root may stop the agent".to_owned(),
+            remedy: self.ask_for("shutdown: true"),
+        })
     }
 
     /// # Errors
@@ -127,44 +190,58 @@ impl Caller {
         rights: &Rights,
         field: impl Fn(&str) -> String,
     ) -> Result<(), Refusal> {
-        let refuse = |name: &str, what: String| {
-            Err(Refusal::Forbidden { field: Some(field(name)), what, remedy: ASK_ROOT })
+        let refuse = |name: &str, what: String, line: String| {
+            let (field, remedy) = (field(name), self.ask_for(&line));
+            let what = format!("{field}: only root may {what}");
+            Err(Refusal::Forbidden { field: Some(field), what, remedy })
         };
-        if rights.uid != self.uid {
-            let user = service.user.as_deref().unwrap_or_default();
-            return refuse(
-                "user",
-                format!("{}: only root may run as {user}, another user than you", field("user")),
-            );
+        if let Some(user) = self.foreign_user(service, rights) {
+            let what = format!("run as {user}, another user than you");
+            return refuse("user", what, format!("run_as: [{user}]"));
         }
-        if rights.gid != self.gid && !self.groups.contains(&rights.gid) {
-            let group = service.group.as_deref().unwrap_or_default();
-            return refuse(
-                "group",
-                format!(
-                    "{}: only root may run in {group}, a group that is not yours",
-                    field("group")
-                ),
-            );
+        if let Some(group) = self.foreign_group(service, rights) {
+            let what = format!("run in {group}, a group that is not yours");
+            return refuse("group", what, format!("run_as_group: [{group}]"));
         }
-        let kept = service.publish.iter().position(|p| p.host_port < FIRST_FREE_PORT);
-        if let Some(index) = kept {
+        let roots =
+            |port: u16| port < FIRST_FREE_PORT && !self.permits.low_ports.holds(&port, false);
+        if let Some(index) = service.publish.iter().position(|p| roots(p.host_port)) {
             let (name, port) = (format!("publish[{index}]"), service.publish[index].host_port);
-            let what = format!(
-                "{}: only root may publish port {port}, which is below {FIRST_FREE_PORT}",
-                field(&name)
-            );
-            return refuse(&name, what);
+            let what = format!("publish port {port}, which is below {FIRST_FREE_PORT}");
+            return refuse(&name, what, format!("publish_below_1024: [{port}]"));
         }
-        if let Some(capability) = service.privileges.keep_capabilities.first() {
-            let name = "privileges.keep_capabilities";
-            return refuse(name, format!("{}: only root may keep {capability}", field(name)));
+        let privileges = &service.privileges;
+        let kept = |capability: &&String| !self.permits.capabilities.holds(*capability, true);
+        if let Some(capability) = privileges.keep_capabilities.iter().find(kept) {
+            let line = format!("keep_capabilities: [{capability}]");
+            return refuse("privileges.keep_capabilities", format!("keep {capability}"), line);
         }
-        if !service.privileges.no_new_privileges {
-            let name = "privileges.no_new_privileges";
-            return refuse(name, format!("{}: only root may turn it off", field(name)));
+        if !privileges.no_new_privileges && !self.permits.new_privileges {
+            let line = "new_privileges: true".to_owned();
+            return refuse("privileges.no_new_privileges", "turn it off".to_owned(), line);
         }
         Ok(())
+    }
+
+    /// The user of a service that it may not run as.
+    fn foreign_user<'s>(&self, service: &'s Service, rights: &Rights) -> Option<&'s str> {
+        let may = rights.uid == self.uid || self.permits.run_as.holds(&rights.uid, rights.uid == 0);
+        (!may).then(|| service.user.as_deref().unwrap_or_default())
+    }
+
+    /// The group of a service that is neither its own, nor one of the user that it runs as.
+    fn foreign_group<'s>(&self, service: &'s Service, rights: &Rights) -> Option<&'s str> {
+        let gid = rights.gid;
+        let may = self.is_in(gid)
+            || self.permits.run_as_group.holds(&gid, gid == 0)
+            || (rights.uid != self.uid && self.groups_of_user(service).contains(&gid));
+        (!may).then(|| service.group.as_deref().unwrap_or_default())
+    }
+
+    /// The groups that the user of a service has by itself.
+    fn groups_of_user(&self, service: &Service) -> Vec<u32> {
+        let alone = Service { group: None, ..service.clone() };
+        self.resolve(&alone).map(|rights| rights.groups).unwrap_or_default()
     }
 }
 
@@ -181,120 +258,4 @@ pub(crate) fn sinew_group(group_file: &str) -> Option<u32> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const GROUP: Option<u32> = Some(990);
-
-    fn caller(uid: u32) -> Caller {
-        Caller { pid: 1, uid, gid: uid, groups: vec![990] }
-    }
-
-    fn project(change: impl FnOnce(&mut Service)) -> Project {
-        let service = serde_json::json!({
-            "command": "true", "replicas": 1, "working_dir": "/",
-            "health": sinew_model::Health::default(), "restart": sinew_model::Restart::default(),
-            "stop": sinew_model::Stop::default(), "balance": sinew_model::Balance::default(),
-            "outlier": sinew_model::Outlier::default(),
-        });
-        let mut service = serde_json::from_value(service).unwrap();
-        change(&mut service);
-        Project {
-            name: "p".parse().unwrap(),
-            services: BTreeMap::from([("api".parse().unwrap(), service)]),
-        }
-    }
-
-    fn refused_field(uid: u32, change: impl FnOnce(&mut Service)) -> Option<String> {
-        match caller(uid).may_apply(&project(change)) {
-            Ok(()) => None,
-            Err(Refusal::Forbidden { field, what, .. }) => {
-                let field = field.unwrap();
-                assert!(what.starts_with(&field), "{what}");
-                Some(field)
-            }
-            Err(other) => panic!("{other}"),
-        }
-    }
-
-    #[test]
-    fn only_root_adopts_what_is_of_others() {
-        assert!(caller(0).may_adopt(5, &[7, 7, 7, 7]).is_ok());
-        assert!(caller(7).may_adopt(5, &[7, 7, 7, 7]).is_ok());
-        for users in [[0, 0, 0, 0], [7, 0, 7, 7], [7, 7, 0, 7]] {
-            let refused = caller(7).may_adopt(5, &users).unwrap_err().to_string();
-            assert_eq!(refused, "process 5 is of user 0, and you are user 7");
-        }
-    }
-
-    #[test]
-    fn root_and_the_group_may_call() {
-        assert!(caller(0).may_call(None).is_ok());
-        assert!(caller(1000).may_call(GROUP).is_ok());
-        assert!(caller(1000).may_call(None).is_err());
-        let stranger = Caller { groups: vec![27], ..caller(1000) };
-        assert!(stranger.may_call(GROUP).is_err());
-        assert!(Caller { gid: 990, ..stranger }.may_call(GROUP).is_ok());
-    }
-
-    #[test]
-    fn the_group_is_not_root_by_another_name() {
-        assert_eq!(refused_field(1, |_| {}), None);
-        assert_eq!(refused_field(1, |s| s.user = Some("1".into())), None);
-        let refused = |change: fn(&mut Service)| refused_field(1, change).unwrap();
-        assert_eq!(refused(|s| s.user = Some("0".into())), "services.api.user");
-        assert_eq!(refused(|s| s.user = Some("root".into())), "services.api.user");
-        assert_eq!(refused(|s| s.user = Some("2".into())), "services.api.user");
-        assert_eq!(refused(|s| s.group = Some("0".into())), "services.api.group");
-        assert_eq!(
-            refused(|s| s.privileges.keep_capabilities = vec!["CAP_NET_ADMIN".into()]),
-            "services.api.privileges.keep_capabilities"
-        );
-        assert_eq!(
-            refused(|s| s.privileges.no_new_privileges = false),
-            "services.api.privileges.no_new_privileges"
-        );
-    }
-
-    #[test]
-    fn low_ports_of_the_host_are_roots() {
-        let publishes = |port: u16| {
-            move |s: &mut Service| {
-                s.publish = vec![on_all(8080), on_all(port)];
-            }
-        };
-        assert_eq!(refused_field(1, publishes(1024)), None);
-        assert_eq!(refused_field(1, publishes(1023)).as_deref(), Some("services.api.publish[1]"));
-        assert_eq!(refused_field(0, publishes(80)), None);
-    }
-
-    fn on_all(host_port: u16) -> sinew_model::Publish {
-        let host_ip = std::net::Ipv4Addr::UNSPECIFIED.into();
-        sinew_model::Publish { host_ip, host_port, port: "http".parse().unwrap() }
-    }
-
-    #[test]
-    fn root_may_all_that_exists() {
-        assert_eq!(refused_field(0, |s| s.user = Some("1".into())), None);
-        assert_eq!(refused_field(0, |s| s.privileges.no_new_privileges = false), None);
-        let nobody = caller(0).may_apply(&project(|s| s.user = Some("no-such-user".into())));
-        let Err(Refusal::Invalid { field, .. }) = nobody else { panic!("accepted") };
-        assert_eq!(field, "services.api.user");
-    }
-
-    #[test]
-    fn a_project_is_its_owners() {
-        let owned =
-            Owned { project: project(|_| {}), owner: Owner { uid: 7, gid: 7 }, generation: 1 };
-        assert!(caller(7).may_change(&owned).is_ok());
-        assert!(caller(0).may_change(&owned).is_ok());
-        assert!(caller(8).may_change(&owned).is_err());
-    }
-
-    #[test]
-    fn the_group_is_found_by_name() {
-        let file = "root:x:0:\nsinew:x:990:alice,bob\nsinewy:x:991:\n";
-        assert_eq!(sinew_group(file), Some(990));
-        assert_eq!(sinew_group("root:x:0:\n"), None);
-    }
-}
+mod tests;

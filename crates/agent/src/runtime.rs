@@ -30,6 +30,7 @@ use crate::{
     health,
     key::Key,
     paths::Paths,
+    policy::PolicyFile,
     record::Record,
     refusal::Refusal,
     store::Store,
@@ -83,6 +84,8 @@ pub(crate) struct Handle {
     pub(crate) datapath: SharedDatapath,
     /// Where things lie.
     pub(crate) paths: Arc<Paths>,
+    /// Who may do more than others.
+    pub(crate) policy: Arc<PolicyFile>,
     /// Turns true when the agent ends.
     ending: watch::Receiver<bool>,
 }
@@ -111,6 +114,7 @@ impl Handle {
 /// What a runtime is built from.
 pub(crate) struct Parts {
     pub(crate) paths: Arc<Paths>,
+    pub(crate) policy: Arc<PolicyFile>,
     pub(crate) store: Store,
     pub(crate) network6: Network6,
     pub(crate) datapath: SharedDatapath,
@@ -130,6 +134,7 @@ pub(crate) struct Runtime {
     pub(crate) core: Core,
     store: Store,
     paths: Arc<Paths>,
+    policy: Arc<PolicyFile>,
     datapath: SharedDatapath,
     events: mpsc::UnboundedReceiver<datapath::Event>,
     names: Names,
@@ -178,12 +183,14 @@ impl Runtime {
             flows: parts.flows.clone(),
             datapath: parts.datapath.clone(),
             paths: parts.paths.clone(),
+            policy: parts.policy.clone(),
             ending,
         };
         let runtime = Self {
             core: Core::new(Instant::now(), parts.network6),
             store: parts.store,
             paths: parts.paths,
+            policy: parts.policy,
             datapath: parts.datapath,
             events: parts.events,
             names: parts.names,

@@ -31,6 +31,7 @@ use crate::{
     notify::{READY, STOPPING, notify},
     occupied::{self, Occupied},
     paths::Paths,
+    policy::PolicyFile,
     pollable::{self, Pollable},
     random,
     record::rebuild,
@@ -51,6 +52,8 @@ pub struct AgentOptions {
     pub datapath: DatapathSource,
     /// Where the metrics are served to whoever reaches that address, besides the API.
     pub metrics: Option<SocketAddr>,
+    /// What callers who are not root may do besides; absent: nothing.
+    pub policy: PathBuf,
     /// Whether members may call the API.
     pub members: api::Members,
 }
@@ -126,7 +129,7 @@ impl Error {
 /// # Errors
 /// When it cannot start; nothing that ran was touched then.
 pub async fn serve(options: AgentOptions) -> Result<(), Error> {
-    let AgentOptions { paths, exe, resolv_conf, datapath, metrics, members } = options;
+    let AgentOptions { paths, exe, resolv_conf, datapath, metrics, policy, members } = options;
     if !rustix::process::geteuid().is_root() {
         return Err(Error::NotRoot);
     }
@@ -152,6 +155,9 @@ pub async fn serve(options: AgentOptions) -> Result<(), Error> {
     if api::group().is_none() {
         warnings.push("there is no group sinew, so only root reaches the API".to_owned());
     }
+    let policy = PolicyFile::new(policy);
+    // Read once now: an operator who starts the agent looks at its log.
+    policy.warnings();
     for warning in &warnings {
         tracing::warn!("{warning}");
     }
@@ -159,6 +165,7 @@ pub async fn serve(options: AgentOptions) -> Result<(), Error> {
     let (flows, raw_flows) = Flows::new(datapath.clone());
     let parts = Parts {
         paths: Arc::new(paths.clone()),
+        policy: Arc::new(policy),
         store,
         network6: intent.network6,
         datapath,

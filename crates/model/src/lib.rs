@@ -6,6 +6,7 @@ mod name;
 mod order;
 mod parse;
 mod plan;
+mod policy;
 mod port;
 mod problem;
 mod service;
@@ -17,8 +18,9 @@ mod words;
 
 pub use name::{NameError, PortName, ProjectName, ServiceName};
 pub use order::start_order;
-pub use parse::{FileSource, ParseError, ParseErrors, Position, parse};
+pub use parse::{FileSource, ParseError, ParseErrors, Position, parse, parse_policy};
 pub use plan::{Action, Effect, FieldChange, Plan, Step};
+pub use policy::{Allowed, Grant, Grantee, Policy};
 pub use problem::{
     EnvFileError, Expected, Found, Invalid, InvalidProject, KeyError, MAX_PORTS, Problem, Rule,
     SyntaxError, ValueError, VariableError,

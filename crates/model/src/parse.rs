@@ -6,6 +6,7 @@ use std::{collections::BTreeMap, io, path::Path};
 use crate::{Problem, Project, Rule, field::Field, validate};
 
 pub use errors::{ParseError, ParseErrors, Position};
+pub use grants::parse_policy;
 
 use context::Context;
 use tree::Node;
@@ -14,6 +15,7 @@ mod checks;
 mod context;
 mod env;
 mod errors;
+mod grants;
 mod interpolate;
 mod policy;
 mod ports;

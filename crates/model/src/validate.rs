@@ -249,7 +249,7 @@ impl Rules {
     }
 }
 
-fn is_account(text: &str) -> bool {
+pub(crate) fn is_account(text: &str) -> bool {
     let allowed = |c: char| !c.is_whitespace() && !c.is_control() && !":/,".contains(c);
     !text.is_empty() && text.len() <= 256 && !text.starts_with('-') && text.chars().all(allowed)
 }

@@ -299,6 +299,15 @@ pub(crate) struct Agent {
     /// counts of services
     #[arg(long, value_name = "IP:PORT", env = "SINEW_METRICS", hide_env_values = true)]
     pub(crate) metrics: Option<SocketAddr>,
+    /// The policy: what members of the group sinew may do besides what is their own
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "SINEW_POLICY",
+        hide_env_values = true,
+        default_value = "/etc/sinew/policy.yaml"
+    )]
+    pub(crate) policy: PathBuf,
     /// Let members call the API: services, and what `sinew run` and `sinew exec` run
     #[arg(long, env = "SINEW_MEMBERS_CALL", hide_env_values = true)]
     pub(crate) members_call: bool,

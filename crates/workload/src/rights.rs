@@ -18,6 +18,7 @@ mod mounts;
 mod users;
 
 pub use capabilities::TAKEN;
+pub use users::Databases;
 
 /// Why a workload cannot have the rights it names.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]

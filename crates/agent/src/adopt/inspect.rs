@@ -184,7 +184,7 @@ mod tests {
     use super::*;
 
     fn refused(target: &AdoptTarget, paths: &Paths) -> String {
-        let caller = Caller { pid: 1, uid: 0, gid: 0, groups: Vec::new() };
+        let caller = Caller::new(1, 0, 0, Vec::new());
         let around = Surroundings {
             paths: Arc::new(paths.clone()),
             datapath: SharedDatapath::new(Box::new(Fake::default())),

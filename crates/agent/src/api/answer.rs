@@ -77,3 +77,10 @@ where
         })
     })
 }
+
+/// Has `work`, which may wait for files, done where that holds nobody up.
+pub(super) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Refusal> {
+    tokio::task::spawn_blocking(work).await.map_err(|_| Refusal::Stopping)
+}

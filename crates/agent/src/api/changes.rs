@@ -1,9 +1,9 @@
 //! Calls that change something.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::net::SocketAddr;
 
 use axum::{
-    Extension, Json,
+    Json,
     extract::{Path, RawQuery, State},
 };
 use sinew_api::{
@@ -12,25 +12,23 @@ use sinew_api::{
 use sinew_model::{InvalidProject, Plan, Port, Project, ServiceName};
 
 use super::{
-    answer::{Answer, Body, Failure, named},
+    answer::{Answer, Body, Failure, blocking, named},
+    asking::Asking,
     state,
 };
 use crate::{
     adopt::{Surroundings, inspect},
     key::Key,
     limits,
-    peer::Peer,
     refusal::Refusal,
     runtime::Handle,
 };
 
 const ACCEPTED: Json<Accepted> = Json(Accepted {});
 
-type Caller = Extension<Arc<Peer>>;
-
 pub(super) async fn apply(
     State(handle): State<Handle>,
-    Extension(peer): Caller,
+    asking: Asking,
     Path(name): Path<String>,
     RawQuery(query): RawQuery,
     Body(project): Body<Project>,
@@ -44,15 +42,16 @@ pub(super) async fn apply(
     }
     let dry_run = dry_run(query.as_deref())?;
     project.validate().map_err(|invalid| refuse(&invalid))?;
-    let (checked, members) = (peer.clone(), handle.paths.members());
+    let (checked, members) = (asking.caller.clone(), handle.paths.members());
     // Looks into the user database and tries limits on a cgroup.
     let project = blocking(move || {
-        checked.caller.may_apply(&project)?;
+        checked.may_apply(&project)?;
         limits::check(&project, &members)?;
         Ok::<_, Refusal>(project)
     })
     .await??;
-    let plan = handle.call(move |runtime| runtime.apply(&peer.caller, project, dry_run)).await??;
+    let plan =
+        handle.call(move |runtime| runtime.apply(&asking.caller, project, dry_run)).await??;
     Ok(Json(plan))
 }
 
@@ -80,42 +79,42 @@ fn refuse(invalid: &InvalidProject) -> Failure {
 
 pub(super) async fn remove(
     State(handle): State<Handle>,
-    Extension(peer): Caller,
+    asking: Asking,
     Path(name): Path<String>,
 ) -> Answer<Accepted> {
     let name = named(&name)?;
-    handle.call(move |runtime| runtime.remove(&peer.caller, &name)).await??;
+    handle.call(move |runtime| runtime.remove(&asking.caller, &name)).await??;
     Ok(ACCEPTED)
 }
 
 pub(super) async fn scale(
     State(handle): State<Handle>,
-    Extension(peer): Caller,
+    asking: Asking,
     Path(name): Path<String>,
     Body(scale): Body<Scale>,
 ) -> Answer<ServiceStatus> {
     let service = named(&name)?;
-    handle.call(move |runtime| runtime.scale(&peer.caller, &service, scale.replicas)).await??;
+    handle.call(move |runtime| runtime.scale(&asking.caller, &service, scale.replicas)).await??;
     state::service(State(handle), Path(name)).await
 }
 
 pub(super) async fn restart(
     State(handle): State<Handle>,
-    Extension(peer): Caller,
+    asking: Asking,
     Path(name): Path<String>,
 ) -> Answer<Accepted> {
     let service = named(&name)?;
-    handle.call(move |runtime| runtime.restart(&peer.caller, &service)).await??;
+    handle.call(move |runtime| runtime.restart(&asking.caller, &service)).await??;
     Ok(ACCEPTED)
 }
 
 pub(super) async fn drain(
     State(handle): State<Handle>,
-    Extension(peer): Caller,
+    asking: Asking,
     Path((service, replica)): Path<(String, String)>,
 ) -> Answer<Accepted> {
     let (name, replica) = endpoint(&service, &replica)?;
-    handle.call(move |runtime| runtime.drain(&peer.caller, &name, replica)).await??;
+    handle.call(move |runtime| runtime.drain(&asking.caller, &name, replica)).await??;
     Ok(ACCEPTED)
 }
 
@@ -131,15 +130,15 @@ fn endpoint(service: &str, replica: &str) -> Result<(ServiceName, u32), Failure>
 
 pub(super) async fn adopt(
     State(handle): State<Handle>,
-    Extension(peer): Caller,
+    asking: Asking,
     Body(adopt): Body<Adopt>,
 ) -> Answer<Adopted> {
     let around = Surroundings { paths: handle.paths.clone(), datapath: handle.datapath.clone() };
-    let (asked, target, ports) = (peer.clone(), adopt.target.clone(), adopt.ports.clone());
-    let subject = blocking(move || inspect(&target, &ports, &asked.caller, &around)).await??;
+    let (asked, target, ports) = (asking.caller.clone(), adopt.target.clone(), adopt.ports.clone());
+    let subject = blocking(move || inspect(&target, &ports, &asked, &around)).await??;
     let (service, ports) = (adopt.service.clone(), adopt.ports.clone());
     let (adopted, from) = (subject.target.to_string(), subject.target.origin());
-    let begun = handle.call(move |runtime| runtime.adopt(&peer.caller, adopt, subject)).await??;
+    let begun = handle.call(move |runtime| runtime.adopt(&asking.caller, adopt, subject)).await??;
     let processes = begun.done.await.map_err(|_| Refusal::NotMoved {
         key: begun.key.clone(),
         what: "it could not be given a place among the members".to_owned(),
@@ -167,12 +166,12 @@ pub(super) async fn adopt(
 
 pub(super) async fn release(
     State(handle): State<Handle>,
-    Extension(peer): Caller,
+    asking: Asking,
     Path((service, replica)): Path<(String, String)>,
 ) -> Answer<Released> {
     let (service, replica) = endpoint(&service, &replica)?;
     let key = Key::of(&service, replica);
-    let done = handle.call(move |runtime| runtime.release(&peer.caller, &key)).await??;
+    let done = handle.call(move |runtime| runtime.release(&asking.caller, &key)).await??;
     let back = done.await.map_err(|_| Refusal::Stopping)??;
     Ok(Json(Released {
         service,
@@ -184,15 +183,16 @@ pub(super) async fn release(
 
 pub(super) async fn attach(
     State(handle): State<Handle>,
-    Extension(peer): Caller,
+    asking: Asking,
     Body(attach): Body<Attach>,
 ) -> Answer<Attached> {
-    let pid = peer.caller.pid;
+    let pid = asking.caller.pid;
     let gone = || Refusal::Attach { pid, what: "it has ended".to_owned() };
-    let pidfd = peer.pidfd.as_ref().ok_or_else(gone)?;
+    let pidfd = asking.peer.pidfd.as_ref().ok_or_else(gone)?;
     let pidfd =
         pidfd.try_clone().map_err(|error| Refusal::Attach { pid, what: error.to_string() })?;
-    let joining = handle.call(move |runtime| runtime.attach(&peer.caller, pidfd, attach)).await??;
+    let joining =
+        handle.call(move |runtime| runtime.attach(&asking.caller, pidfd, attach)).await??;
     let attached = joining.await.map_err(|_| Refusal::Attach {
         pid,
         what: "it could not be given a place among the members".to_owned(),
@@ -202,15 +202,9 @@ pub(super) async fn attach(
 
 pub(super) async fn shutdown(
     State(handle): State<Handle>,
-    Extension(peer): Caller,
+    asking: Asking,
     Body(how): Body<Shutdown>,
 ) -> Answer<Accepted> {
-    handle.call(move |runtime| runtime.shut_down(&peer.caller, how)).await??;
+    handle.call(move |runtime| runtime.shut_down(&asking.caller, how)).await??;
     Ok(ACCEPTED)
-}
-
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> T + Send + 'static,
-) -> Result<T, Refusal> {
-    tokio::task::spawn_blocking(work).await.map_err(|_| Refusal::Stopping)
 }

@@ -14,7 +14,7 @@ use sinew_api::{
 use sinew_datapath::BackendStats;
 use sinew_model::{Project, ServiceName};
 
-use super::answer::{Answer, Failure, named};
+use super::answer::{Answer, Failure, blocking, named};
 use crate::{explain::Question, metrics, refusal::Refusal, runtime::Handle, status};
 
 pub(super) async fn openapi() -> Response {
@@ -23,9 +23,11 @@ pub(super) async fn openapi() -> Response {
 }
 
 pub(super) async fn agent(State(handle): State<Handle>) -> Answer<Agent> {
-    let (started_at_ms, metrics, warnings) = handle
+    let (started_at_ms, metrics, mut warnings) = handle
         .call(|runtime| (runtime.started_at_ms, runtime.metrics_at, runtime.warnings()))
         .await?;
+    let policy = handle.policy.clone();
+    warnings.extend(blocking(move || policy.warnings()).await?);
     Ok(Json(Agent {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         abi_version: sinew_abi::ABI_VERSION,
@@ -83,7 +85,7 @@ pub(super) async fn workloads(State(handle): State<Handle>) -> Answer<Vec<Worklo
 pub(super) async fn edges(State(handle): State<Handle>) -> Answer<Vec<EdgeStatus>> {
     let names = handle.call(|runtime| status::names(&runtime.core)).await?;
     let datapath = handle.datapath.clone();
-    let edges = blocking(move || datapath.lock().edges()).await?;
+    let edges = look(move || datapath.lock().edges()).await?;
     Ok(Json(status::edges(&edges, &names)))
 }
 
@@ -94,7 +96,7 @@ pub(super) async fn explain(
     let query = ExplainQuery::parse(query.as_deref().unwrap_or_default())?;
     let question = handle.call(move |runtime| Question::of(&runtime.core, query)).await??;
     let datapath = handle.datapath.clone();
-    let answer = blocking(move || {
+    let answer = look(move || {
         let seen = question.look(&**datapath.lock())?;
         Ok(question.answer(&seen))
     });
@@ -106,7 +108,7 @@ pub(super) async fn metrics(State(handle): State<Handle>) -> Result<Response, Fa
     let stats = backends(&handle).await?;
     let services = handle.call(move |runtime| status::services(&runtime.core, &stats)).await?;
     let datapath = handle.datapath.clone();
-    let (edges, totals) = blocking(move || {
+    let (edges, totals) = look(move || {
         let datapath = datapath.lock();
         Ok((datapath.edges()?, datapath.totals()?))
     })
@@ -126,13 +128,12 @@ pub(super) async fn metrics(State(handle): State<Handle>) -> Result<Response, Fa
 
 async fn backends(handle: &Handle) -> Result<HashMap<u64, BackendStats>, Refusal> {
     let datapath = handle.datapath.clone();
-    blocking(move || datapath.lock().backends()).await
+    look(move || datapath.lock().backends()).await
 }
 
 /// The data path may be busy for a while with a large change.
-async fn blocking<T: Send + 'static>(
+async fn look<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, sinew_datapath::Error> + Send + 'static,
 ) -> Result<T, Refusal> {
-    let done = tokio::task::spawn_blocking(work).await.map_err(|_| Refusal::Stopping)?;
-    done.map_err(|error| Refusal::Datapath { what: error.to_string() })
+    blocking(work).await?.map_err(|error| Refusal::Datapath { what: error.to_string() })
 }

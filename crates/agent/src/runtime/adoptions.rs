@@ -150,11 +150,8 @@ impl Runtime {
     {
         self.check_not_ending()?;
         let next = self.core.intent().release(key)?;
-        if let Some(adoption) = self.core.intent().adoption(key)
-            && adoption.owner.uid != caller.uid
-        {
-            let user = adoption.owner.uid;
-            caller.must_be_root(&format!("{key} was adopted by user {user}"))?;
+        if let Some(adoption) = self.core.intent().adoption(key) {
+            caller.may_change_adopted(key, adoption.owner)?;
         }
         let (sender, done) = oneshot::channel();
         self.adoptions.releasing.insert(key.clone(), sender);
@@ -216,8 +213,9 @@ impl Runtime {
     pub(super) fn order_adoption(&mut self, record: Box<Record>, adoption: &Adoption) {
         let key = record.key.clone();
         let (hooked, answer) = (self.hooked(&key), self.adoptions.adopting.remove(&key));
+        let owner = Box::new(self.policy.allow_owner(adoption.owner));
         let adoption = Box::new(adoption.clone());
-        self.order(&key, Order::Adopt { record, adoption, hooked, answer });
+        self.order(&key, Order::Adopt { record, adoption, owner, hooked, answer });
     }
 
     pub(super) fn order_clean(&mut self, key: &Key) {

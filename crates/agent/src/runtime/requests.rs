@@ -66,7 +66,7 @@ impl Runtime {
         self.check_not_ending()?;
         let before = self.core.intent().projects.get(&project.name).cloned();
         if let Some(owned) = &before {
-            caller.may_change(owned)?;
+            caller.may_replace(owned)?;
         }
         let plan = Plan::between(before.as_deref().map(|owned| &owned.project), Some(&project));
         if publish::has_new(self.core.intent(), &project) {
@@ -121,11 +121,7 @@ impl Runtime {
     ) -> Result<(), Refusal> {
         self.check_not_ending()?;
         match self.core.intent().adoption(&Key::of(service, replica)) {
-            Some(adoption) if adoption.owner.uid != caller.uid => {
-                let user = adoption.owner.uid;
-                caller.must_be_root(&format!("{service}/{replica} was adopted by user {user}"))?;
-            }
-            Some(_) => {}
+            Some(adoption) => caller.may_change_adopted(&adoption.key, adoption.owner)?,
             None => self.check_owner(caller, service)?,
         }
         let next = self.core.intent().drain(service, replica)?;
@@ -187,10 +183,7 @@ impl Runtime {
             Kind::Launched(_) | Kind::Rubble => None,
         });
         let Some((user, held)) = held else { return Ok(()) };
-        if user != caller.uid {
-            let what = format!("the service name {service} is held by a process of user {user}");
-            caller.must_be_root(&what)?;
-        }
+        caller.may_join(service, user)?;
         if held != ports {
             return Err(Refusal::PortsDiffer { service: service.clone() });
         }
@@ -198,7 +191,7 @@ impl Runtime {
     }
 
     pub(crate) fn shut_down(&mut self, caller: &Caller, how: Shutdown) -> Result<(), Refusal> {
-        caller.must_be_root("only root may stop the agent")?;
+        caller.may_shut_down()?;
         let ending = match how {
             Shutdown { purge: true, .. } => Ending::Purge,
             Shutdown { stop_workloads: true, .. } => Ending::Stopped,

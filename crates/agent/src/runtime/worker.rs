@@ -63,6 +63,8 @@ pub(crate) enum Order {
         record: Box<Record>,
         /// What it is.
         adoption: Box<Adoption>,
+        /// Who adopted it, with what the policy allows.
+        owner: Box<Caller>,
         /// The cgroup that carries its programs, when it is not the members'.
         hooked: Option<u64>,
         /// Who waits for it.
@@ -205,8 +207,8 @@ impl Worker {
                 joiner.answer(&result);
                 self.tell(Input::Launched(key, result));
             }
-            Order::Adopt { record, adoption, hooked, answer } => {
-                let result = self.adopt(&record, &adoption, hooked);
+            Order::Adopt { record, adoption, owner, hooked, answer } => {
+                let result = self.adopt(&record, &adoption, &owner, hooked);
                 if let Some(answer) = answer {
                     let what =
                         |what: &String| Refusal::NotMoved { key: key.clone(), what: what.clone() };
@@ -273,6 +275,7 @@ impl Worker {
         &mut self,
         record: &Record,
         adoption: &Adoption,
+        owner: &Caller,
         hooked: Option<u64>,
     ) -> Result<usize, String> {
         let directory = &self.place.directory;
@@ -287,8 +290,7 @@ impl Worker {
                 return Ok(pids.len());
             }
         };
-        let owner = Caller::of(adoption.owner);
-        let may = |pid| check_user(&owner, pid).map_err(|refusal| refusal.to_string());
+        let may = |pid| check_user(owner, pid).map_err(|refusal| refusal.to_string());
         let moved = tree::move_tree(process, from, &self.place.cgroup, &may)
             .map_err(|error| error.to_string())?;
         let watch = Watch::new(&self.place.cgroup).map_err(|error| error.to_string())?;

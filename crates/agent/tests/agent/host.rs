@@ -3,6 +3,7 @@
 use std::{
     fs,
     net::{SocketAddr, TcpStream},
+    os::unix::fs::PermissionsExt as _,
     path::PathBuf,
     process::Command,
     sync::{
@@ -26,11 +27,30 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 static NUMBER: AtomicU32 = AtomicU32::new(0);
 
-pub(crate) fn enter_own_network() {
+/// The number of the group `sinew` here.
+pub(crate) const GROUP: &str = "4713";
+
+/// A network of its own, and groups of its own: one is `sinew`.
+pub(crate) fn enter_own_machine() {
     // SAFETY: no other thread exists yet that could share what is unshared.
-    unsafe { unshare_unsafe(UnshareFlags::NEWNET) }.unwrap();
-    let up = Command::new("ip").args(["link", "set", "lo", "up"]).status().unwrap();
-    assert!(up.success());
+    unsafe { unshare_unsafe(UnshareFlags::NEWNET | UnshareFlags::NEWNS) }.unwrap();
+    let there = fs::read_to_string("/etc/group").unwrap();
+    let others: String = there
+        .lines()
+        .filter(|line| !line.starts_with("sinew:"))
+        .map(|line| format!("{line}\n"))
+        .collect();
+    let groups = tempfile::NamedTempFile::new().unwrap();
+    fs::write(groups.path(), format!("{others}sinew:x:{GROUP}:\n")).unwrap();
+    fs::set_permissions(groups.path(), fs::Permissions::from_mode(0o644)).unwrap();
+    let groups = groups.path().to_str().unwrap();
+    for command in [
+        &["ip", "link", "set", "lo", "up"][..],
+        &["mount", "--make-rprivate", "/"],
+        &["mount", "--bind", groups, "/etc/group"],
+    ] {
+        assert!(Command::new(command[0]).args(&command[1..]).status().unwrap().success());
+    }
 }
 
 pub(crate) struct Host {
@@ -81,6 +101,7 @@ impl Host {
             exe: std::env::current_exe().unwrap(),
             resolv_conf: self.file("resolv.conf"),
             datapath: DatapathSource::Given(Box::new(self.fake.clone()), events),
+            policy: self.file("policy.yaml"),
             members: sinew_agent::Members::default(),
             metrics: Some(SocketAddr::from(([127, 0, 0, 1], 0))),
         }

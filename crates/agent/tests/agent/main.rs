@@ -1,5 +1,5 @@
 //! The agent with real workloads, real cgroups and a data path of memory: what a user would see over
-//! the API. Runs in a network namespace and below a cgroup of its own; needs root.
+//! the API. Runs in namespaces and below a cgroup of its own; needs root.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 use std::{path::Path, process::ExitCode};
@@ -23,7 +23,7 @@ fn main() -> ExitCode {
         println!("skipped: the agent needs root");
         return ExitCode::SUCCESS;
     }
-    host::enter_own_network();
+    host::enter_own_machine();
     let only = arguments.get(1).filter(|argument| !argument.starts_with('-'));
     let mut failed = false;
     for (name, scene) in scenes::ALL {

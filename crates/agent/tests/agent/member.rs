@@ -26,10 +26,13 @@ pub(crate) fn join(arguments: &[String]) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// `apply SOCKET UID PROJECT`: applies as another user, and says what came of it.
+/// `apply SOCKET UID PROJECT [GROUP]`: applies as another user, who is in this group too, and says
+/// what came of it.
 pub(crate) fn apply(arguments: &[String]) -> ExitCode {
     let uid = rustix::process::Uid::from_raw(arguments[1].parse().unwrap());
-    rustix::thread::set_thread_groups(&[]).unwrap();
+    let groups =
+        arguments[3..].iter().map(|gid| rustix::process::Gid::from_raw(gid.parse().unwrap()));
+    rustix::thread::set_thread_groups(&groups.collect::<Vec<_>>()).unwrap();
     rustix::thread::set_thread_res_gid(
         rustix::process::Gid::from_raw(uid.as_raw()),
         rustix::process::Gid::from_raw(uid.as_raw()),

@@ -13,7 +13,7 @@ use sinew_agent::{Error, LockError, serve};
 use sinew_api::{Attached, ErrorCode, LogQuery, Shutdown, WorkloadState};
 use sinew_model::{Project, ServiceName};
 
-use crate::host::{Host, is_project, is_state};
+use crate::host::{GROUP, Host, is_project, is_state};
 
 pub(crate) const ALL: &[(&str, fn())] = &[
     ("a_projects_life", a_projects_life),
@@ -28,6 +28,7 @@ pub(crate) const ALL: &[(&str, fn())] = &[
     ("processes_join_and_leave", processes_join_and_leave),
     ("there_is_one_agent", there_is_one_agent),
     ("strangers_are_refused", strangers_are_refused),
+    ("a_policy_is_read_when_it_changes", a_policy_is_read_when_it_changes),
     ("scrapers_get_metrics_and_nothing_else", scrapers_get_metrics_and_nothing_else),
     ("bad_requests_change_nothing", bad_requests_change_nothing),
     ("a_purge_leaves_nothing", a_purge_leaves_nothing),
@@ -414,23 +415,59 @@ fn strangers_are_refused() {
     assert!(matches!(mode(&host.paths.socket()), 0o600 | 0o660));
     assert_eq!(mode(&host.paths.run), 0o750);
     // Even one who gets as far as the socket.
+    let said = apply_as(&host, "65534", &project(1, "x"), &[]);
+    assert!(said.contains("user 65534 is neither root nor in the group sinew"), "{said}");
+    assert_eq!(host.workloads(), []);
+}
+
+/// Lets another user as far as the socket, and applies as that one, in these groups.
+fn apply_as(host: &Host, uid: &str, project: &Project, groups: &[&str]) -> String {
     for directory in [host.paths.run.parent().unwrap(), &host.paths.run] {
         fs::set_permissions(directory, fs::Permissions::from_mode(0o755)).unwrap();
     }
     fs::set_permissions(host.paths.socket(), fs::Permissions::from_mode(0o666)).unwrap();
     // The program has to be where anybody may run it.
     let program = host.file("caller");
-    fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
+    if !program.exists() {
+        fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
+    }
     let said = Command::new(&program)
         .arg("apply")
         .arg(host.paths.socket())
-        .arg("65534")
-        .arg(serde_json::to_string(&project(1, "x")).unwrap())
+        .arg(uid)
+        .arg(serde_json::to_string(project).unwrap())
+        .args(groups)
         .output()
         .unwrap();
-    let said = String::from_utf8_lossy(&said.stdout).into_owned();
-    assert!(said.contains("user 65534 is neither root nor in the group sinew"), "{said}");
-    assert_eq!(host.workloads(), []);
+    String::from_utf8_lossy(&said.stdout).into_owned()
+}
+
+fn a_policy_is_read_when_it_changes() {
+    let host = Host::started();
+    let mut project = project(0, "x");
+    for service in project.services.values_mut() {
+        service.user = Some("65534".to_owned());
+        service.replicas = 0;
+    }
+    let apply = || apply_as(&host, "4711", &project, &[GROUP]);
+    let policy = |text: &str| fs::write(host.file("policy.yaml"), text).unwrap();
+    let warnings = || {
+        let all = {
+            let client = host.client();
+            host.block_on(client.agent()).unwrap().warnings
+        };
+        all.into_iter().filter(|warning| warning.contains("policy")).collect::<Vec<_>>()
+    };
+    assert!(apply().contains("only root may run as 65534"), "{}", apply());
+    assert_eq!(warnings(), Vec::<String>::new());
+    policy("rules: [{user: 4711, run_as: [65534]}]");
+    assert_eq!(apply(), "applied\n");
+    policy("rules: [{user: 4711, run_as: [1}]");
+    assert_eq!(apply(), "applied\n", "a bad one leaves the former in force");
+    assert!(warnings()[0].contains("policy.yaml:1:"), "{:?}", warnings());
+    policy("rules: [{user: 4711, run_as: [1]}]");
+    assert!(apply().contains("only root may run as 65534"), "{}", apply());
+    assert_eq!(warnings(), Vec::<String>::new());
 }
 
 fn scrapers_get_metrics_and_nothing_else() {

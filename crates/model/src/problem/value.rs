@@ -37,6 +37,12 @@ pub enum Expected {
     Services,
     /// One service.
     Service,
+    /// `rules:` at the top of a policy.
+    Policy,
+    /// The rules of a policy.
+    Rules,
+    /// Ports of the host that are root's.
+    LowPorts,
     /// Keys and values, with the keys that are known.
     Mapping(&'static [&'static str]),
     /// Text.
@@ -81,6 +87,9 @@ impl Expected {
         match self {
             Self::File | Self::Services => "a mapping of services",
             Self::Service => "a service",
+            Self::Policy => "a policy",
+            Self::Rules => "a list of rules",
+            Self::LowPorts => "true or ports below 1024",
             Self::Mapping(_) => "a mapping",
             Self::Text => "text",
             Self::Texts => "text or a list of it",
@@ -105,6 +114,9 @@ impl Expected {
             Self::File => "begin with services: and describe one a key".into(),
             Self::Services => "write each service's name and a colon, and indent its keys".into(),
             Self::Service => "indent its keys below its name, command: first".into(),
+            Self::Policy => "begin with rules: and put a - before each".into(),
+            Self::Rules => "put a - before each, such as - user: alice".into(),
+            Self::LowPorts => "write true, or a list such as [80, 443]".into(),
             Self::Mapping(known) => format!("write key: value for {}", known.join(", ")),
             Self::Text => "write one word or a quoted line".into(),
             Self::Texts => "write one, or a list with - before each".into(),

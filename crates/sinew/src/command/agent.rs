@@ -18,12 +18,14 @@ pub(super) fn agent(args: Agent, context: &Context) -> Result<(), Error> {
     log(&args.log, context.json)?;
     let metrics = args.metrics;
     let members = if args.members_call { Members::Call } else { Members::Refused };
+    let policy = args.policy.clone();
     let options = AgentOptions {
         paths: paths(args)?,
         exe: own_path()?,
         resolv_conf: PathBuf::from("/etc/resolv.conf"),
         datapath: DatapathSource::Kernel,
         metrics,
+        policy,
         members,
     };
     let runtime = runtime::Builder::new_multi_thread()

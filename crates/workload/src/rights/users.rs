@@ -15,7 +15,8 @@ pub(super) struct Account {
 }
 
 /// The texts of `/etc/passwd` and `/etc/group`.
-pub(super) struct Databases {
+#[derive(Debug)]
+pub struct Databases {
     passwd: String,
     group: String,
 }
@@ -34,13 +35,37 @@ struct Group<'a> {
 }
 
 impl Databases {
-    pub(super) fn read() -> Result<Self, RightsError> {
+    /// # Errors
+    /// When one of them cannot be read.
+    pub fn read() -> Result<Self, RightsError> {
         let read = |path: &str| {
             fs::read(path)
                 .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
                 .map_err(|e| RightsError::Unreadable { path: path.to_owned(), errno: e.into() })
         };
         Ok(Self { passwd: read("/etc/passwd")?, group: read("/etc/group")? })
+    }
+
+    /// The number of a user, by name or as a number.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn user_number(&self, name: &str) -> Result<u32, RightsError> {
+        self.user(name).map(|(uid, _)| uid)
+    }
+
+    /// The number of a group, by name or as a number.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn group_number(&self, name: &str) -> Result<u32, RightsError> {
+        self.group(name)
+    }
+
+    /// The supplementary groups of a user.
+    pub fn groups(&self, uid: u32) -> Vec<u32> {
+        let found = self.users().find(|user| user.uid == uid);
+        found.map_or_else(Vec::new, |user| self.groups_of(user.name).into_iter().collect())
     }
 
     /// The named user, else the caller; in the named group, else its own. The supplementary groups
@@ -79,14 +104,15 @@ impl Databases {
     }
 
     fn group(&self, name: &str) -> Result<u32, RightsError> {
-        let found = self.groups().find(|group| group.name == name).map(|group| group.gid);
+        let found = self.all_groups().find(|group| group.name == name).map(|group| group.gid);
         found
             .or_else(|| number(name))
             .ok_or_else(|| RightsError::NoGroup { group: name.to_owned() })
     }
 
     fn groups_of(&self, user: &str) -> BTreeSet<u32> {
-        let groups = self.groups().filter(|g| g.members.split(',').any(|member| member == user));
+        let groups =
+            self.all_groups().filter(|g| g.members.split(',').any(|member| member == user));
         groups.map(|group| group.gid).collect()
     }
 
@@ -98,7 +124,7 @@ impl Databases {
         })
     }
 
-    fn groups(&self) -> impl Iterator<Item = Group<'_>> {
+    fn all_groups(&self) -> impl Iterator<Item = Group<'_>> {
         self.group.lines().filter_map(|line| {
             let mut fields = line.split(':');
             let (name, gid) = (fields.next()?, fields.nth(1)?.parse().ok()?);
