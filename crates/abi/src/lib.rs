@@ -414,6 +414,13 @@ plain! {
         /// First 48 bits of the IPv6 network, in the order of memory.
         prefix6: [u32; 2],
     }
+    /// Which callers that are no members may call services; one entry of `REACH`.
+    Reach = 16 {
+        /// Cookie of the agent's network namespace: addresses of the plan mean nothing elsewhere.
+        network: u64,
+        /// Cgroup of the resolver, whose queries are not led to itself.
+        resolver: u64,
+    }
     /// What the programs counted about themselves, per CPU.
     Counters = 64 {
         /// Flow samples that found the ring full.

@@ -18,7 +18,12 @@ fn main() -> Result<(), Box<dyn Error>> {
     };
     let cgroup = PathBuf::from(cgroup).join("members");
     fs::create_dir_all(&cgroup)?;
-    let options = Options { pins: PathBuf::from(pins), cgroup, network6: NETWORK6 };
+    let options = Options {
+        pins: PathBuf::from(pins),
+        cgroup,
+        network6: NETWORK6,
+        reach: Default::default(),
+    };
     let (services, endpoints) = (services.parse()?, endpoints.parse()?);
     let mut crowd = Crowd::open(&options)?;
     let took = crowd.fill(services, endpoints)?;

@@ -37,8 +37,12 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     let members = Path::new(cgroup).join("members");
     fs::create_dir_all(&members)?;
-    let options =
-        Options { pins: PathBuf::from(pins), cgroup: members.clone(), network6: NETWORK6 };
+    let options = Options {
+        pins: PathBuf::from(pins),
+        cgroup: members.clone(),
+        network6: NETWORK6,
+        reach: Default::default(),
+    };
     let (mut kernel, _events) = Kernel::open(&options)?;
     let mut wanted = served(&members, replicas.parse()?)?;
     kernel.apply(&wanted)?;

@@ -1,8 +1,8 @@
 //! Programs on cgroups and on the network namespace, by pinned links that outlive us.
 //!
-//! One cgroup holds all members and carries the programs for them. A cgroup that was adopted as it
-//! is lies elsewhere and carries links of its own, pinned by its id: when it is made anew under the
-//! same name, those of the old one are told from those of the new.
+//! One cgroup holds all members and carries the programs for them. [`Carriers`] lie elsewhere: those
+//! that were adopted as they are, with the same programs, and those whose processes may call services
+//! without being members, with programs for callers alone.
 //!
 //! An upgrade replaces the program of each link in place: a call runs the old or the new one. When
 //! one replacement fails, those before it are taken back, so that versions never mix.
@@ -25,8 +25,15 @@ use crate::{
     sys::{self, AttachType},
 };
 
+mod carriers;
+
+pub(crate) use carriers::Carriers;
+
+/// The name of a program, which its link bears too, and where it is attached.
+type Hook = (&'static str, AttachType);
+
 /// The hooks of every member.
-const HOOKS: &[(&str, AttachType)] = &[
+const HOOKS: &[Hook] = &[
     ("bind4", AttachType::Bind4),
     ("bind6", AttachType::Bind6),
     ("post_bind4", AttachType::PostBind4),
@@ -44,13 +51,31 @@ const HOOKS: &[(&str, AttachType)] = &[
     ("sock_release", AttachType::SockRelease),
 ];
 
+/// The hooks of callers that are no members. Links share every hook with programs further down,
+/// which run first; what they have done these recognise by the destination.
+const REACH_HOOKS: &[Hook] = &[
+    ("reach_connect4", AttachType::Connect4),
+    ("reach_connect6", AttachType::Connect6),
+    ("getpeername4", AttachType::GetPeerName4),
+    ("getpeername6", AttachType::GetPeerName6),
+    ("reach_sendmsg4", AttachType::SendMsg4),
+    ("reach_sendmsg6", AttachType::SendMsg6),
+    ("recvmsg4", AttachType::RecvMsg4),
+    ("recvmsg6", AttachType::RecvMsg6),
+    ("sock_release", AttachType::SockRelease),
+];
+
+/// What the programs of [`REACH_HOOKS`] alone are called.
+pub(crate) const REACH: &str = "reach_";
+
 /// Program and link of published ports; on the network namespace, while a port is published.
 const PUBLISHED: &str = "published";
 const NETWORK_NAMESPACE: &str = "/proc/thread-self/ns/net";
 
-/// Names of the programs that are attached.
-pub(crate) fn programs() -> impl Iterator<Item = &'static str> {
-    HOOKS.iter().map(|(name, _)| *name).chain(["sock_ops", PUBLISHED])
+/// Names of the programs that are attached; `reach`: also to those who are no members.
+pub(crate) fn programs(reach: bool) -> impl Iterator<Item = &'static str> {
+    let reach = if reach { REACH_HOOKS } else { &[] };
+    HOOKS.iter().chain(reach).map(|(name, _)| *name).chain(["sock_ops", PUBLISHED])
 }
 
 /// The links under a pin directory.
@@ -58,8 +83,10 @@ pub(crate) struct Links {
     directory: PathBuf,
     /// Watched cgroups, by id.
     watched: HashMap<u64, OwnedFd>,
-    /// Adopted cgroups that carry the programs, by id.
-    hooked: HashSet<u64>,
+    /// Adopted cgroups.
+    pub(crate) adopted: Carriers,
+    /// Those whose processes call services without being members.
+    pub(crate) reach: Carriers,
 }
 
 /// What was changed so far of something that is done as a whole.
@@ -75,31 +102,30 @@ impl Links {
     /// Opens the directory; nothing is attached.
     pub(crate) fn open(pins: &Path) -> Result<Self, Error> {
         let directory = pins.join("links");
-        for path in [directory.join("watch"), directory.join("hooked")] {
-            fs::create_dir_all(&path)
-                .map_err(|e| Error::system(format!("make directory {}", path.display()), e))?;
-        }
-        let mut links = Self { directory, watched: HashMap::new(), hooked: HashSet::new() };
+        let adopted = Carriers::open(directory.join("hooked"), HOOKS)?;
+        let reach = Carriers::open(directory.join("reach"), REACH_HOOKS)?;
+        let watch = directory.join("watch");
+        fs::create_dir_all(&watch)
+            .map_err(|e| Error::system(format!("make directory {}", watch.display()), e))?;
+        let mut links = Self { directory, watched: HashMap::new(), adopted, reach };
         for id in ids_in(&links.directory.join("watch"))? {
             if let Ok(link) = sys::open_pin(&links.watch_path(id)) {
                 links.watched.insert(id, link);
             }
         }
-        links.hooked = ids_in(&links.directory.join("hooked"))?.into_iter().collect();
         Ok(links)
     }
 
-    /// Puts every program of `object` in force on `cgroup` and on every adopted one, replacing what
-    /// is there: on all of them or on none.
+    /// Puts every program of `object` in force on `cgroup` and on every other one that has some,
+    /// replacing what is there: on all of them or on none.
     pub(crate) fn attach(&mut self, object: &Object, cgroup: &Path) -> Result<(), Error> {
         let mut changes = Changes::default();
-        let mut attached = attach_hooks(object, cgroup, &self.directory, &mut changes);
+        let mut attached = attach_hooks(object, cgroup, HOOKS, &self.directory, &mut changes);
         if self.directory.join(PUBLISHED).exists() {
             attached = attached.and_then(|()| self.attach_published(object, &mut changes));
         }
-        for id in &self.hooked {
-            attached =
-                attached.and_then(|()| replace_hooks(object, &self.hooked_path(*id), &mut changes));
+        for carriers in [&self.adopted, &self.reach] {
+            attached = attached.and_then(|()| carriers.replace(object, &mut changes));
         }
         if let Err(error) = attached {
             changes.take_back();
@@ -111,51 +137,6 @@ impl Links {
             let _ = sys::link_update(link.as_fd(), watcher);
         }
         Ok(())
-    }
-
-    /// Puts every program of `object` in force on a cgroup that is no member's; all or none.
-    pub(crate) fn hook(&mut self, object: &Object, cgroup: &Path) -> Result<(), Error> {
-        let id = cgroup_id(&open_cgroup(cgroup)?, cgroup)?;
-        let directory = self.hooked_path(id);
-        fs::create_dir_all(&directory)
-            .map_err(|e| Error::system(format!("make directory {}", directory.display()), e))?;
-        let mut changes = Changes::default();
-        if let Err(error) = attach_hooks(object, cgroup, &directory, &mut changes) {
-            changes.take_back();
-            if !self.hooked.contains(&id) {
-                let _ = fs::remove_dir(&directory);
-            }
-            return Err(error);
-        }
-        self.hooked.insert(id);
-        Ok(())
-    }
-
-    /// Whether the cgroup with this id carries programs of its own.
-    pub(crate) fn is_hooked(&self, id: u64) -> bool {
-        self.hooked.contains(&id)
-    }
-
-    /// Takes the programs off every adopted cgroup that is not in `wanted`.
-    pub(crate) fn unhook_others(&mut self, wanted: &HashSet<u64>) -> Result<(), Error> {
-        let gone: Vec<u64> = self.hooked.difference(wanted).copied().collect();
-        for id in gone {
-            let directory = self.hooked_path(id);
-            for (name, _) in HOOKS {
-                remove_pin(&directory.join(name))?;
-            }
-            match fs::remove_dir(&directory) {
-                Err(e) if e.kind() != io::ErrorKind::NotFound => {
-                    return Err(Error::system(format!("remove {}", directory.display()), e));
-                }
-                _ => self.hooked.remove(&id),
-            };
-        }
-        Ok(())
-    }
-
-    fn hooked_path(&self, id: u64) -> PathBuf {
-        self.directory.join("hooked").join(id.to_string())
     }
 
     /// Whether packets to published ports are looked at. While none are published, nobody pays.
@@ -220,7 +201,8 @@ impl Links {
 
     /// Detaches everything.
     pub(crate) fn remove(&mut self) -> Result<(), Error> {
-        self.unhook_others(&HashSet::new())?;
+        self.adopted.keep(&HashSet::new())?;
+        self.reach.keep(&HashSet::new())?;
         for id in std::mem::take(&mut self.watched).into_keys() {
             remove_pin(&self.watch_path(id))?;
         }
@@ -241,12 +223,13 @@ struct Target<'a> {
 fn attach_hooks(
     object: &Object,
     cgroup: &Path,
+    hooks: &[Hook],
     pins: &Path,
     changes: &mut Changes,
 ) -> Result<(), Error> {
     let directory = open_cgroup(cgroup)?;
     let target = Target { file: &directory, id: cgroup_id(&directory, cgroup)? };
-    for (name, attach_type) in HOOKS {
+    for (name, attach_type) in hooks {
         attach_one(name, *attach_type, object, &target, pins, changes).map_err(
             |(what, e)| match e.raw_os_error() {
                 Some(libc::EPERM) => Error::HookTaken { hook: name, path: cgroup.to_owned() },
@@ -285,8 +268,13 @@ fn attach_one(
 }
 
 /// Replaces the programs of the links that are pinned in `pins`.
-fn replace_hooks(object: &Object, pins: &Path, changes: &mut Changes) -> Result<(), Error> {
-    for (name, _) in HOOKS {
+fn replace_hooks(
+    object: &Object,
+    hooks: &[Hook],
+    pins: &Path,
+    changes: &mut Changes,
+) -> Result<(), Error> {
+    for (name, _) in hooks {
         replace(object.program(name)?, &pins.join(name), None, changes)
             .map_err(|e| Error::system(format!("replace program {name}"), e))?;
     }

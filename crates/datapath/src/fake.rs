@@ -10,7 +10,8 @@ use std::{
 use sinew_model::Protocol;
 
 use crate::{
-    Affinity, BackendStats, Datapath, EdgeStats, Error, FlowBackend, Listener, Totals, Wanted,
+    Affinity, BackendStats, Carrier, Datapath, EdgeStats, Error, FlowBackend, Listener, Totals,
+    Wanted,
 };
 
 /// What a [`Fake`] holds and answers.
@@ -70,6 +71,12 @@ impl Datapath for Fake {
         }
         state.hooked.push(cgroup.to_owned());
         Ok(())
+    }
+
+    fn missing_hooks(&self, carrier: Carrier<'_>) -> Vec<&'static str> {
+        let (Carrier::Adopted(cgroup) | Carrier::Reach(cgroup)) = carrier;
+        let taken = self.state().taken.iter().any(|taken| cgroup.starts_with(taken));
+        if taken { vec!["connect4"] } else { Vec::new() }
     }
 
     fn beat(&mut self) -> Result<(), Error> {

@@ -4,7 +4,7 @@ use std::{
     collections::HashMap,
     fs, io,
     net::{IpAddr, Ipv4Addr, SocketAddr},
-    os::unix::fs::DirBuilderExt,
+    os::unix::fs::{DirBuilderExt, MetadataExt as _},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -13,8 +13,8 @@ use sinew_abi as abi;
 use sinew_model::Protocol;
 
 use crate::{
-    Affinity, BackendStats, Datapath, EdgeStats, Error, Events, FlowBackend, Listener, Resolver,
-    Totals, Wanted,
+    Affinity, BackendStats, Carrier, Datapath, EdgeStats, Error, Events, FlowBackend, Listener,
+    Resolver, Totals, Wanted,
     attach::Links,
     layout::{Ledger, Tables, addr4, addr6, mapped},
     maps::{Maps, possible_cpus},
@@ -41,6 +41,17 @@ pub struct Options {
     pub cgroup: PathBuf,
     /// First 48 bits of the IPv6 network.
     pub network6: [u8; 6],
+    /// Who else may call services.
+    pub reach: Reach,
+}
+
+/// Callers that are no members: they bear the host's address and no name.
+#[derive(Clone, Debug, Default)]
+pub struct Reach {
+    /// Their cgroups; those below count too.
+    pub cgroups: Vec<PathBuf>,
+    /// The cgroup of the resolver, whose queries go to the host's name servers wherever it lies.
+    pub resolver: PathBuf,
 }
 
 /// How full a map is.
@@ -82,7 +93,7 @@ impl Kernel {
         let directory = maps_directory(&options.pins);
         make_private(&options.pins)?;
         make_private(&directory)?;
-        let object = object::load(&directory)?;
+        let object = object::load(&directory, !options.reach.cgroups.is_empty())?;
         let mut maps = Maps::open(&directory)?;
         // What an earlier process took out of the maps counts as free now.
         maps.grace_period()?;
@@ -141,6 +152,7 @@ impl Kernel {
         self.routes.set_instances(members)?;
         self.ledger.apply_services(&mut self.maps, &wanted.services)?;
         let scan = self.ledger.apply_instances(&mut self.maps, members)?;
+        self.spare_resolver()?;
         self.set_resolver(wanted.resolver.as_ref())?;
         let first = !self.attached;
         self.hook_outside(&change.outside, first)?;
@@ -152,19 +164,40 @@ impl Kernel {
         Ok(())
     }
 
+    /// Before queries are led to a resolver, its own are let out.
+    fn spare_resolver(&mut self) -> Result<(), Error> {
+        let Options { reach: Reach { cgroups, resolver }, .. } = &self.options;
+        if cgroups.is_empty() {
+            return Ok(());
+        }
+        let network = sys::network_cookie()
+            .map_err(|e| Error::system("identify the network namespace", e))?;
+        // None is there yet: it comes with its cgroup, and is made known by another change.
+        let resolver = fs::metadata(resolver).map_or(0, |cgroup| cgroup.ino());
+        self.maps.reach.set(0, &abi::Reach { network, resolver });
+        Ok(())
+    }
+
     /// The programs are on the members' cgroup and on those that lie outside of it and no others.
     fn hook_outside(&mut self, outside: &HashMap<u64, PathBuf>, first: bool) -> Result<(), Error> {
-        self.links.unhook_others(&outside.keys().copied().collect())?;
+        let id = |cgroup: &PathBuf| Some((fs::metadata(cgroup).ok()?.ino(), cgroup.clone()));
+        let reach = self.options.reach.cgroups.iter().filter_map(id).collect();
+        self.links.adopted.keep(&outside.keys().copied().collect())?;
+        self.links.reach.keep(&HashMap::keys(&reach).copied().collect())?;
         if first {
             self.attach()?;
         }
-        for (id, cgroup) in outside {
-            if self.links.is_hooked(*id) {
-                continue;
-            }
-            // Everybody else is not to wait for one cgroup; who adopts it was told by `hook`.
-            if let Err(error) = self.links.hook(&self.object, cgroup) {
-                tracing::error!(%error, "an adopted cgroup is without programs");
+        let Self { links, object, .. } = self;
+        for (carriers, wanted) in [(&mut links.adopted, outside), (&mut links.reach, &reach)] {
+            for (id, cgroup) in wanted {
+                // A link that somebody removed is made anew by the next start.
+                if carriers.contains(*id) && !first {
+                    continue;
+                }
+                // Everybody else is not to wait for one cgroup; `missing_hooks` tells of it.
+                if let Err(error) = carriers.hook(object, cgroup) {
+                    tracing::error!(%error, "{} is without programs", cgroup.display());
+                }
             }
         }
         Ok(())
@@ -197,7 +230,14 @@ impl Datapath for Kernel {
     }
 
     fn hook(&mut self, cgroup: &Path) -> Result<(), Error> {
-        self.links.hook(&self.object, cgroup)
+        self.links.adopted.hook(&self.object, cgroup)
+    }
+
+    fn missing_hooks(&self, carrier: Carrier<'_>) -> Vec<&'static str> {
+        match carrier {
+            Carrier::Adopted(cgroup) => self.links.adopted.missing(cgroup),
+            Carrier::Reach(cgroup) => self.links.reach.missing(cgroup),
+        }
     }
 
     fn beat(&mut self) -> Result<(), Error> {

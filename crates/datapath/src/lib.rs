@@ -34,7 +34,7 @@ pub use error::Error;
 pub use events::{Event, Events, Flow, FlowBackend};
 pub use fake::{Fake, FakeState};
 pub use heartbeat::Heartbeat;
-pub use kernel::{HUNG_AFTER, Kernel, Options, Usage};
+pub use kernel::{HUNG_AFTER, Kernel, Options, Reach, Usage};
 pub use layout::backend_key;
 pub use sockets::{Listener, listeners};
 pub use wanted::{Backend, Instance, Published, Resolver, Service, ServicePort, Wanted, Wildcard};
@@ -97,6 +97,15 @@ pub struct EdgeStats {
     pub counters: sinew_abi::Edge,
 }
 
+/// A cgroup outside the members' that carries programs of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Carrier<'a> {
+    /// An adopted one.
+    Adopted(&'a Path),
+    /// One of [`Reach::cgroups`].
+    Reach(&'a Path),
+}
+
 /// What the agent needs of a data path: the kernel's, or [`Fake`] in tests.
 pub trait Datapath: Send {
     /// Makes the kernel hold exactly what is wanted, from whatever it holds. Parts that are the same
@@ -114,6 +123,9 @@ pub trait Datapath: Send {
     /// # Errors
     /// When the cgroup is not there or somebody holds one of its hooks alone; nothing was changed.
     fn hook(&mut self, cgroup: &Path) -> Result<(), Error>;
+
+    /// The hooks that a cgroup should carry and does not.
+    fn missing_hooks(&self, carrier: Carrier<'_>) -> Vec<&'static str>;
 
     /// Shows that the resolver is alive; call it every 200 ms, only while it is.
     ///

@@ -134,6 +134,7 @@ impl<K: aya::Pod, V: aya::Pod> Hash<K, V> {
 /// All maps.
 pub(crate) struct Maps {
     pub(crate) config: Shared<abi::Config>,
+    pub(crate) reach: Shared<abi::Reach>,
     pub(crate) hot: Shared<abi::BackendHot>,
     pub(crate) edges: Hash<abi::EdgeKey, abi::Edge>,
     pub(crate) name_servers: Hash<[u32; 4], u32>,
@@ -163,6 +164,7 @@ impl Maps {
         use abi::capacity as c;
         Ok(Self {
             config: Shared::open(maps, "CONFIG", 1)?,
+            reach: Shared::open(maps, "REACH", 1)?,
             hot: Shared::open(maps, "BACKEND_HOT", c::BACKENDS)?,
             edges: Hash::open(maps, "EDGES")?,
             name_servers: Hash::open(maps, "NAME_SERVERS")?,

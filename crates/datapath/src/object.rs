@@ -25,6 +25,7 @@ static OBJECT: &[u8] = include_bytes!("../object/sinew.bpf.o");
 /// Maps of the object; all of them are pinned.
 pub(crate) const MAPS: &[&str] = &[
     "CONFIG",
+    "REACH",
     "INSTANCES",
     "SERVICES4",
     "SERVICES6",
@@ -144,12 +145,13 @@ pub(crate) struct Object {
     programs: HashMap<String, OwnedFd>,
 }
 
-/// Every program, over the maps pinned in `maps` (created when missing). Nothing is attached.
-pub(crate) fn load(maps: &Path) -> Result<Object, Error> {
-    if let Some(object) = find(maps) {
+/// Every program, over the maps pinned in `maps` (created when missing); those for callers that are
+/// no members only for `reach`. Nothing is attached.
+pub(crate) fn load(maps: &Path, reach: bool) -> Result<Object, Error> {
+    if let Some(object) = find(maps, reach) {
         return Ok(object);
     }
-    let object = verify(maps)?;
+    let object = verify(maps, reach)?;
     if let Err(error) = keep(&object, maps) {
         tracing::warn!("the next start has to verify the kernel programs again: {error}");
     }
@@ -157,7 +159,7 @@ pub(crate) fn load(maps: &Path) -> Result<Object, Error> {
 }
 
 /// What an earlier start of this build loaded over these very maps.
-fn find(maps: &Path) -> Option<Object> {
+fn find(maps: &Path, reach: bool) -> Option<Object> {
     let directory = maps.join(build(maps).ok()?);
     let entries = fs::read_dir(&directory).ok()?;
     let opened = entries.map(|entry| {
@@ -167,7 +169,7 @@ fn find(maps: &Path) -> Option<Object> {
     });
     let programs: HashMap<_, _> = opened.collect::<io::Result<_>>().ok()?;
     // Somebody may have removed some.
-    attach::programs().all(|name| programs.contains_key(name)).then_some(Object { programs })
+    attach::programs(reach).all(|name| programs.contains_key(name)).then_some(Object { programs })
 }
 
 /// Lets the next start find it; older ones are of no use to anybody.
@@ -198,7 +200,7 @@ fn build(maps: &Path) -> io::Result<String> {
 }
 
 /// Has the kernel verify and load it.
-fn verify(maps: &Path) -> Result<Object, Error> {
+fn verify(maps: &Path, reach: bool) -> Result<Object, Error> {
     let btf = Btf::of_kernel()?;
     let (bytes, tcp_sock) = fit(&btf);
     let missing = |what: String| Error::Unsupported {
@@ -233,12 +235,19 @@ fn verify(maps: &Path) -> Result<Object, Error> {
     let mut ebpf = loader
         .load(&bytes)
         .map_err(|e| Error::Refused { program: "object".into(), reason: chain(&e) })?;
-    Ok(Object { programs: load_programs(&mut ebpf, &kernel)? })
+    Ok(Object { programs: load_programs(&mut ebpf, &kernel, reach)? })
 }
 
-fn load_programs(ebpf: &mut Ebpf, kernel: &aya::Btf) -> Result<HashMap<String, OwnedFd>, Error> {
+fn load_programs(
+    ebpf: &mut Ebpf,
+    kernel: &aya::Btf,
+    reach: bool,
+) -> Result<HashMap<String, OwnedFd>, Error> {
     let mut programs = HashMap::new();
     for (name, program) in ebpf.programs_mut() {
+        if !reach && name.starts_with(attach::REACH) {
+            continue;
+        }
         let loaded = match program {
             Program::CgroupSockAddr(p) => p.load(),
             Program::CgroupSock(p) => p.load(),

@@ -31,10 +31,7 @@ pub fn connect4(context: &SockAddrContext, target: &Target) -> i32 {
         return ALLOW;
     }
     match address::kind4(addr) {
-        Kind::Service => match service4(target, addr, port) {
-            Some(service) => to_service(context, target, service, mapped(addr), Family::V4),
-            None => no_such_port(target, mapped(addr)),
-        },
+        Kind::Service => call4(context, target, addr, port),
         Kind::Instance => {
             if let Some(instance) = identity::current() {
                 source4(target, instance);
@@ -50,6 +47,15 @@ pub fn connect4(context: &SockAddrContext, target: &Target) -> i32 {
             ALLOW
         }
         Kind::Other => ALLOW,
+    }
+}
+
+/// A call to a service by its IPv4 address.
+#[inline(always)]
+pub fn call4(context: &SockAddrContext, target: &Target, addr: u32, port: u32) -> i32 {
+    match service4(target, addr, port) {
+        Some(service) => to_service(context, target, service, mapped(addr), Family::V4),
+        None => no_such_port(target, mapped(addr)),
     }
 }
 
@@ -71,17 +77,33 @@ pub fn connect6(context: &SockAddrContext, target: &Target) -> i32 {
     if port == DNS && resolver::take6(context, target, &addr) {
         return ALLOW;
     }
-    // One place that takes a backend: the verifier pays for each.
-    let (service, family) = if is_mapped(&addr) {
+    let mapped = is_mapped(&addr);
+    if mapped {
         if address::kind4(addr[3]) != Kind::Service {
             return beside_mapped(context, target, addr, port);
         }
-        (service4(target, addr[3], port), Family::Mapped)
     } else {
         let subnet = CONFIG.get(0).and_then(|config| address::subnet6(&addr, &config.prefix6));
         if subnet != Some(address::SERVICES6) {
             return beside6(context, target, addr, port, subnet);
         }
+    }
+    call6(context, target, addr, port, mapped)
+}
+
+/// A call to a service by its IPv6 address, or from an IPv6 socket by its IPv4 one.
+#[inline(always)]
+pub fn call6(
+    context: &SockAddrContext,
+    target: &Target,
+    addr: [u32; 4],
+    port: u32,
+    mapped: bool,
+) -> i32 {
+    // One place that takes a backend: the verifier pays for each.
+    let (service, family) = if mapped {
+        (service4(target, addr[3], port), Family::Mapped)
+    } else {
         (service6(target, addr, port), Family::V6)
     };
     match service {

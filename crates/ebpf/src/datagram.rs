@@ -32,42 +32,11 @@ pub fn sendmsg4(context: &SockAddrContext, target: &Target) -> i32 {
     if forged4(instance, target.source4()) {
         return refuse(errno::EACCES);
     }
-    if port == DNS {
-        if let Some(config) = resolver::alive_for(&mapped(addr)) {
-            names::show(
-                context,
-                mapped(config.resolver4),
-                config.resolver_port,
-                mapped(addr),
-                port,
-            );
-            target.set_addr4(config.resolver4);
-            target.set_port(config.resolver_port);
-            return ALLOW;
-        }
+    if port == DNS && resolver::take4(context, target, addr) {
+        return ALLOW;
     }
     match address::kind4(addr) {
-        Kind::Service => {
-            let Some(service) = connect::service4(target, addr, port) else {
-                return connect::refused(target, mapped(addr), verdict::NO_SUCH_PORT, 0);
-            };
-            let Some(peer) = peer(context, service, mapped(addr), port, false) else {
-                return connect::refused(
-                    target,
-                    mapped(addr),
-                    verdict::NO_BACKEND,
-                    service.service,
-                );
-            };
-            // Also of one known before: the name may have made room for others meanwhile.
-            names::show(context, peer.addr, peer.port, mapped(addr), port);
-            target.set_addr4(peer.addr[3]);
-            target.set_port(peer.port);
-            if address::kind4(peer.addr[3]) == Kind::Instance {
-                own_source4(target, instance);
-            }
-            ALLOW
-        }
+        Kind::Service => call4(context, target, instance, addr, port),
         Kind::Instance => {
             own_source4(target, instance);
             ALLOW
@@ -87,6 +56,31 @@ pub fn sendmsg4(context: &SockAddrContext, target: &Target) -> i32 {
     }
 }
 
+/// A datagram to a service by its IPv4 address.
+#[inline(always)]
+pub fn call4(
+    context: &SockAddrContext,
+    target: &Target,
+    instance: Option<&Instance>,
+    addr: u32,
+    port: u32,
+) -> i32 {
+    let Some(service) = connect::service4(target, addr, port) else {
+        return connect::refused(target, mapped(addr), verdict::NO_SUCH_PORT, 0);
+    };
+    let Some(peer) = peer(context, service, mapped(addr), port, false) else {
+        return connect::refused(target, mapped(addr), verdict::NO_BACKEND, service.service);
+    };
+    // Also of one known before: the name may have made room for others meanwhile.
+    names::show(context, peer.addr, peer.port, mapped(addr), port);
+    target.set_addr4(peer.addr[3]);
+    target.set_port(peer.port);
+    if address::kind4(peer.addr[3]) == Kind::Instance {
+        own_source4(target, instance);
+    }
+    ALLOW
+}
+
 #[inline(always)]
 pub fn sendmsg6(context: &SockAddrContext, target: &Target) -> i32 {
     let (addr, port) = (target.addr6(), target.port());
@@ -95,20 +89,26 @@ pub fn sendmsg6(context: &SockAddrContext, target: &Target) -> i32 {
     if forged6(instance, &target.source6(), &config.prefix6) {
         return refuse(errno::EACCES);
     }
-    if port == DNS {
-        if let Some(config) = resolver::alive_for(&addr) {
-            let to = if is_mapped(&addr) { mapped(config.resolver4) } else { config.resolver6 };
-            names::show(context, to, config.resolver_port, addr, port);
-            target.set_addr6(&to);
-            target.set_port(config.resolver_port);
-            return ALLOW;
-        }
+    if port == DNS && resolver::take6(context, target, &addr) {
+        return ALLOW;
     }
     // IPv4-mapped destinations of an IPv6 socket come through the IPv4 hook.
     let subnet = address::subnet6(&addr, &config.prefix6);
     if subnet != Some(address::SERVICES6) {
         return beside6(context, target, instance, addr, subnet);
     }
+    call6(context, target, instance, addr, port)
+}
+
+/// A datagram to a service by its IPv6 address.
+#[inline(always)]
+pub fn call6(
+    context: &SockAddrContext,
+    target: &Target,
+    instance: Option<&Instance>,
+    addr: [u32; 4],
+    port: u32,
+) -> i32 {
     // One place that refuses: the stack is short.
     let service = connect::service6(target, addr, port);
     let Some(peer) = service.and_then(|service| peer(context, service, addr, port, true)) else {

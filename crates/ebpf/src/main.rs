@@ -22,6 +22,7 @@ mod lookup;
 mod maps;
 mod names;
 mod publish;
+mod reach;
 mod record;
 mod release;
 mod resolver;
@@ -121,6 +122,26 @@ pub fn recvmsg4(context: SockAddrContext) -> i32 {
 #[cgroup_sock_addr(recvmsg6)]
 pub fn recvmsg6(context: SockAddrContext) -> i32 {
     datagram::recvmsg6(&context, target!(context))
+}
+
+#[cgroup_sock_addr(connect4)]
+pub fn reach_connect4(context: SockAddrContext) -> i32 {
+    reach::connect4(&context, target!(context))
+}
+
+#[cgroup_sock_addr(connect6)]
+pub fn reach_connect6(context: SockAddrContext) -> i32 {
+    reach::connect6(&context, target!(context))
+}
+
+#[cgroup_sock_addr(sendmsg4)]
+pub fn reach_sendmsg4(context: SockAddrContext) -> i32 {
+    reach::sendmsg4(&context, target!(context))
+}
+
+#[cgroup_sock_addr(sendmsg6)]
+pub fn reach_sendmsg6(context: SockAddrContext) -> i32 {
+    reach::sendmsg6(&context, target!(context))
 }
 
 #[cgroup_sock(sock_release)]

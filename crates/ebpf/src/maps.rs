@@ -10,7 +10,7 @@ use aya_ebpf::{
 use sinew_abi::{
     Affinity, AffinityKey, Asked, Backend, BackendHot, Config, Counters, DatagramPeer, Edge,
     EdgeKey, Event, Instance, ListenKey, ListenValue, Outlier, PeerKey, PortName, PublishedKey,
-    Region, Service, ServiceHot, ServiceKey4, ServiceKey6, Socket, capacity as c,
+    Reach, Region, Service, ServiceHot, ServiceKey4, ServiceKey6, Socket, capacity as c,
 };
 
 const LAZY: usize = BPF_F_NO_PREALLOC as usize;
@@ -19,6 +19,9 @@ const SHARED: usize = BPF_F_MMAPABLE as usize;
 
 #[btf_map]
 pub static CONFIG: Array<Config, 1, SHARED> = Array::new();
+/// Which callers are the host's own.
+#[btf_map]
+pub static REACH: Array<Reach, 1, SHARED> = Array::new();
 #[btf_map]
 pub static INSTANCES: HashMap<u64, Instance, { c::INSTANCES as usize }> = HashMap::new();
 #[btf_map]

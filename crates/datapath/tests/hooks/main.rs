@@ -13,6 +13,7 @@ mod adopted;
 mod families;
 mod pins;
 mod publish;
+mod reach;
 mod tcp;
 mod udp;
 mod world;

@@ -12,8 +12,8 @@ use std::{
 };
 
 use sinew_datapath::{
-    Backend, Datapath, Event, Events, Instance, Kernel, Options, Resolver, Service, ServicePort,
-    Wanted, backend_key,
+    Backend, Datapath, Event, Events, Instance, Kernel, Options, Reach, Resolver, Service,
+    ServicePort, Wanted, backend_key,
 };
 use sinew_model::{Balance, Outlier, Protocol};
 
@@ -64,11 +64,11 @@ impl World {
         run("ip", &["link", "set", "lo", "up"]);
         let name =
             format!("sinew-hooks-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
-        let cgroup = cgroup2().join(&name);
-        fs::create_dir(&cgroup).unwrap();
-        let outside = cgroup2().join(format!("{name}-outside"));
+        let base = cgroup2().join(&name);
+        let (cgroup, outside) = (base.join("members"), base.join("outside"));
+        fs::create_dir_all(&cgroup).unwrap();
         let pins = Path::new("/sys/fs/bpf").join(&name);
-        let options = Options { pins, cgroup, network6: NETWORK6 };
+        let options = Options { pins, cgroup, network6: NETWORK6, reach: Reach::default() };
         let (kernel, events) = Kernel::open(&options).unwrap();
         Self {
             kernel,
@@ -86,6 +86,12 @@ impl World {
         let (kernel, events) = Kernel::open(&self.options).unwrap();
         (self.kernel, self.events) = (kernel, events);
         self.apply();
+    }
+
+    /// As `reopen`, with other callers than members.
+    pub(crate) fn reopen_with(&mut self, reach: Reach) {
+        self.options.reach = reach;
+        self.reopen();
     }
 
     pub(crate) fn apply(&mut self) {
@@ -281,6 +287,11 @@ impl World {
         child.wait().unwrap();
     }
 
+    /// The cgroup above the members' and all others of this world.
+    pub(crate) fn base(&self) -> &Path {
+        self.options.cgroup.parent().unwrap()
+    }
+
     pub(crate) fn pins(&self) -> &Path {
         &self.options.pins
     }
@@ -298,6 +309,7 @@ impl Drop for World {
             let _ = fs::remove_dir(&instance.cgroup);
         }
         let _ = fs::remove_dir(&self.options.cgroup);
+        let _ = fs::remove_dir(self.base());
     }
 }
 
