@@ -38,6 +38,7 @@ use crate::{
 
 mod adoptions;
 mod boot;
+mod carriers;
 mod listeners;
 mod requests;
 mod worker;
@@ -127,6 +128,8 @@ pub(crate) struct Parts {
     pub(crate) warnings: Vec<String>,
     pub(crate) started_at_ms: u64,
     pub(crate) metrics_at: Option<SocketAddr>,
+    /// Cgroups whose processes call services without being members.
+    pub(crate) reach: Vec<PathBuf>,
 }
 
 /// Owns everything that changes.
@@ -159,6 +162,7 @@ pub(crate) struct Runtime {
     zone_of: Option<(u64, u64)>,
     pub(crate) started_at_ms: u64,
     pub(crate) metrics_at: Option<SocketAddr>,
+    reach: Vec<PathBuf>,
     ending: Option<Ending>,
 }
 
@@ -211,6 +215,7 @@ impl Runtime {
             zone_of: None,
             started_at_ms: parts.started_at_ms,
             metrics_at: parts.metrics_at,
+            reach: parts.reach,
             ending: None,
         };
         (runtime, handle)

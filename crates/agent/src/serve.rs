@@ -56,6 +56,8 @@ pub struct AgentOptions {
     pub policy: PathBuf,
     /// Whether members may call the API.
     pub members: api::Members,
+    /// Cgroups whose processes call services without being members.
+    pub reach: Vec<PathBuf>,
 }
 
 /// What carries the connections.
@@ -129,7 +131,8 @@ impl Error {
 /// # Errors
 /// When it cannot start; nothing that ran was touched then.
 pub async fn serve(options: AgentOptions) -> Result<(), Error> {
-    let AgentOptions { paths, exe, resolv_conf, datapath, metrics, policy, members } = options;
+    let AgentOptions { paths, exe, resolv_conf, datapath, metrics, policy, members, reach } =
+        options;
     if !rustix::process::geteuid().is_root() {
         return Err(Error::NotRoot);
     }
@@ -143,10 +146,13 @@ pub async fn serve(options: AgentOptions) -> Result<(), Error> {
     for cgroup in [paths.members(), paths.shims()] {
         cgroup::create(&cgroup)?;
     }
+    for cgroup in &reach {
+        cgroup::check(cgroup)?;
+    }
     let discovered = discover(&paths, &exe).await;
     let (intent, mut warnings) = load(&store, &discovered, started_at_ms)?;
     let pins = matches!(datapath, DatapathSource::Kernel).then(|| paths.pins.clone());
-    let (datapath, events) = open(datapath, &paths, intent.network6)?;
+    let (datapath, events) = open(datapath, &paths, intent.network6, &reach)?;
     let datapath = SharedDatapath::new(datapath);
     let mut tasks = JoinSet::new();
     let names = dns::start(&exe, &paths, &resolv_conf, pins, &mut tasks)
@@ -177,6 +183,7 @@ pub async fn serve(options: AgentOptions) -> Result<(), Error> {
         warnings,
         started_at_ms,
         metrics_at: doors.metrics_at(),
+        reach,
     };
     let (mut runtime, handle) = Runtime::new(parts, stopped);
     tasks.spawn(flows::run(flows, raw_flows, handle.clone()));
@@ -313,6 +320,7 @@ fn open(
     source: DatapathSource,
     paths: &Paths,
     network6: Network6,
+    reach: &[PathBuf],
 ) -> Result<(Box<dyn Datapath>, EventSource), Error> {
     match source {
         DatapathSource::Given(datapath, events) => Ok((datapath, EventSource::Given(events))),
@@ -321,6 +329,10 @@ fn open(
                 pins: paths.pins.clone(),
                 cgroup: paths.members(),
                 network6,
+                reach: sinew_datapath::Reach {
+                    cgroups: reach.to_vec(),
+                    resolver: paths.resolver_cgroup(),
+                },
             };
             let (kernel, events) = Kernel::open(&options)?;
             Ok((Box::new(kernel), EventSource::Kernel(events)))

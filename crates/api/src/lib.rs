@@ -44,7 +44,7 @@ pub use flows::{Flow, FlowItem, FlowQuery, FlowVerdict};
 pub use logs::{LogPosition, LogQuery};
 pub use stream::{Events, Flows, Items, LogLines};
 pub use types::{
-    Accepted, Adopt, AdoptTarget, Adopted, Agent, Attach, Attached, EdgeStatus, EndpointStatus,
-    ErrorBody, ErrorCode, Event, EventKind, LogLine, ProjectStatus, Released, Scale, ServiceStatus,
-    Shutdown, WorkloadState, WorkloadStatus,
+    Accepted, Adopt, AdoptTarget, Adopted, AdoptedEndpoint, Agent, Attach, Attached, EdgeStatus,
+    EndpointStatus, ErrorBody, ErrorCode, Event, EventKind, LogLine, ProjectStatus, ReachedCgroup,
+    Released, Scale, ServiceStatus, Shutdown, WorkloadState, WorkloadStatus,
 };

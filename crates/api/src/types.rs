@@ -27,8 +27,36 @@ pub struct Agent {
     /// Where the metrics are served over TCP besides the API.
     #[serde(default)]
     pub metrics: Option<SocketAddr>,
+    /// Cgroups whose processes call services without being members.
+    #[serde(default)]
+    pub reach: Vec<ReachedCgroup>,
+    /// Endpoints that Sinew did not start.
+    #[serde(default)]
+    pub adopted: Vec<AdoptedEndpoint>,
     /// What an operator should know.
     pub warnings: Vec<String>,
+}
+
+/// A cgroup whose processes call services without being members.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReachedCgroup {
+    /// Where it lies.
+    pub cgroup: PathBuf,
+    /// Kernel programs that it should carry and does not: all of them when it is not there.
+    pub missing: Vec<String>,
+}
+
+/// An endpoint that Sinew did not start.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AdoptedEndpoint {
+    /// As `SERVICE/REPLICA`.
+    pub endpoint: String,
+    /// What was adopted, as `unit redis.service`.
+    pub adopted: String,
+    /// How it is.
+    pub state: WorkloadState,
+    /// Kernel programs that its cgroup should carry and does not.
+    pub missing: Vec<String>,
 }
 
 /// A project that is up.

@@ -311,6 +311,16 @@ pub(crate) struct Agent {
     /// Let members call the API: services, and what `sinew run` and `sinew exec` run
     #[arg(long, env = "SINEW_MEMBERS_CALL", hide_env_values = true)]
     pub(crate) members_call: bool,
+    /// Let whatever runs in this cgroup or below call services by name, `host`: anything on this
+    /// host; may be given several times, and then as `A,B` in the variable
+    #[arg(
+        long,
+        value_name = "CGROUP",
+        env = "SINEW_REACH",
+        hide_env_values = true,
+        value_delimiter = ','
+    )]
+    pub(crate) reach: Vec<PathBuf>,
     /// What to log: error, warn, info, debug, trace, or directives as `sinew_agent=debug`
     #[arg(
         long,

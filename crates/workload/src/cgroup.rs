@@ -72,15 +72,24 @@ pub fn find_root() -> Result<PathBuf, Error> {
     mounts::unified().ok_or(Error::NotMounted)
 }
 
+/// Whether a path can be a cgroup's, which need not exist.
+///
+/// # Errors
+/// [`Error::Outside`] the cgroup2 file system, or [`Error::NotMounted`].
+pub fn check(path: &Path) -> Result<(), Error> {
+    let root = find_root()?;
+    if path.starts_with(&root) {
+        return Ok(());
+    }
+    Err(Error::Outside { path: path.to_owned(), root })
+}
+
 /// Makes a cgroup and those above it, as far as they are missing.
 ///
 /// # Errors
 /// When the path is outside the cgroup2 file system, or the kernel refuses.
 pub fn create(path: &Path) -> Result<(), Error> {
-    let root = find_root()?;
-    if !path.starts_with(&root) {
-        return Err(Error::Outside { path: path.to_owned(), root });
-    }
+    check(path)?;
     fs::create_dir_all(path).map_err(Error::refused("create", path))
 }
 

@@ -23,21 +23,23 @@ pub(super) async fn openapi() -> Response {
 }
 
 pub(super) async fn agent(State(handle): State<Handle>) -> Answer<Agent> {
-    let (started_at_ms, metrics, mut warnings) = handle
-        .call(|runtime| (runtime.started_at_ms, runtime.metrics_at, runtime.warnings()))
-        .await?;
-    let policy = handle.policy.clone();
-    warnings.extend(blocking(move || policy.warnings()).await?);
-    Ok(Json(Agent {
+    let paths = handle.paths.clone();
+    let agent = handle.call(move |runtime| Agent {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         abi_version: sinew_abi::ABI_VERSION,
         pid: std::process::id(),
-        started_at_ms,
-        cgroup: handle.paths.members(),
-        pins: handle.paths.pins.clone(),
-        metrics,
-        warnings,
-    }))
+        started_at_ms: runtime.started_at_ms,
+        cgroup: paths.members(),
+        pins: paths.pins.clone(),
+        metrics: runtime.metrics_at,
+        reach: runtime.reached(),
+        adopted: runtime.adopted(),
+        warnings: runtime.warnings(),
+    });
+    let mut agent = agent.await?;
+    let policy = handle.policy.clone();
+    agent.warnings.extend(blocking(move || policy.warnings()).await?);
+    Ok(Json(agent))
 }
 
 pub(super) async fn projects(State(handle): State<Handle>) -> Answer<Vec<ProjectStatus>> {

@@ -103,6 +103,7 @@ impl Host {
             datapath: DatapathSource::Given(Box::new(self.fake.clone()), events),
             policy: self.file("policy.yaml"),
             members: sinew_agent::Members::default(),
+            reach: Vec::new(),
             metrics: Some(SocketAddr::from(([127, 0, 0, 1], 0))),
         }
     }

@@ -5,10 +5,11 @@ use std::{
     ffi::OsStr,
     io::{self, IsTerminal as _},
     os::unix::ffi::OsStrExt as _,
-    path::PathBuf,
+    path::{Path, PathBuf},
 };
 
 use sinew_agent::{AgentOptions, DatapathSource, Members, Paths};
+use sinew_workload::cgroup;
 use tokio::runtime;
 use tracing_subscriber::EnvFilter;
 
@@ -19,6 +20,7 @@ pub(super) fn agent(args: Agent, context: &Context) -> Result<(), Error> {
     let metrics = args.metrics;
     let members = if args.members_call { Members::Call } else { Members::Refused };
     let policy = args.policy.clone();
+    let reach = args.reach.iter().map(|named| reached(named)).collect::<Result<_, _>>()?;
     let options = AgentOptions {
         paths: paths(args)?,
         exe: own_path()?,
@@ -27,12 +29,21 @@ pub(super) fn agent(args: Agent, context: &Context) -> Result<(), Error> {
         metrics,
         policy,
         members,
+        reach,
     };
     let runtime = runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .map_err(Error::system("start the runtime"))?;
     Ok(runtime.block_on(sinew_agent::serve(options))?)
+}
+
+/// The cgroup that is named; `host` is the root of those that this agent sees.
+fn reached(named: &Path) -> Result<PathBuf, Error> {
+    if named == "host" {
+        return Ok(cgroup::find_root().map_err(sinew_agent::Error::from)?);
+    }
+    Ok(named.to_owned())
 }
 
 /// The usual places, but for those that are given.

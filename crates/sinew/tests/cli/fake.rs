@@ -178,6 +178,8 @@ fn route(method: &Method, path: &str, body: &[u8], world: &mut World) -> Respons
             cgroup: PathBuf::new(),
             pins: PathBuf::new(),
             metrics: None,
+            reach: Vec::new(),
+            adopted: Vec::new(),
             warnings: Vec::new(),
         }),
         ("GET", ["projects"]) => json(&world.projects),

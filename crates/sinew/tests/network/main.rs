@@ -18,5 +18,6 @@ mod machine;
 mod names;
 mod programs;
 mod publish;
+mod reach;
 mod systemd;
 mod world;

@@ -79,7 +79,7 @@ impl Drop for Asker {
     }
 }
 
-fn resolver(world: &World) -> i32 {
+pub(crate) fn resolver(world: &World) -> i32 {
     let text = fs::read(world.path("run/resolver/state.json")).unwrap_or_default();
     let state: Value = serde_json::from_slice(&text).unwrap_or_default();
     state["process"]["pid"].as_i64().and_then(|pid| pid.try_into().ok()).unwrap_or(0)
@@ -184,10 +184,10 @@ while True:
 "#;
 
 /// The host's name server, in the namespace of the test.
-struct NameServer(Child);
+pub(crate) struct NameServer(Child);
 
 impl NameServer {
-    fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let text = fs::read_to_string("/etc/resolv.conf").unwrap();
         let servers = text.lines().filter_map(|line| line.strip_prefix("nameserver "));
         let server: std::net::Ipv4Addr =

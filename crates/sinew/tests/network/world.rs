@@ -126,15 +126,20 @@ impl World {
         i32::try_from(one["pid"].as_i64().unwrap()).unwrap()
     }
 
-    /// Process of the agent, by the lock or state that it keeps: it answers on its socket.
-    pub(crate) fn agent(&self) -> i32 {
+    /// What the API answers.
+    pub(crate) fn api(&self, path: &str) -> Value {
         let output = Command::new("curl")
             .args(["-s", "--unix-socket"])
             .arg(self.path("run/api.sock"))
-            .arg("http://sinew/v1/agent")
+            .arg(format!("http://sinew{path}"))
             .output()
             .unwrap();
-        let agent: Value = serde_json::from_slice(&output.stdout).unwrap();
+        serde_json::from_slice(&output.stdout).unwrap()
+    }
+
+    /// Process of the agent, by the lock or state that it keeps: it answers on its socket.
+    pub(crate) fn agent(&self) -> i32 {
+        let agent = self.api("/v1/agent");
         i32::try_from(agent["pid"].as_i64().unwrap()).unwrap()
     }
 

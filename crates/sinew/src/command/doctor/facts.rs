@@ -46,7 +46,7 @@ pub(super) struct Facts {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Agent {
     /// It answers.
-    Running { pid: u32, version: String, warnings: Vec<String> },
+    Running(Box<sinew_api::Agent>),
     /// None answers there.
     Absent { socket: PathBuf },
     /// It cannot be asked.
@@ -99,9 +99,7 @@ fn foreign_lookups(pins: &Path) -> io::Result<u32> {
 fn agent(context: &Context) -> Agent {
     let asked = block_on(async { Ok(Client::connect(&context.socket).await?.agent().await?) });
     match asked {
-        Ok(agent) => {
-            Agent::Running { pid: agent.pid, version: agent.version, warnings: agent.warnings }
-        }
+        Ok(agent) => Agent::Running(Box::new(agent)),
         Err(crate::error::Error::Client(ClientError::Unreachable { socket, .. })) => {
             Agent::Absent { socket }
         }

@@ -1,5 +1,9 @@
 //! From what was seen to what it means. No IO.
 
+use sinew_api::{AdoptedEndpoint, ReachedCgroup};
+
+use crate::render::style::state_word;
+
 use super::{
     facts::{Agent, Facts},
     finding::Finding,
@@ -100,7 +104,7 @@ fn rights(facts: &Facts) -> Finding {
     if facts.root && missing.is_empty() {
         return Finding::ok("rights", "root, with all capabilities that the agent needs");
     }
-    if matches!(facts.agent, Agent::Running { .. }) {
+    if matches!(facts.agent, Agent::Running(_)) {
         return Finding::ok("rights", "the agent that runs has them; you need none");
     }
     if !facts.root {
@@ -227,13 +231,7 @@ fn lookups(lookups: &std::io::Result<u32>) -> Finding {
 
 fn agent(agent: &Agent) -> Vec<Finding> {
     match agent {
-        Agent::Running { pid, version, warnings } => {
-            let running = Finding::ok("agent", format!("version {version} runs as process {pid}"));
-            let warning = |text: &String| {
-                Finding::warns("agent", text.clone(), "the agent says so about this host")
-            };
-            std::iter::once(running).chain(warnings.iter().map(warning)).collect()
-        }
+        Agent::Running(agent) => running(agent),
         Agent::Absent { socket } => {
             vec![Finding::ok("agent", format!("none runs (no answer at {})", socket.display()))]
         }
@@ -245,6 +243,56 @@ fn agent(agent: &Agent) -> Vec<Finding> {
             }]
         }
     }
+}
+
+fn running(agent: &sinew_api::Agent) -> Vec<Finding> {
+    let sinew_api::Agent { pid, version, .. } = agent;
+    let mut findings =
+        vec![Finding::ok("agent", format!("version {version} runs as process {pid}"))];
+    findings.extend(
+        agent
+            .warnings
+            .iter()
+            .map(|text| Finding::warns("agent", text.clone(), "the agent says so about this host")),
+    );
+    findings.extend(agent.reach.iter().map(reached));
+    findings.extend(agent.adopted.iter().map(adopted));
+    findings
+}
+
+fn reached(reached: &ReachedCgroup) -> Finding {
+    let cgroup = reached.cgroup.display();
+    if reached.missing.is_empty() {
+        return Finding::ok("reach", format!("what runs in {cgroup} may call services"));
+    }
+    Finding::warns(
+        "reach",
+        format!("{cgroup} lacks programs of Sinew's: {}", reached.missing.join(", ")),
+        "what runs there does not reach services, or not in every way",
+    )
+    .remedy(
+        "make that cgroup, or have who holds its hooks attach with BPF_F_ALLOW_MULTI (see: \
+         bpftool cgroup tree); then restart the agent",
+    )
+}
+
+fn adopted(endpoint: &AdoptedEndpoint) -> Finding {
+    let AdoptedEndpoint { endpoint, adopted, state, missing } = endpoint;
+    if missing.is_empty() {
+        return Finding::ok(
+            "adopted",
+            format!("{endpoint}, which is {adopted}: {}", state_word(*state)),
+        );
+    }
+    Finding::warns(
+        "adopted",
+        format!(
+            "{endpoint}, which is {adopted}, lacks programs of Sinew's: {}",
+            missing.join(", ")
+        ),
+        "it may not reach services, nor be told apart from strangers",
+    )
+    .remedy("restart the agent; if they are missing then, see its log and: bpftool cgroup tree")
 }
 
 #[cfg(test)]
@@ -331,7 +379,41 @@ mod tests {
 
     #[test]
     fn an_agent_that_runs_needs_no_rights_of_the_caller() {
-        let agent = Agent::Running { pid: 7, version: "0.1.0".to_owned(), warnings: Vec::new() };
+        let agent = Agent::Running(Box::new(agent()));
         assert_eq!(ill(&Facts { root: false, capabilities: 0, agent, ..well() }), []);
+    }
+
+    fn agent() -> sinew_api::Agent {
+        sinew_api::Agent {
+            version: "0.1.0".to_owned(),
+            abi_version: 1,
+            pid: 7,
+            started_at_ms: 0,
+            cgroup: "/sys/fs/cgroup/sinew/members".into(),
+            pins: "/sys/fs/bpf/sinew".into(),
+            metrics: None,
+            reach: Vec::new(),
+            adopted: Vec::new(),
+            warnings: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn what_lacks_programs_outside_of_the_members_is_told() {
+        let with = |missing: &[&str]| {
+            let missing: Vec<String> = missing.iter().map(|hook| (*hook).to_owned()).collect();
+            let reach = ReachedCgroup { cgroup: "/sys/fs/cgroup".into(), missing: missing.clone() };
+            let (endpoint, adopted) = ("db/0".to_owned(), "unit redis.service".to_owned());
+            let state = sinew_api::WorkloadState::Up;
+            let adopted = AdoptedEndpoint { endpoint, adopted, state, missing };
+            let agent = sinew_api::Agent { reach: vec![reach], adopted: vec![adopted], ..agent() };
+            Facts { agent: Agent::Running(Box::new(agent)), ..well() }
+        };
+        assert_eq!(ill(&with(&[])), []);
+        let found = judge(&with(&[])).into_iter().map(|finding| finding.found).collect::<Vec<_>>();
+        assert!(found.contains(&"db/0, which is unit redis.service: up".to_owned()), "{found:?}");
+        assert!(found.contains(&"what runs in /sys/fs/cgroup may call services".to_owned()));
+        let ill = ill(&with(&["connect4", "sendmsg6"]));
+        assert_eq!(ill, [("reach", Verdict::Warns), ("adopted", Verdict::Warns)]);
     }
 }
