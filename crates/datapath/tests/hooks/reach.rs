@@ -99,6 +99,10 @@ fn whoever_is_in_reach_calls_services_and_is_counted_once() {
     let own = instance4(3, 0).to_string();
     assert_eq!(world.python(3, 0, CALLS), [&*own; 3].join(" "));
     assert_eq!((counted(&world, 3, 1), counted(&world, 3, 2)), ((1, 0), (2, 0)));
+    // What its own refused is not refused again.
+    let wrong = "import socket; print(socket.socket().connect_ex(('127.64.0.1', 9)))";
+    assert_eq!(world.python(3, 0, wrong), "111");
+    assert_eq!(world.kernel_edges(3, 0).no_backend, 1);
 
     // So does an adopted program.
     let adopted = world.outside("adopted");
