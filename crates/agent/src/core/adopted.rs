@@ -1,7 +1,10 @@
 //! Endpoints that Sinew did not start: they come with the intent, are looked at until they listen,
 //! and stay while what was adopted comes and goes.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use super::{Core, Instance, Key, Kind, Output, Phase, converge::ATTACHED_GRACE};
 use crate::adopt::{Adoption, Places};
@@ -12,10 +15,21 @@ const LOOK_MAX: Duration = Duration::from_secs(2);
 /// Looks after a bind(): listen() follows, and old sockets may be closed later.
 const LOOKS_AFTER_BIND: u8 = 3;
 
+/// What an instance has only when it was adopted.
+#[derive(Debug, Default)]
+pub(super) struct Outsider {
+    /// Where it listens.
+    pub(super) places: Places,
+    /// When it is looked for listeners again.
+    pub(super) looks: Looks,
+    /// Taken out of the choice by hand: from which revision on, and when.
+    pub(super) drained: Option<(u64, Instant)>,
+}
+
 /// When an adopted program is looked at again.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Looks {
-    at: Option<std::time::Instant>,
+    at: Option<Instant>,
     pause: Duration,
     /// How often it is looked at although it listens on every port.
     more: u8,
@@ -57,12 +71,12 @@ impl Core {
         let (now, revision) = (self.now, self.revision + 1);
         let wanted = self.intent.drained.contains(key);
         let Some(instance) = self.instances.get_mut(key) else { return };
-        match instance.drained {
+        match instance.drained() {
             _ if instance.adoption().is_none() => {}
-            Some(_) if !wanted => instance.drained = None,
+            Some(_) if !wanted => instance.outsider().drained = None,
             Some((_, since)) => instance.idle |= now >= since + ATTACHED_GRACE,
             None if wanted => {
-                instance.drained = Some((revision, now));
+                instance.outsider().drained = Some((revision, now));
                 instance.idle = false;
                 self.timers.insert((now + ATTACHED_GRACE, key.clone()));
                 self.dirty = true;
@@ -75,12 +89,16 @@ impl Core {
     pub(super) fn look(&mut self, key: &Key) {
         let now = self.now;
         let Some(instance) = self.instances.get_mut(key) else { return };
-        if instance.adoption().is_none() || instance.process.is_none() {
-            instance.looks = Looks::default();
+        if instance.adoption().is_none() {
             return;
         }
+        let idle = instance.process.is_none();
         let silent = instance.is_silent();
-        let looks = &mut instance.looks;
+        let looks = &mut instance.outsider().looks;
+        if idle {
+            *looks = Looks::default();
+            return;
+        }
         if !silent && looks.more == 0 {
             *looks = Looks::default();
             return;
@@ -99,7 +117,7 @@ impl Core {
     /// It bound a port that it declares.
     pub(super) fn look_again(&mut self, key: &Key) {
         if let Some(instance) = self.instances.get_mut(key) {
-            instance.looks = Looks { more: LOOKS_AFTER_BIND, ..Looks::default() };
+            instance.outsider().looks = Looks { more: LOOKS_AFTER_BIND, ..Looks::default() };
             self.touch(key);
         }
     }
@@ -108,7 +126,7 @@ impl Core {
         let mut clash = None;
         for other in self.instances.values().filter(|i| i.key != *key) {
             places.retain(|(protocol, port, family), place| {
-                let same = other.places.get(&(*protocol, *port, *family));
+                let same = other.places().get(&(*protocol, *port, *family));
                 let free = same.is_none_or(|same| same.address != place.address);
                 if !free {
                     clash = Some(format!("{}:{port} is {}'s already", place.address, other.key));
@@ -121,7 +139,7 @@ impl Core {
             return;
         }
         instance.listening = places.keys().copied().collect();
-        instance.places = places;
+        instance.outsider().places = places;
         instance.unwell = clash;
         self.touch(key);
     }

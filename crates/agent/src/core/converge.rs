@@ -280,7 +280,7 @@ impl Core {
         let Some(instance) = self.instances.get_mut(key) else { return };
         let drains = match instance.phase {
             Phase::Draining { .. } => true,
-            _ => instance.drained.is_some() && !instance.idle,
+            _ => instance.drained().is_some() && !instance.idle,
         };
         match drains {
             true => self.draining.insert(key.clone()),

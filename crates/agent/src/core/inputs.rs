@@ -113,7 +113,9 @@ impl Core {
         instance.process = process;
         instance.ended = ended;
         instance.listening = places.keys().copied().collect();
-        instance.places = places;
+        if instance.adoption().is_some() {
+            instance.outsider().places = places;
+        }
         // It was called until now as far as anybody knows; the first check that fails ends that.
         if let Some(launch) = instance.launch() {
             instance.health = Tracker::presume_well(self.now, &launch.service.health);
@@ -416,7 +418,7 @@ impl Core {
         let mut idle = Vec::new();
         for key in &self.draining {
             let Some(instance) = self.instances.get_mut(key) else { continue };
-            let (revision, since, released) = match (instance.phase, instance.drained) {
+            let (revision, since, released) = match (instance.phase, instance.drained()) {
                 (Phase::Draining { revision, since, .. }, _) => {
                     (revision, since, instance.adoption().is_some())
                 }

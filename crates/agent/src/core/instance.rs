@@ -10,7 +10,10 @@ use std::{
 use sinew_api::WorkloadState;
 use sinew_model::{Check, Health, Port, Protocol, ServiceName};
 
-use super::{Ended, adopted::Looks};
+use super::{
+    Ended,
+    adopted::{Looks, Outsider},
+};
 use crate::{
     adopt::{Adoption, Place, Places},
     alloc::{self, Network6},
@@ -117,7 +120,8 @@ pub(super) struct Face {
     registered: bool,
     watch: bool,
     choice: Vec<(Protocol, u16, Family)>,
-    places: Places,
+    /// `None`: at its own addresses.
+    places: Option<Box<Places>>,
 }
 
 /// Pauses between the attempts at an action that fails.
@@ -157,12 +161,8 @@ pub(crate) struct Instance {
     pub(super) waits_for: Option<ServiceName>,
     /// Each once.
     pub(super) listening: Vec<(Protocol, u16, Family)>,
-    /// Where it listens, when it was adopted.
-    pub(crate) places: Places,
-    /// When it is looked for listeners again.
-    pub(super) looks: Looks,
-    /// Taken out of the choice by hand, when it was adopted: from which revision on, and when.
-    pub(super) drained: Option<(u64, Instant)>,
+    /// What it has when it was adopted: the many others need no room for it.
+    outsider: Option<Box<Outsider>>,
     /// Bound, and perhaps soon listening.
     pub(super) awaited: BTreeSet<(u16, Family)>,
     pub(super) health: Tracker,
@@ -196,9 +196,7 @@ impl Instance {
             unwell: None,
             waits_for: None,
             listening: Vec::new(),
-            places: Places::new(),
-            looks: Looks::default(),
-            drained: None,
+            outsider: None,
             awaited: BTreeSet::new(),
             health: Tracker::new(now),
             steady_at: None,
@@ -225,6 +223,22 @@ impl Instance {
             Kind::Adopted(adoption) => Some(adoption),
             Kind::Launched(_) | Kind::Attached(_) | Kind::Rubble => None,
         }
+    }
+
+    /// What it has as it was adopted.
+    pub(super) fn outsider(&mut self) -> &mut Outsider {
+        self.outsider.get_or_insert_default()
+    }
+
+    /// Where it listens, when it was adopted.
+    pub(crate) fn places(&self) -> &Places {
+        static NOWHERE: Places = Places::new();
+        self.outsider.as_ref().map_or(&NOWHERE, |outsider| &outsider.places)
+    }
+
+    /// Taken out of the choice by hand, when it was adopted: from which revision on, and when.
+    pub(super) fn drained(&self) -> Option<(u64, Instant)> {
+        self.outsider.as_ref()?.drained
     }
 
     /// Whether its name stands for as long as it is there.
@@ -256,7 +270,7 @@ impl Instance {
             Phase::Waiting if self.retry.at.is_some() => WorkloadState::BackingOff,
             Phase::Waiting => WorkloadState::Waiting,
             Phase::Preparing | Phase::Registering(_) | Phase::Launching => WorkloadState::Starting,
-            Phase::Running if self.drained.is_some() => match self.idle {
+            Phase::Running if self.drained().is_some() => match self.idle {
                 true => WorkloadState::Stopped,
                 false => WorkloadState::Draining,
             },
@@ -286,7 +300,7 @@ impl Instance {
             return Some(error.clone());
         }
         match self.state() {
-            WorkloadState::Draining | WorkloadState::Stopped if self.drained.is_some() => {
+            WorkloadState::Draining | WorkloadState::Stopped if self.drained().is_some() => {
                 Some("drained by hand; `sinew adopt` takes it back".to_owned())
             }
             WorkloadState::Starting if self.adoption().is_some() && self.unwell.is_some() => {
@@ -362,7 +376,7 @@ impl Instance {
         self.phase == Phase::Running
             && self.process.is_some()
             && !self.gone
-            && self.drained.is_none()
+            && self.drained().is_none()
             && self.is_healthy()
             && self.hears(protocol, port)
     }
@@ -380,7 +394,7 @@ impl Instance {
     /// there, nowhere.
     pub(crate) fn place(&self, protocol: Protocol, port: u16, family: Family) -> Option<Place> {
         if self.adoption().is_some() {
-            return self.places.get(&(protocol, port, family)).copied();
+            return self.places().get(&(protocol, port, family)).copied();
         }
         let address = match family {
             Family::V4 => self.address4.into(),
@@ -420,7 +434,7 @@ impl Instance {
                     .map(move |(_, family)| (p.protocol, number, family))
             })
             .collect();
-        let places = self.places.clone();
+        let places = self.outsider.as_ref().map(|outsider| Box::new(outsider.places.clone()));
         Face { registered: self.phase.is_registered(), watch: self.watches(), choice, places }
     }
 
@@ -442,9 +456,20 @@ impl Instance {
         self.gone = false;
         self.steady_at = None;
         self.listening.clear();
-        self.places.clear();
-        self.looks = Looks::default();
+        if let Some(outsider) = &mut self.outsider {
+            outsider.places.clear();
+            outsider.looks = Looks::default();
+        }
         self.awaited.clear();
         self.unwell = None;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    /// There may be a hundred thousand: what few of them have is kept apart.
+    #[test]
+    fn an_instance_takes_little_room() {
+        assert!(size_of::<super::Instance>() <= 464);
     }
 }

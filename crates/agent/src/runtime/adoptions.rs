@@ -129,7 +129,7 @@ impl Runtime {
                 )));
             }
             for ((protocol, port, family), place) in &subject.places {
-                let same = instance.places.get(&(*protocol, *port, *family));
+                let same = instance.places().get(&(*protocol, *port, *family));
                 if same.is_some_and(|same| same.address == place.address) {
                     return Err(twice(format!(
                         "{}:{port} of {} is where {by} listens, which is the {}",
