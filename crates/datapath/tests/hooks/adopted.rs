@@ -157,6 +157,43 @@ fn a_cgroup_whose_hooks_are_held_alone_is_refused_whole() {
     assert_eq!(hooked(&world), BTreeSet::new(), "hooked, but not wanted");
 }
 
+#[test]
+fn a_replacement_that_fails_on_one_cgroup_is_taken_back_on_all() {
+    let mut world = World::new();
+    world.client(2);
+    let outside = world.outside("unit");
+    world.python_server_in(&outside, &SERVER.replace("ADDRESS", "127.0.0.1"));
+    adopt(&mut world, &outside, false);
+    let links = world.pins().join("links");
+    let of_unit = fs::read_dir(links.join("hooked")).unwrap().next().unwrap().unwrap().path();
+    // The last hook of the last cgroup cannot be replaced: what is pinned there is of another one.
+    fs::rename(of_unit.join("getpeername6"), of_unit.join("sock_release")).unwrap();
+    let maps = world.pins().join(format!("v{}", sinew_abi::ABI_VERSION));
+    let verified = || fs::read_dir(&maps).unwrap().flatten().map(|entry| entry.path());
+    let verified = || verified().find(|path| path.is_dir()).unwrap();
+    let programs = || -> Vec<u32> {
+        let pins = [&links, &of_unit].map(|at| fs::read_dir(at).unwrap().flatten());
+        let pins = pins.into_iter().flatten().map(|entry| entry.path());
+        let mut pins: Vec<_> = pins.filter(|path| !path.is_dir()).collect();
+        pins.sort();
+        pins.iter().map(|pin| exclusive::program_of(pin)).collect()
+    };
+    let before = programs();
+    assert_eq!(before.len(), 29, "15 for members, 14 of the unit");
+    fs::remove_dir_all(verified()).unwrap();
+    let error = world.try_reopen().unwrap_err();
+    assert!(error.to_string().contains("replace program sock_release"), "{error}");
+    assert_eq!(programs(), before, "versions do not mix");
+    assert_eq!(world.python(2, 0, CALL), "old from 127.0.0.1");
+
+    fs::remove_file(of_unit.join("sock_release")).unwrap();
+    world.reopen();
+    let after = programs();
+    assert_eq!(after.len(), 30, "what was missing is made anew");
+    assert!(after.iter().all(|program| !before.contains(program)));
+    assert_eq!(world.python(2, 0, CALL), "old from 127.0.0.1");
+}
+
 /// The attachment of another program, which shares its hook with nobody.
 mod exclusive {
     use std::{
@@ -192,15 +229,20 @@ mod exclusive {
         program: OwnedFd,
     }
 
-    /// Attaches the program of a pinned link to a cgroup, by itself alone.
-    pub(super) fn attach(link: &Path, cgroup: &Path) -> Held {
+    /// Number of the program of a pinned link.
+    pub(super) fn program_of(link: &Path) -> u32 {
         let path = CString::new(link.to_str().unwrap()).unwrap();
         let link = owned(bpf(OBJ_GET, &mut [path.as_ptr() as u64, 0]));
         let mut info = [0u32; 16];
         let size = size_of_val(&info) as u64;
         let pointer = info.as_mut_ptr() as u64;
         bpf(OBJ_GET_INFO_BY_FD, &mut [link.as_raw_fd() as u64 | size << 32, pointer]);
-        let program = owned(bpf(PROG_GET_FD_BY_ID, &mut [info[2], 0, 0, 0]));
+        info[2]
+    }
+
+    /// Attaches the program of a pinned link to a cgroup, by itself alone.
+    pub(super) fn attach(link: &Path, cgroup: &Path) -> Held {
+        let program = owned(bpf(PROG_GET_FD_BY_ID, &mut [program_of(link), 0, 0, 0]));
         let cgroup = File::open(cgroup).unwrap();
         let mut held = Held { cgroup, program };
         held.call(PROG_ATTACH);

@@ -12,7 +12,7 @@ use std::{
 };
 
 use sinew_datapath::{
-    Backend, Datapath, Event, Events, Instance, Kernel, Options, Reach, Resolver, Service,
+    Backend, Datapath, Error, Event, Events, Instance, Kernel, Options, Reach, Resolver, Service,
     ServicePort, Wanted, backend_key,
 };
 use sinew_model::{Balance, Outlier, Protocol};
@@ -83,9 +83,13 @@ impl World {
 
     /// Opens the data path anew over what is pinned, as a restarted agent does.
     pub(crate) fn reopen(&mut self) {
-        let (kernel, events) = Kernel::open(&self.options).unwrap();
-        (self.kernel, self.events) = (kernel, events);
-        self.apply();
+        self.try_reopen().unwrap();
+    }
+
+    /// The same, where it may fail.
+    pub(crate) fn try_reopen(&mut self) -> Result<(), Error> {
+        (self.kernel, self.events) = Kernel::open(&self.options)?;
+        self.kernel.apply(&self.wanted)
     }
 
     /// As `reopen`, with other callers than members.
