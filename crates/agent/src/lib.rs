@@ -30,6 +30,7 @@ mod paths;
 mod peer;
 mod policy;
 mod pollable;
+mod prompt;
 mod publish;
 mod random;
 mod record;

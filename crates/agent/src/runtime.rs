@@ -3,6 +3,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
+    io,
     net::SocketAddr,
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
@@ -10,6 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use sinew_api::EventKind;
 use sinew_datapath::{self as datapath, Datapath, Wanted};
 use sinew_model::{Health, ProjectName, ServiceName};
@@ -31,6 +33,8 @@ use crate::{
     key::Key,
     paths::Paths,
     policy::PolicyFile,
+    pollable,
+    prompt::unhurried,
     record::Record,
     refusal::Refusal,
     store::Store,
@@ -39,11 +43,13 @@ use crate::{
 mod adoptions;
 mod boot;
 mod carriers;
+mod events;
 mod listeners;
 mod requests;
 mod worker;
 
 pub(crate) use boot::{Discovered, discover};
+pub(crate) use events::EventSource;
 use listeners::Members;
 use worker::{Order, Place};
 pub(crate) use worker::{Resumed, nobody_there};
@@ -119,7 +125,6 @@ pub(crate) struct Parts {
     pub(crate) store: Store,
     pub(crate) network6: Network6,
     pub(crate) datapath: SharedDatapath,
-    pub(crate) events: mpsc::UnboundedReceiver<datapath::Event>,
     pub(crate) names: Names,
     pub(crate) bus: Arc<Bus>,
     pub(crate) flows: Arc<Flows>,
@@ -139,7 +144,6 @@ pub(crate) struct Runtime {
     paths: Arc<Paths>,
     policy: Arc<PolicyFile>,
     datapath: SharedDatapath,
-    events: mpsc::UnboundedReceiver<datapath::Event>,
     names: Names,
     pub(crate) bus: Arc<Bus>,
     flows: Arc<Flows>,
@@ -147,7 +151,11 @@ pub(crate) struct Runtime {
     inputs: mpsc::UnboundedSender<Input>,
     incoming: mpsc::UnboundedReceiver<Input>,
     calls: mpsc::UnboundedReceiver<Call>,
+    /// Where work is done that the runtime's own thread has no time for.
+    background: tokio::runtime::Handle,
     workers: BTreeMap<Key, mpsc::UnboundedSender<Order>>,
+    /// Those who wait for the ends of processes.
+    sentinels: BTreeMap<Key, AbortHandle>,
     probes: BTreeMap<Key, AbortHandle>,
     joiners: BTreeMap<Key, Joiner>,
     adoptions: adoptions::Adoptions,
@@ -196,7 +204,6 @@ impl Runtime {
             paths: parts.paths,
             policy: parts.policy,
             datapath: parts.datapath,
-            events: parts.events,
             names: parts.names,
             bus: parts.bus,
             flows: parts.flows,
@@ -204,7 +211,9 @@ impl Runtime {
             inputs,
             incoming,
             calls,
+            background: tokio::runtime::Handle::current(),
             workers: BTreeMap::new(),
+            sentinels: BTreeMap::new(),
             probes: BTreeMap::new(),
             joiners: BTreeMap::new(),
             adoptions: adoptions::Adoptions::default(),
@@ -221,8 +230,17 @@ impl Runtime {
         (runtime, handle)
     }
 
-    /// Works until it is told to end.
-    pub(crate) async fn run(mut self, mut stop: watch::Receiver<bool>) -> (Ending, Self) {
+    /// Works until it is told to end, or nobody is left who could tell. Of its thread: see
+    /// [`prompt`].
+    ///
+    /// # Errors
+    /// When the kernel's events cannot be waited for.
+    pub(crate) async fn run(
+        mut self,
+        events: EventSource,
+        mut stop: watch::Receiver<bool>,
+    ) -> io::Result<(Ending, Self)> {
+        let mut events = events.open(&self.flows)?;
         let mut draining = tokio::time::interval(LOOK_AT_DRAINING);
         let mut losses = tokio::time::interval(LOOK_AT_LOSSES);
         draining.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -230,22 +248,40 @@ impl Runtime {
         loop {
             let tick = self.core.next_tick();
             let drains = self.core.drains();
+            // What the kernel and the ends of programs tell is hurried; all else is not.
+            let mut slow = None;
             tokio::select! {
                 biased;
-                Ok(()) = stop.changed() => return (Ending::Leave, self),
-                Some(event) = self.events.recv() => self.take_event(event),
+                _ = stop.changed() => return Ok((Ending::Leave, self)),
+                Some(event) = events.recv() => self.take_event(event),
                 Some(input) = self.incoming.recv() => self.feed(input),
-                Some(call) = self.calls.recv() => call(&mut self),
-                () = sleep_until(tick) => self.feed(Input::Tick),
-                _ = draining.tick(), if drains => self.look_at_draining(),
-                _ = losses.tick() => self.look_at_losses(),
-                () = self.names.changed() => self.feed(Input::Refresh),
+                Some(call) = self.calls.recv() => {
+                    slow = Some(unhurried());
+                    call(&mut self);
+                }
+                () = sleep_until(tick) => {
+                    slow = Some(unhurried());
+                    self.feed(Input::Tick);
+                }
+                _ = draining.tick(), if drains => {
+                    slow = Some(unhurried());
+                    self.look_at_draining();
+                }
+                _ = losses.tick() => {
+                    slow = Some(unhurried());
+                    self.look_at_losses();
+                }
+                () = self.names.changed() => {
+                    slow = Some(unhurried());
+                    self.feed(Input::Refresh);
+                }
             }
-            self.take_what_waits();
+            self.take_what_waits(&mut events);
             self.settle();
+            drop(slow);
             match self.ending {
-                Some(Ending::Leave) => return (Ending::Leave, self),
-                Some(ending) if self.core.halted() => return (ending, self),
+                Some(Ending::Leave) => return Ok((Ending::Leave, self)),
+                Some(ending) if self.core.halted() => return Ok((ending, self)),
                 _ => {}
             }
         }
@@ -255,20 +291,49 @@ impl Runtime {
     pub(crate) fn feed(&mut self, input: Input) {
         let mut inputs = VecDeque::from([input]);
         while let Some(input) = inputs.pop_front() {
+            if let Input::Started(key, process) = &input {
+                self.watch_end(key, process.pid);
+            }
             for output in self.core.handle(Instant::now(), input) {
                 inputs.extend(self.execute(output));
             }
         }
         if self.workers.len() > self.core.instances().len() {
             self.workers.retain(|key, _| self.core.instance(key).is_some());
+            self.sentinels.retain(|key, sentinel| {
+                let is_there = self.core.instance(key).is_some();
+                if !is_there {
+                    sentinel.abort();
+                }
+                is_there
+            });
+        }
+    }
+
+    /// Hears of the end of a process on this very thread. How it ended is told later by who
+    /// supervises it, and so is the end itself when the process cannot be watched here.
+    fn watch_end(&mut self, key: &Key, pid: u32) {
+        let raw = i32::try_from(pid).ok().and_then(Pid::from_raw);
+        let watched = raw.and_then(|pid| pidfd_open(pid, PidfdFlags::NONBLOCK).ok());
+        let Some(process) = watched.and_then(|pidfd| pollable::readable(pidfd).ok()) else {
+            return;
+        };
+        let (inputs, ended) = (self.inputs.clone(), key.clone());
+        let sentinel = tokio::spawn(async move {
+            if process.readable().await.is_ok() {
+                let _ = inputs.send(Input::Gone(ended, pid));
+            }
+        });
+        if let Some(before) = self.sentinels.insert(key.clone(), sentinel.abort_handle()) {
+            before.abort();
         }
     }
 
     /// What came together is told to the data path together: a change of a thousand instances is
     /// then not a thousand changes.
-    fn take_what_waits(&mut self) {
+    fn take_what_waits(&mut self, events: &mut mpsc::UnboundedReceiver<datapath::Event>) {
         for _ in 0..BATCH {
-            if let Ok(event) = self.events.try_recv() {
+            if let Ok(event) = events.try_recv() {
                 self.take_event(event);
             } else if let Ok(input) = self.incoming.try_recv() {
                 self.feed(input);
@@ -483,7 +548,7 @@ impl Runtime {
                 cgroup: self.paths.member(key),
                 shims: Shims { exe: self.exe.clone(), cgroup: self.paths.shim(key) },
             };
-            tokio::spawn(worker::run(place, orders, self.inputs.clone()));
+            self.background.spawn(worker::run(place, orders, self.inputs.clone()));
             sender
         });
         // A worker lives as long as its sender.
@@ -518,7 +583,7 @@ impl Runtime {
             let _ = inputs.send(Input::Checked { key: checked.clone(), run, result });
         };
         let target = health::Target { address, health, exec };
-        let task = tokio::spawn(health::run(target, report));
+        let task = self.background.spawn(health::run(target, report));
         self.probes.insert(key, task.abort_handle());
     }
 

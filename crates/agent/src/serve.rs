@@ -9,14 +9,13 @@ use std::{
     sync::Arc,
 };
 
-use sinew_datapath::{Datapath, Event, Events, Kernel};
+use sinew_datapath::{Datapath, Event, Kernel};
 use sinew_workload::{cgroup, socket};
 use tokio::{
-    io::unix::AsyncFd,
     net::{TcpListener, UnixListener},
     signal::unix::{SignalKind, signal},
     sync::{mpsc, watch},
-    task::JoinSet,
+    task::{JoinHandle, JoinSet},
 };
 
 use crate::{
@@ -32,10 +31,9 @@ use crate::{
     occupied::{self, Occupied},
     paths::Paths,
     policy::PolicyFile,
-    pollable::{self, Pollable},
-    random,
+    prompt, random,
     record::rebuild,
-    runtime::{Discovered, Ending, Parts, Runtime, SharedDatapath, discover},
+    runtime::{Discovered, Ending, EventSource, Parts, Runtime, SharedDatapath, discover},
     store::{Loaded, Store, StoreError},
 };
 
@@ -175,7 +173,6 @@ pub async fn serve(options: AgentOptions) -> Result<(), Error> {
         store,
         network6: intent.network6,
         datapath,
-        events: events.pump(&mut tasks, &flows)?,
         names,
         bus: Arc::new(Bus::new()),
         flows: flows.clone(),
@@ -187,18 +184,23 @@ pub async fn serve(options: AgentOptions) -> Result<(), Error> {
     };
     let (mut runtime, handle) = Runtime::new(parts, stopped);
     tasks.spawn(flows::run(flows, raw_flows, handle.clone()));
-    runtime.boot(intent, discovered);
-    memory::give_back();
+    let until = stop.subscribe();
+    let running = prompt::run(move || {
+        runtime.boot(intent, discovered);
+        memory::give_back();
+        runtime.run(events, until)
+    });
+    let running = running.map_err(Error::io("make an event loop"))?;
     tracing::info!("agent {} answers at {}", std::process::id(), paths.socket().display());
     if let Some(at) = doors.metrics_at() {
         tracing::info!("metrics are at http://{at}/metrics");
     }
-    run(runtime, handle, doors, &paths, stop).await
+    run(running, handle, doors, &paths, stop).await
 }
 
 /// Runs what was built, and ends it in order: callers, runtime, socket.
 async fn run(
-    runtime: Runtime,
+    mut running: JoinHandle<io::Result<(Ending, Runtime)>>,
     handle: crate::runtime::Handle,
     doors: Doors,
     paths: &Paths,
@@ -212,7 +214,6 @@ async fn run(
         callers.spawn(api::serve_metrics(listener, handle.clone(), stop.subscribe()));
     }
     callers.spawn(api::serve(doors.api, handle, doors.members, stop.subscribe()));
-    let mut running = tokio::spawn(runtime.run(stop.subscribe()));
     notify(READY);
     let ended = tokio::select! {
         ended = &mut running => ended,
@@ -220,7 +221,8 @@ async fn run(
         _ = interrupt.recv() => { stop.send_replace(true); (&mut running).await }
     };
     notify(STOPPING);
-    let (ending, runtime) = ended.map_err(Error::Failed)?;
+    let ended = ended.map_err(Error::Failed)?;
+    let (ending, runtime) = ended.map_err(Error::io("wait for the kernel's events"))?;
     runtime.end(ending != Ending::Leave).await;
     stop.send_replace(true);
     while callers.join_next().await.is_some() {}
@@ -310,12 +312,6 @@ impl Doors {
     }
 }
 
-/// Where events come from.
-enum EventSource {
-    Kernel(Events),
-    Given(mpsc::UnboundedReceiver<Event>),
-}
-
 fn open(
     source: DatapathSource,
     paths: &Paths,
@@ -336,48 +332,6 @@ fn open(
             };
             let (kernel, events) = Kernel::open(&options)?;
             Ok((Box::new(kernel), EventSource::Kernel(events)))
-        }
-    }
-}
-
-impl EventSource {
-    fn pump(
-        self,
-        tasks: &mut JoinSet<()>,
-        flows: &Arc<Flows>,
-    ) -> Result<mpsc::UnboundedReceiver<Event>, Error> {
-        match self {
-            Self::Given(events) => Ok(events),
-            Self::Kernel(events) => {
-                let (sender, receiver) = mpsc::unbounded_channel();
-                let ring =
-                    pollable::events(events).map_err(Error::io("wait for the kernel's events"))?;
-                tasks.spawn(pump(ring, sender, flows.clone()));
-                Ok(receiver)
-            }
-        }
-    }
-}
-
-async fn pump(
-    mut ring: AsyncFd<Pollable<Events>>,
-    sender: mpsc::UnboundedSender<Event>,
-    flows: Arc<Flows>,
-) {
-    loop {
-        ring.get_mut().0.drain(|event| match event {
-            // They may be many, and nobody's life depends on them: they have a queue with an end.
-            Event::Flow(flow) => flows.offer(flow),
-            event => {
-                let _ = sender.send(event);
-            }
-        });
-        match ring.readable().await {
-            Ok(mut guard) => guard.clear_ready(),
-            Err(error) => {
-                tracing::error!("the kernel's events cannot be waited for: {error}");
-                return;
-            }
         }
     }
 }
