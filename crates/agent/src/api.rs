@@ -6,7 +6,7 @@ use std::{path::PathBuf, sync::Arc};
 use axum::{
     Extension, Router,
     extract::DefaultBodyLimit,
-    http::{Method, Uri},
+    http::{Method, Uri, header},
     response::IntoResponse,
     routing::{delete, get, patch, post, put},
 };
@@ -24,9 +24,11 @@ mod door;
 mod events;
 mod flows;
 mod logs;
+mod quota;
 mod state;
 
 use answer::Failure;
+use quota::Quota;
 
 /// Whether the programs that Sinew runs may call its API.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -112,9 +114,9 @@ pub(crate) async fn serve(
     stop: watch::Receiver<bool>,
 ) {
     let members = (members == Members::Refused).then(|| handle.paths.members());
-    let router = router(handle);
+    let (router, quota) = (router(handle), Quota::default());
     door::open(listener, stop, |stream, stop| {
-        answer(stream, router.clone(), members.clone(), stop)
+        answer(stream, router.clone(), members.clone(), quota.clone(), stop)
     })
     .await;
 }
@@ -135,6 +137,7 @@ async fn answer(
     stream: UnixStream,
     router: Router,
     members: Option<PathBuf>,
+    quota: Quota,
     stop: watch::Receiver<bool>,
 ) {
     let peer = match Peer::of(&stream) {
@@ -148,14 +151,20 @@ async fn answer(
         Some(members) if peer.is_below(members) => Err(Refusal::Member),
         _ => Ok(()),
     });
-    let service = match allowed {
-        Ok(()) => router.layer(Extension(Arc::new(peer))),
-        Err(refusal) => {
-            let refused = Failure::from(refusal);
-            Router::new().fallback(move || std::future::ready(refused.clone().into_response()))
-        }
+    // The place is held as long as the connection.
+    let (service, _place) = match allowed.and_then(|()| quota.take(peer.caller.uid)) {
+        Ok(place) => (router.layer(Extension(Arc::new(peer))), Some(place)),
+        Err(refusal) => (refuse(refusal), None),
     };
     door::speak(stream, service, stop).await;
+}
+
+/// Says so once: who is refused holds no connection.
+fn refuse(refusal: Refusal) -> Router {
+    let refused = Failure::from(refusal);
+    Router::new().fallback(move || {
+        std::future::ready(([(header::CONNECTION, "close")], refused.clone()).into_response())
+    })
 }
 
 /// The group is looked up each time: it may be made while the agent runs.

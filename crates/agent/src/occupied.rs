@@ -39,24 +39,37 @@ pub(crate) fn is_of_network(ip: IpAddr, network6: Network6) -> bool {
 
 /// Looks at what listens before Sinew takes its addresses into use: service addresses cannot be
 /// reached any more then, and instances would meet what has theirs. Sockets made below `own`, the
-/// cgroup of all that is Sinew's, are left by an agent before this one.
+/// cgroup of all that is Sinew's, are left by an agent before this one. Of programs of other users
+/// than root one is only told: else any user could keep Sinew from its start.
 ///
 /// # Errors
-/// When a program of somebody else has one of them.
-pub(crate) fn check(listeners: &[Listener], own: &Path) -> Result<(), Occupied> {
+/// When a program of root has one of them.
+pub(crate) fn check(listeners: &[Listener], own: &Path) -> Result<Vec<Occupied>, Occupied> {
     let ours = ids_below(own);
-    let met = listeners.iter().find(|listener| {
+    let met = listeners.iter().filter(|listener| {
         matches!(listener.address, IpAddr::V4(_))
             && is_of_network(listener.address, [0; 6])
             && !ours.contains(&listener.cgroup)
     });
-    met.map_or(Ok(()), |listener| {
-        Err(Occupied {
-            who: holder(listener.inode).unwrap_or_else(|| "a program".to_owned()),
+    let mut told = Vec::new();
+    for listener in met {
+        let pid = holder_pid(listener.inode);
+        let occupied = Occupied {
+            who: pid.and_then(name_of).unwrap_or_else(|| "a program".to_owned()),
             at: SocketAddr::new(listener.address, listener.port),
             protocol: listener.protocol,
-        })
-    })
+        };
+        if pid.is_none_or(is_roots) {
+            return Err(occupied);
+        }
+        told.push(occupied);
+    }
+    Ok(told)
+}
+
+/// One that has just ended is nobody's.
+fn is_roots(pid: u32) -> bool {
+    fs::metadata(format!("/proc/{pid}")).is_ok_and(|process| process.uid() == 0)
 }
 
 /// The numbers of a cgroup and of all below it.
@@ -73,6 +86,15 @@ fn ids_below(cgroup: &Path) -> HashSet<u64> {
 
 /// The program that holds a socket, as `nginx (process 4711)`; `None` when it is not found.
 pub(crate) fn holder(inode: u32) -> Option<String> {
+    holder_pid(inode).and_then(name_of)
+}
+
+fn name_of(pid: u32) -> Option<String> {
+    let name = fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
+    Some(format!("{} (process {pid})", name.trim()))
+}
+
+fn holder_pid(inode: u32) -> Option<u32> {
     let socket = format!("socket:[{inode}]");
     let holds = |pid: u32| {
         let descriptors = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
@@ -81,9 +103,7 @@ pub(crate) fn holder(inode: u32) -> Option<String> {
     };
     let processes = fs::read_dir("/proc").ok()?.flatten();
     let mut pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
-    let pid = pids.find(|pid| holds(*pid))?;
-    let name = fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
-    Some(format!("{} (process {pid})", name.trim()))
+    pids.find(|pid| holds(*pid))
 }
 
 #[cfg(test)]

@@ -158,6 +158,14 @@ pub(crate) enum Refusal {
     /// A program that Sinew runs calls.
     #[error("a member of Sinew's network may not call its API")]
     Member,
+    /// A user has as many connections as one may have.
+    #[error("user {uid} has {most} connections to the API already, which is the most")]
+    TooManyCalls {
+        /// Who.
+        uid: u32,
+        /// How many one may have.
+        most: usize,
+    },
     /// The process cannot be attached.
     #[error("the process {pid} cannot be attached: {what}")]
     Attach {
@@ -267,7 +275,9 @@ impl Refusal {
             Self::Full { .. } | Self::NoAddressLeft => ErrorCode::Exhausted,
             Self::Limits { .. } => ErrorCode::Unsupported,
             Self::Forbidden { .. } | Self::Member => ErrorCode::Forbidden,
-            Self::Datapath { .. } | Self::Stopping => ErrorCode::Unavailable,
+            Self::Datapath { .. } | Self::Stopping | Self::TooManyCalls { .. } => {
+                ErrorCode::Unavailable
+            }
             Self::Store(error) if error.is_full() => ErrorCode::Exhausted,
             Self::Attach { .. } | Self::Store(_) => ErrorCode::Internal,
         }
@@ -321,6 +331,9 @@ impl Refusal {
             Self::Attach { .. } => "see the agent's log".into(),
             Self::Datapath { .. } => "`sinew doctor` looks for the cause".into(),
             Self::Store(error) => error.remedy().into(),
+            Self::TooManyCalls { .. } => {
+                "end some that follow logs, flows or events, then repeat".into()
+            }
             Self::Stopping => "start it again, then repeat".into(),
         })
     }

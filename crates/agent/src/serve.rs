@@ -116,7 +116,8 @@ impl Error {
             Self::Cgroup(_) => Some("see `sinew doctor`, or name a cgroup with SINEW_CGROUP"),
             Self::Datapath(_) => Some("see `sinew doctor`"),
             Self::Occupied(_) => Some(
-                "have it listen elsewhere; a second agent needs a network namespace of its own",
+                "have it listen elsewhere (`ss -lntup` shows who does); a second agent needs a network \
+                 namespace of its own",
             ),
             Self::Lock(_) | Self::Io { .. } | Self::Failed(_) => None,
         }
@@ -136,8 +137,9 @@ pub async fn serve(options: AgentOptions) -> Result<(), Error> {
     }
     let started_at_ms = now_ms();
     let _lock = Lock::take(&paths.run)?;
+    let mut occupied = Vec::new();
     if matches!(datapath, DatapathSource::Kernel) && !paths.pins.exists() {
-        occupied::check(&sinew_datapath::listeners()?, &paths.cgroup)?;
+        occupied = occupied::check(&sinew_datapath::listeners()?, &paths.cgroup)?;
     }
     let store = Store::open(&paths.state)?;
     let doors = Doors { api: bind(&paths)?, members, metrics: bind_metrics(metrics).await? };
@@ -162,6 +164,7 @@ pub async fn serve(options: AgentOptions) -> Result<(), Error> {
     let policy = PolicyFile::new(policy);
     // Read once now: an operator who starts the agent looks at its log.
     policy.warnings();
+    warnings.extend(occupied.iter().map(ToString::to_string));
     for warning in &warnings {
         tracing::warn!("{warning}");
     }

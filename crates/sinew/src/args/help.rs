@@ -175,7 +175,7 @@ Examples:
   sinew explain exec db:5432 --output json | jq -r '.endpoints[].reason'";
 
 pub(super) const FLOWS: &str = "\
-Show connections one by one: who called whom, which instance was taken, how it went and why, how \
+Show members' connections one by one (not those to published ports): who called whom, which instance was taken, how it went and why, how \
 long the handshake and the connection took, and the bytes both ways.
 
 The kernel tells of a connection when it closes, and only while somebody follows; what it refuses \

@@ -219,7 +219,18 @@ print('listens', flush=True); import time; time.sleep(1000)";
     assert!(text.contains("have it listen elsewhere"), "{text}");
     stranger.kill().unwrap();
     stranger.wait().unwrap();
+
+    // Users other than root cannot keep it from its start.
+    let script = "import os, socket, time; os.setuid(65534)
+s = socket.create_server(('127.70.0.1', 5300)); print('listens', flush=True); time.sleep(1000)";
+    let mut user =
+        Command::new("python3").args(["-c", script]).stdout(Stdio::piped()).spawn().unwrap();
+    BufReader::new(user.stdout.take().unwrap()).read_line(&mut line).unwrap();
     world.run(&["up", "-d"]);
+    let told = String::from_utf8_lossy(&world.try_run(&["doctor"]).stdout).into_owned();
+    assert!(told.contains("is at 127.70.0.1:5300/tcp"), "{told}");
+    user.kill().unwrap();
+    user.wait().unwrap();
 
     // Another agent would give the same addresses to others; this one may come back.
     let second = world

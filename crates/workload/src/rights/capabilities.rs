@@ -46,12 +46,12 @@ pub(super) fn allowed(kept: &[String]) -> Result<u64, RightsError> {
     })
 }
 
-/// `CAP_NET_ADMIN`, `net_admin`.
 /// Whether a capability is in the set.
 pub(super) fn holds(set: u64, name: &str) -> bool {
     number(name).is_some_and(|number| set >> number & 1 == 1)
 }
 
+/// `CAP_NET_ADMIN`, `net_admin`.
 fn number(name: &str) -> Option<usize> {
     let upper = name.to_ascii_uppercase();
     let full = if upper.starts_with("CAP_") { upper } else { format!("CAP_{upper}") };

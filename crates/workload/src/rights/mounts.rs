@@ -1,6 +1,7 @@
 //! What a workload of root does not see of the machine's file systems. Files of root are root's to
 //! write, whatever capabilities it lost: a mount namespace of its own keeps it from what would undo
-//! Sinew. It cannot take the covers off without `CAP_SYS_ADMIN`.
+//! Sinew. It cannot take the covers off without `CAP_SYS_ADMIN`; one that means harm can still walk
+//! around them, through `/proc/PID/root` of a process of a user whose file system rights it takes on.
 
 use std::{
     ffi::{CStr, CString},

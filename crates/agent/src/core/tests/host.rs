@@ -258,6 +258,24 @@ impl Host {
         }
     }
 
+    /// Orders to one worker are carried out in their order, all else in any.
+    fn first_of_its_worker(&self, nth: usize) -> usize {
+        fn ordered(output: &Output) -> Option<&Key> {
+            match output {
+                Output::Launch(key)
+                | Output::Adjust(key)
+                | Output::Stop(key)
+                | Output::Clean(key) => Some(key),
+                _ => None,
+            }
+        }
+        let nth = nth % self.pending.len();
+        let worker = ordered(&self.pending[nth]);
+        let first = worker
+            .and_then(|key| self.pending.iter().position(|earlier| ordered(earlier) == Some(key)));
+        first.unwrap_or(nth)
+    }
+
     fn intend(&mut self, next: Result<Intent, crate::refusal::Refusal>) {
         if let Ok(next) = next {
             self.intent = next.clone();
@@ -284,7 +302,7 @@ impl Host {
             Step::DrainAdopted { replica } => self.intend(self.intent.drain(&old(), replica)),
             Step::Finish { nth, well } => {
                 if !self.pending.is_empty() {
-                    let output = self.pending.remove(nth % self.pending.len());
+                    let output = self.pending.remove(self.first_of_its_worker(nth));
                     self.finish(output, well);
                 }
             }
