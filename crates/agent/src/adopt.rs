@@ -23,7 +23,7 @@ mod unit;
 
 pub(crate) use foreign::{Foreign, Seen};
 pub(crate) use inspect::{Subject, Surroundings, check_user, inspect};
-pub(crate) use places::{look, places_of, sockets_of};
+pub(crate) use places::{places_of, sockets_of};
 
 /// What was adopted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -56,6 +56,8 @@ pub(crate) use worker::{Resumed, nobody_there};
 
 /// From look to look at the connections of what drains.
 const LOOK_AT_DRAINING: Duration = Duration::from_millis(50);
+/// From look to look at adopted programs: another may listen where one of them did.
+const LOOK_AT_ADOPTED: Duration = Duration::from_secs(1);
 /// From look to look whether the kernel lost notices.
 const LOOK_AT_LOSSES: Duration = Duration::from_secs(2);
 
@@ -243,6 +245,8 @@ impl Runtime {
         let mut events = events.open(&self.flows)?;
         let mut draining = tokio::time::interval(LOOK_AT_DRAINING);
         let mut losses = tokio::time::interval(LOOK_AT_LOSSES);
+        let mut adopted = tokio::time::interval(LOOK_AT_ADOPTED);
+        adopted.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         draining.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         losses.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
@@ -270,6 +274,10 @@ impl Runtime {
                 _ = losses.tick() => {
                     slow = Some(unhurried());
                     self.look_at_losses();
+                }
+                _ = adopted.tick() => {
+                    slow = Some(unhurried());
+                    self.look_at_adopted();
                 }
                 () = self.names.changed() => {
                     slow = Some(unhurried());

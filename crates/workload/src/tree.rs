@@ -201,19 +201,25 @@ pub struct GivenBack {
 /// `None` when nothing in it came from elsewhere.
 ///
 /// # Errors
-/// When the kernel refuses.
-pub fn give_back(cgroup: &Path) -> Result<Option<GivenBack>, Error> {
+/// When the kernel refuses, or processes are made faster than they can be moved: what is left there
+/// must not be killed.
+pub fn give_back(cgroup: &Path) -> Result<Option<GivenBack>, TreeError> {
     let Some(origin) = origin(cgroup) else { return Ok(None) };
     let root = cgroup::find_root()?;
     let homes: Vec<&Path> =
         origin.ancestors().filter(|home| home.starts_with(&root) && home.is_dir()).collect();
     let mut moved = BTreeSet::new();
     let mut at = homes.first().copied().unwrap_or(&root);
-    for _ in 0..ROUNDS {
+    let mut rounds = 0;
+    loop {
         let left = cgroup::processes(cgroup)?;
         if left.is_empty() {
             break;
         }
+        if rounds == ROUNDS {
+            return Err(TreeError::Growing);
+        }
+        rounds += 1;
         for pid in left {
             let Some(process) = ProcessId::of(pid).ok().and_then(ProcessId::open) else { continue };
             if !cgroup::of(pid).is_ok_and(|is| is.starts_with(cgroup)) {

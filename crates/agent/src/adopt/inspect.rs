@@ -55,12 +55,16 @@ pub(crate) fn inspect(
             (Target::Unit { name, cgroup }, pids)
         }
     };
+    if let Some(path) = target.cgroup() {
+        check_cgroup(caller, path)?;
+    }
     for pid in &pids {
         check_user(caller, *pid)?;
         check_network(*pid)?;
     }
-    let looked = places::look(&**around.datapath.lock(), &pids, ports);
-    let places = looked.map_err(|error| Refusal::Datapath { what: error.to_string() })?;
+    let listeners = around.datapath.lock().listeners();
+    let listeners = listeners.map_err(|error| Refusal::Datapath { what: error.to_string() })?;
+    let places = places::places_of(&listeners, &places::sockets_of(&pids), ports);
     let command = pids.iter().map(|pid| command(*pid)).find(|text| !text.is_empty());
     Ok(Subject { target, command: command.unwrap_or_default(), places })
 }
@@ -157,6 +161,22 @@ pub(crate) fn check_user(caller: &Caller, pid: u32) -> Result<(), Refusal> {
     caller.may_adopt(pid, &users)
 }
 
+/// The adoption lasts longer than the processes of the moment: whoever owns the cgroup says what
+/// comes into it.
+///
+/// # Errors
+/// When the cgroup is not the caller's own.
+fn check_cgroup(caller: &Caller, path: &Path) -> Result<(), Refusal> {
+    let owner = fs::metadata(path).ok().map(|directory| directory.uid());
+    if caller.uid == 0 || owner == Some(caller.uid) {
+        return Ok(());
+    }
+    Err(Refusal::target(
+        format!("{} does not belong to user {}", path.display(), caller.uid),
+        "adopt it as root, or adopt a process of your own by its number",
+    ))
+}
+
 /// A process with a network of its own listens and calls where nobody else of this host does.
 fn check_network(pid: u32) -> Result<(), Refusal> {
     let network = |pid: &str| fs::metadata(format!("/proc/{pid}/ns/net")).map(|m| m.ino());
@@ -224,6 +244,17 @@ mod tests {
         for (said, expected) in said {
             assert!(said.contains(expected), "{expected}: {said}");
         }
+    }
+
+    #[test]
+    fn a_cgroup_of_somebody_else_is_refused() {
+        use std::os::unix::fs::chown;
+        let trial = tempfile::tempdir().unwrap();
+        let may = |uid| check_cgroup(&Caller::new(1, uid, uid, Vec::new()), trial.path());
+        chown(trial.path(), Some(33), None).unwrap();
+        assert!(may(0).is_ok() && may(33).is_ok());
+        let said = may(34).unwrap_err().to_string();
+        assert!(said.contains("does not belong to user 34"), "{said}");
     }
 
     #[test]

@@ -6,24 +6,11 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
 
-use sinew_datapath::{Datapath, Listener};
+use sinew_datapath::Listener;
 use sinew_model::Port;
 
 use super::{Place, Places};
 use crate::core::Family;
-
-/// Where these processes listen on these ports.
-///
-/// # Errors
-/// When the kernel does not list the listeners.
-pub(crate) fn look(
-    datapath: &dyn Datapath,
-    pids: &[u32],
-    ports: &[Port],
-) -> Result<Places, sinew_datapath::Error> {
-    let listeners = datapath.listeners()?;
-    Ok(places_of(&listeners, &sockets_of(pids), ports))
-}
 
 /// Inodes of the sockets that these processes hold open.
 pub(crate) fn sockets_of(pids: &[u32]) -> HashSet<u32> {

@@ -17,13 +17,23 @@ pub(super) fn full_name(name: &str) -> String {
 
 /// The path of the cgroup of a unit below the root of the hierarchy.
 pub(super) fn cgroup(name: &str) -> Result<PathBuf, Refusal> {
-    if !Path::new(BOOTED).is_dir() {
+    cgroup_by(Path::new(BOOTED), Path::new("systemctl"), name)
+}
+
+fn cgroup_by(booted: &Path, systemctl: &Path, name: &str) -> Result<PathBuf, Refusal> {
+    if name.contains(['*', '?', '[']) {
+        return Err(Refusal::target(
+            format!("{name} is a pattern of units"),
+            "name one unit, as nginx.service",
+        ));
+    }
+    if !booted.is_dir() {
         return Err(Refusal::target(
             format!("systemd does not run on this machine, so there is no unit {name}"),
             "name a process by its number, or a cgroup by its path",
         ));
     }
-    ask(Path::new("systemctl"), name)
+    ask(systemctl, name)
 }
 
 fn ask(systemctl: &Path, name: &str) -> Result<PathBuf, Refusal> {
@@ -91,10 +101,10 @@ esac\n";
 
     #[test]
     fn without_systemd_there_are_no_units() {
-        if Path::new(BOOTED).exists() {
-            return;
-        }
-        let refusal = cgroup("nginx.service").unwrap_err().to_string();
+        let nowhere = Path::new("/nonexistent");
+        let told = |name| cgroup_by(nowhere, nowhere, name).unwrap_err().to_string();
+        let refusal = told("nginx.service");
         assert!(refusal.starts_with("systemd does not run on this machine"), "{refusal}");
+        assert_eq!(told("ngin*.service"), "ngin*.service is a pattern of units");
     }
 }

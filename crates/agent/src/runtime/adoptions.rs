@@ -26,6 +26,8 @@ pub(super) struct Adoptions {
     releasing: BTreeMap<Key, Releasing>,
     /// Ids of the cgroups that carry programs of their own.
     hooked: BTreeMap<Key, u64>,
+    /// The look at all that listen.
+    watch: Option<tokio::task::JoinHandle<()>>,
 }
 
 /// An adoption that is begun, or was there.
@@ -244,15 +246,51 @@ impl Runtime {
         let (datapath, inputs) = (self.datapath.clone(), self.inputs.clone());
         tokio::task::spawn_blocking(move || {
             let pids = cgroup::processes(&cgroup).unwrap_or_default();
-            let places = guarded(|| {
-                adopt::look(&**datapath.lock(), &pids, &ports).map_err(|error| error.to_string())
-            });
-            match places {
-                Ok(places) => {
+            let listeners =
+                guarded(|| datapath.lock().listeners().map_err(|error| error.to_string()));
+            match listeners {
+                Ok(all) => {
+                    let places = adopt::places_of(&all, &adopt::sockets_of(&pids), &ports);
                     let _ = inputs.send(Input::Places(key, places));
                 }
                 Err(error) => tracing::warn!("cannot see where {key} listens: {error}"),
             }
         });
+    }
+
+    /// Looks whether those that listened still do: whoever binds where one of them did is a
+    /// stranger, although the kernel finds a listener there.
+    pub(super) fn look_at_adopted(&mut self) {
+        if self.adoptions.watch.as_ref().is_some_and(|watch| !watch.is_finished()) {
+            return;
+        }
+        let heard = self.core.instances().filter(|i| !i.places().is_empty());
+        let heard: Vec<_> = heard
+            .filter_map(|instance| {
+                let cgroup = instance.adoption()?.target.cgroup();
+                let cgroup = cgroup.map_or_else(|| self.paths.member(&instance.key), Into::into);
+                let known = instance.places().clone();
+                Some((instance.key.clone(), cgroup, instance.ports().to_vec(), known))
+            })
+            .collect();
+        if heard.is_empty() {
+            return;
+        }
+        let (datapath, inputs) = (self.datapath.clone(), self.inputs.clone());
+        self.adoptions.watch = Some(tokio::task::spawn_blocking(move || {
+            let all = guarded(|| datapath.lock().listeners().map_err(|error| error.to_string()));
+            let Ok(all) = all.inspect_err(|error| tracing::warn!("cannot see listeners: {error}"))
+            else {
+                return;
+            };
+            for (key, cgroup, ports, known) in heard {
+                let pids = cgroup::processes(&cgroup).unwrap_or_default();
+                let places = adopt::places_of(&all, &adopt::sockets_of(&pids), &ports);
+                if places != known {
+                    // The runtime is gone only when the agent ends.
+                    let _ = inputs.send(Input::Places(key, places));
+                }
+            }
+        }));
     }
 }

@@ -46,7 +46,7 @@ fn adopted_text(adopted: &Adopted) -> String {
             from.display()
         );
     }
-    let _ = writeln!(text, "it calls services as NAME.sinew.internal");
+    let _ = writeln!(text, "it calls a service by its full name, as web.sinew.internal");
     text
 }
 
@@ -86,7 +86,7 @@ mod tests {
             "\
 cache/0 is process 4711: 2 processes, reached at 127.0.0.1:6379, [::1]:6379
 moved here from cgroup /sys/fs/cgroup/user.slice; sockets that it had stay as they are
-it calls services as NAME.sinew.internal
+it calls a service by its full name, as web.sinew.internal
 "
         );
         adopted.endpoints.clear();
