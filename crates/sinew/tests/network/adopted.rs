@@ -366,3 +366,37 @@ fn a_purge_lets_everything_go() {
     assert_eq!((one.ping().as_str(), two.ping().as_str()), ("+PONG", "+PONG"));
     assert_eq!(pids(&outside.place("first")).len(), 1, "moved back");
 }
+
+const LISTENS_ONCE: &str = "
+import signal, socket
+listener = socket.create_server(('127.0.0.1', 9100))
+signal.signal(signal.SIGUSR1, lambda *_: listener.close())
+while True: signal.pause()";
+
+#[test]
+fn a_stranger_at_the_place_of_a_closed_listener_is_not_called() {
+    let world = World::new();
+    let mut outside = Outside::new(&world);
+    for (name, service) in [("moved", "moved"), ("hooked", "hooked")] {
+        let pid = outside.start(name, "python3", &["-c", LISTENS_ONCE]);
+        eventually("it listens", || TcpStream::connect(("127.0.0.1", 9100)).is_ok());
+        let place = outside.place(name);
+        let below = place.strip_prefix(place.ancestors().nth(2).unwrap()).unwrap();
+        let target = match name {
+            "moved" => pid.to_string(),
+            _ => format!("/{}", below.display()),
+        };
+        adopt(&world, &target, service, "9100");
+        eventually("it is up", || world.workloads(service)[0]["state"] == "up");
+        Command::new("kill").args(["-USR1", &pid.to_string()]).status().unwrap();
+        let mut stranger = None;
+        eventually("its place is free", || {
+            stranger = std::net::TcpListener::bind(("127.0.0.1", 9100)).ok();
+            stranger.is_some()
+        });
+        eventually("that it closed is seen", || world.workloads(service)[0]["state"] != "up");
+        assert!(Path::new(&format!("/proc/{pid}")).exists(), "the program lives on");
+        let call = ["exec", "--", "curl", "-s", "-m", "5", &format!("http://{service}:9100/")];
+        assert_eq!(world.try_run(&call).status.code(), Some(7), "nobody is there");
+    }
+}
