@@ -376,6 +376,7 @@ while True: signal.pause()";
 #[test]
 fn a_stranger_at_the_place_of_a_closed_listener_is_not_called() {
     let world = World::new();
+    world.start_agent();
     let mut outside = Outside::new(&world);
     for (name, service) in [("moved", "moved"), ("hooked", "hooked")] {
         let pid = outside.start(name, "python3", &["-c", LISTENS_ONCE]);
