@@ -1,7 +1,7 @@
 //! The API over the unix socket: routes to what answers them. What a caller may do is decided by
 //! who the kernel says it is.
 
-use std::{path::PathBuf, sync::Arc};
+use std::sync::Arc;
 
 use axum::{
     Extension, Router,
@@ -113,7 +113,7 @@ pub(crate) async fn serve(
     members: Members,
     stop: watch::Receiver<bool>,
 ) {
-    let members = (members == Members::Refused).then(|| handle.paths.members());
+    let members = (members == Members::Refused).then(|| handle.clone());
     let (router, quota) = (router(handle), Quota::default());
     door::open(listener, stop, |stream, stop| {
         answer(stream, router.clone(), members.clone(), quota.clone(), stop)
@@ -132,11 +132,11 @@ pub(crate) async fn serve_metrics(
     door::open(listener, stop, |stream, stop| door::speak(stream, router.clone(), stop)).await;
 }
 
-/// `members`: the cgroup of those who are refused.
+/// `members`: who knows those who are refused.
 async fn answer(
     stream: UnixStream,
     router: Router,
-    members: Option<PathBuf>,
+    members: Option<Handle>,
     quota: Quota,
     stop: watch::Receiver<bool>,
 ) {
@@ -147,16 +147,23 @@ async fn answer(
             return;
         }
     };
-    let allowed = peer.caller.may_call(group()).and_then(|()| match &members {
-        Some(members) if peer.is_below(members) => Err(Refusal::Member),
-        _ => Ok(()),
-    });
+    let mut allowed = peer.caller.may_call(group());
+    if let (Ok(()), Some(handle)) = (&allowed, &members) {
+        allowed = refuse_members(&peer, handle).await;
+    }
     // The place is held as long as the connection.
     let (service, _place) = match allowed.and_then(|()| quota.take(peer.caller.uid)) {
         Ok(place) => (router.layer(Extension(Arc::new(peer))), Some(place)),
         Err(refusal) => (refuse(refusal), None),
     };
     door::speak(stream, service, stop).await;
+}
+
+/// Adopted cgroups are members wherever they lie.
+async fn refuse_members(peer: &Peer, handle: &Handle) -> Result<(), Refusal> {
+    let mut members = handle.adopted().await?;
+    members.push(handle.paths.members());
+    if peer.is_below(&members) { Err(Refusal::Member) } else { Ok(()) }
 }
 
 /// Says so once: who is refused holds no connection.

@@ -4,7 +4,7 @@
 use std::{
     io, mem,
     os::fd::{AsFd, AsRawFd as _, FromRawFd as _, OwnedFd},
-    path::Path,
+    path::PathBuf,
 };
 
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
@@ -40,13 +40,13 @@ impl Peer {
 }
 
 impl Peer {
-    /// Whether the caller is in `cgroup` or below it. Of one that has ended nobody can tell: who has
+    /// Whether the caller is in one of `cgroups` or below it. Of one that has ended nobody can tell: who has
     /// its socket now may be.
-    pub(crate) fn is_below(&self, cgroup: &Path) -> bool {
+    pub(crate) fn is_below(&self, cgroups: &[PathBuf]) -> bool {
         let found = sinew_workload::cgroup::of(self.caller.pid);
         // Only if it still lives was that number its own.
         let lives = self.pidfd.as_ref().is_some_and(|pidfd| !tree::has_ended(pidfd.as_fd()));
-        !lives || found.is_ok_and(|found| found.starts_with(cgroup))
+        !lives || found.is_ok_and(|found| cgroups.iter().any(|c| found.starts_with(c)))
     }
 }
 

@@ -155,7 +155,7 @@ pub(crate) enum Refusal {
         /// Who may.
         remedy: String,
     },
-    /// A program that Sinew runs calls.
+    /// A program that Sinew runs or has adopted calls.
     #[error("a member of Sinew's network may not call its API")]
     Member,
     /// A user has as many connections as one may have.
@@ -325,8 +325,8 @@ impl Refusal {
             | Self::HostPortTaken { remedy, .. } => remedy.clone(),
             Self::InvalidProject { .. } => "correct these fields".into(),
             Self::Unreadable { .. } => "GET /v1/openapi.json describes what each call takes".into(),
-            Self::Member => "call from outside of services, `sinew run` and `sinew exec`; \
-                 `sinew agent --members-call` lets members call"
+            Self::Member => "call from outside of services, what was adopted, `sinew run` and \
+                 `sinew exec`; `sinew agent --members-call` lets members call"
                 .into(),
             Self::Attach { .. } => "see the agent's log".into(),
             Self::Datapath { .. } => "`sinew doctor` looks for the cause".into(),

@@ -30,6 +30,7 @@ use crate::{
     environment,
     flows::Flows,
     health,
+    intent::Intent,
     key::Key,
     paths::Paths,
     policy::PolicyFile,
@@ -95,11 +96,21 @@ pub(crate) struct Handle {
     pub(crate) paths: Arc<Paths>,
     /// Who may do more than others.
     pub(crate) policy: Arc<PolicyFile>,
+    /// What is wanted; nothing before what runs has been taken over.
+    intent: watch::Receiver<Option<Arc<Intent>>>,
     /// Turns true when the agent ends.
     ending: watch::Receiver<bool>,
 }
 
 impl Handle {
+    /// Cgroups of somebody else's that were adopted where they are.
+    pub(crate) async fn adopted(&self) -> Result<Vec<PathBuf>, Refusal> {
+        let mut intent = self.intent.clone();
+        let known = intent.wait_for(Option::is_some).await.map_err(|_| Refusal::Stopping)?;
+        let adopted = known.iter().flat_map(|intent| &intent.adopted);
+        Ok(adopted.filter_map(|a| a.target.cgroup()).map(Path::to_owned).collect())
+    }
+
     /// Turns true when the agent ends.
     pub(crate) fn ending(&self) -> watch::Receiver<bool> {
         self.ending.clone()
@@ -150,6 +161,7 @@ pub(crate) struct Runtime {
     pub(crate) bus: Arc<Bus>,
     flows: Arc<Flows>,
     exe: PathBuf,
+    intent: watch::Sender<Option<Arc<Intent>>>,
     inputs: mpsc::UnboundedSender<Input>,
     incoming: mpsc::UnboundedReceiver<Input>,
     calls: mpsc::UnboundedReceiver<Call>,
@@ -191,6 +203,7 @@ impl Runtime {
     pub(crate) fn new(parts: Parts, ending: watch::Receiver<bool>) -> (Self, Handle) {
         let (inputs, incoming) = mpsc::unbounded_channel();
         let (call_sender, calls) = mpsc::unbounded_channel();
+        let (intent, intent_seen) = watch::channel(None);
         let handle = Handle {
             calls: call_sender,
             bus: parts.bus.clone(),
@@ -198,6 +211,7 @@ impl Runtime {
             datapath: parts.datapath.clone(),
             paths: parts.paths.clone(),
             policy: parts.policy.clone(),
+            intent: intent_seen,
             ending,
         };
         let runtime = Self {
@@ -210,6 +224,7 @@ impl Runtime {
             bus: parts.bus,
             flows: parts.flows,
             exe: parts.exe,
+            intent,
             inputs,
             incoming,
             calls,
@@ -306,6 +321,7 @@ impl Runtime {
                 inputs.extend(self.execute(output));
             }
         }
+        self.tell_intent();
         if self.workers.len() > self.core.instances().len() {
             self.workers.retain(|key, _| self.core.instance(key).is_some());
             self.sentinels.retain(|key, sentinel| {
@@ -316,6 +332,17 @@ impl Runtime {
                 is_there
             });
         }
+    }
+
+    fn tell_intent(&self) {
+        let now = self.core.intent();
+        self.intent.send_if_modified(|told| {
+            let changed = !told.as_ref().is_some_and(|told| Arc::ptr_eq(told, now));
+            if changed {
+                *told = Some(now.clone());
+            }
+            changed
+        });
     }
 
     /// Hears of the end of a process on this very thread. How it ended is told later by who

@@ -308,7 +308,8 @@ pub(crate) struct Agent {
         default_value = "/etc/sinew/policy.yaml"
     )]
     pub(crate) policy: PathBuf,
-    /// Let members call the API: services, and what `sinew run` and `sinew exec` run
+    /// Let members call the API: services, what was adopted, and what `sinew run` and `sinew exec`
+    /// run
     #[arg(long, env = "SINEW_MEMBERS_CALL", hide_env_values = true)]
     pub(crate) members_call: bool,
     /// Let whatever runs in this cgroup or below call services by name, `host`: anything on this

@@ -15,7 +15,7 @@ use std::{
 
 use futures_util::StreamExt as _;
 use rustix::thread::{UnshareFlags, unshare_unsafe};
-use sinew_agent::{AgentOptions, DatapathSource, Error, Paths, serve};
+use sinew_agent::{AgentOptions, DatapathSource, Error, Members, Paths, serve};
 use sinew_api::{Client, Event as Change, EventKind, WorkloadState, WorkloadStatus};
 use sinew_datapath::{Event, Fake};
 use sinew_model::{Project, Protocol};
@@ -56,6 +56,8 @@ pub(crate) fn enter_own_machine() {
 pub(crate) struct Host {
     pub(crate) paths: Paths,
     pub(crate) fake: Fake,
+    /// Whether members may call the API of the next agent.
+    pub(crate) members: Members,
     directory: tempfile::TempDir,
     agent: Option<Agent>,
 }
@@ -81,7 +83,7 @@ impl Host {
             cgroup: cgroup::find_root().unwrap().join(name),
         };
         fs::write(at.join("resolv.conf"), "nameserver 127.0.0.1\nsearch corp.example\n").unwrap();
-        Self { paths, fake: Fake::default(), directory, agent: None }
+        Self { paths, fake: Fake::default(), members: Members::default(), directory, agent: None }
     }
 
     /// With a running agent.
@@ -102,7 +104,7 @@ impl Host {
             resolv_conf: self.file("resolv.conf"),
             datapath: DatapathSource::Given(Box::new(self.fake.clone()), events),
             policy: self.file("policy.yaml"),
-            members: sinew_agent::Members::default(),
+            members: self.members,
             reach: Vec::new(),
             metrics: Some(SocketAddr::from(([127, 0, 0, 1], 0))),
         }

@@ -4,6 +4,7 @@
 
 use std::{path::Path, process::ExitCode};
 
+mod bounds;
 mod host;
 mod member;
 mod scenes;
@@ -26,7 +27,7 @@ fn main() -> ExitCode {
     host::enter_own_machine();
     let only = arguments.get(1).filter(|argument| !argument.starts_with('-'));
     let mut failed = false;
-    for (name, scene) in scenes::ALL {
+    for (name, scene) in scenes::ALL.iter().chain(bounds::ALL) {
         if only.is_some_and(|only| !name.contains(only.as_str())) {
             continue;
         }

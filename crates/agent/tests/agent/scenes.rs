@@ -35,7 +35,7 @@ pub(crate) const ALL: &[(&str, fn())] = &[
 ];
 
 /// `web` waits for `base`, which answers HTTP on its own address.
-fn project(replicas: u16, marker: &str) -> Project {
+pub(crate) fn project(replicas: u16, marker: &str) -> Project {
     let server =
         "exec python3 -u -m http.server 8080 --bind $SINEW_ADDRESS --directory /proc/self/fdinfo";
     let text = serde_json::json!({
@@ -74,7 +74,7 @@ fn service(
     })
 }
 
-fn named(name: &str) -> ServiceName {
+pub(crate) fn named(name: &str) -> ServiceName {
     name.parse().unwrap()
 }
 

@@ -253,7 +253,8 @@ fn running(agent: &sinew_api::Agent) -> Vec<Finding> {
         agent
             .warnings
             .iter()
-            .map(|text| Finding::warns("agent", text.clone(), "the agent says so about this host")),
+            .map(|text| Finding::warns("agent", text.clone(), "the agent says so about this host"))
+            .map(|finding| finding.remedy("mend what it says; the agent's log may tell more")),
     );
     findings.extend(agent.reach.iter().map(reached));
     findings.extend(agent.adopted.iter().map(adopted));
@@ -396,6 +397,15 @@ mod tests {
             adopted: Vec::new(),
             warnings: Vec::new(),
         }
+    }
+
+    #[test]
+    fn what_the_agent_warns_of_is_shown() {
+        let told = "13200 of at most 16384 instances are in use".to_owned();
+        let agent = sinew_api::Agent { warnings: vec![told.clone()], ..agent() };
+        let facts = Facts { agent: Agent::Running(Box::new(agent)), ..well() };
+        assert_eq!(ill(&facts), [("agent", Verdict::Warns)]);
+        assert!(judge(&facts).into_iter().any(|finding| finding.found == told));
     }
 
     #[test]

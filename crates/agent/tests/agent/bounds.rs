@@ -1,0 +1,171 @@
+//! What the agent refuses: more than the kernel's maps hold, and calls from within.
+
+use std::{
+    fs,
+    os::unix::process::CommandExt as _,
+    path::{Path, PathBuf},
+    process::{Child, Command},
+};
+
+use sinew_agent::Members;
+use sinew_api::{Adopt, AdoptTarget, ClientError, ErrorCode};
+use sinew_model::Project;
+
+use crate::{
+    host::Host,
+    scenes::{named, project},
+};
+
+pub(crate) const ALL: &[(&str, fn())] = &[
+    ("a_full_map_warns_and_then_refuses", a_full_map_warns_and_then_refuses),
+    ("what_was_adopted_may_not_call", what_was_adopted_may_not_call),
+];
+
+/// One service that runs nothing and publishes so many ports of the host.
+fn publishing(ports: u16) -> Project {
+    let mut project = project(0, "x");
+    project.services.remove(&named("web"));
+    let base = project.services.get_mut(&named("base")).unwrap();
+    let publish = |port: u16| {
+        let at = serde_json::json!({"host_ip": "127.0.0.1", "host_port": port, "port": "http"});
+        serde_json::from_value(at).unwrap()
+    };
+    base.publish = (0..ports).map(|n| publish(1024 + n)).collect();
+    project
+}
+
+fn a_full_map_warns_and_then_refuses() {
+    let host = Host::started();
+    let client = host.client();
+    let warnings = || host.block_on(client.agent()).unwrap().warnings;
+    let told = |ports: u32| format!("{ports} of at most 8192 published ports are in use");
+    let nearly = (sinew_abi::capacity::PUBLISHED * 4).div_ceil(5);
+    let nearly = u16::try_from(nearly).unwrap();
+
+    host.block_on(client.apply(&publishing(nearly - 1))).unwrap();
+    assert!(!warnings().iter().any(|w| w.contains("in use")), "{:?}", warnings());
+    host.block_on(client.apply(&publishing(nearly))).unwrap();
+    assert!(warnings().contains(&told(nearly.into())), "{:?}", warnings());
+    host.block_on(client.apply(&publishing(8192))).unwrap();
+    assert!(warnings().contains(&told(8192)), "{:?}", warnings());
+
+    // One too many, and a service that would fit.
+    let mut more = publishing(8193);
+    let web = project(0, "x").services.remove(&named("web")).unwrap();
+    more.services.insert(named("web"), web);
+    let before = State::of(&host);
+    let ClientError::Api(body) = host.block_on(client.apply(&more)).unwrap_err() else {
+        panic!("the agent did not answer");
+    };
+    assert_eq!(body.code, ErrorCode::Exhausted);
+    assert_eq!(
+        body.message,
+        "8193 published ports are more than the 8192 that the kernel maps hold"
+    );
+    assert!(body.remedy.is_some());
+    assert_eq!(State::of(&host), before, "nothing of it was done");
+}
+
+/// What a refused change must leave as it is.
+#[derive(Debug, PartialEq)]
+struct State {
+    written: String,
+    services: usize,
+    published: usize,
+    cgroups: Vec<PathBuf>,
+}
+
+impl State {
+    fn of(host: &Host) -> Self {
+        let state = host.fake.state();
+        Self {
+            written: fs::read_to_string(host.paths.state.join("state.json")).unwrap(),
+            services: state.wanted.services.len(),
+            published: state.wanted.services.values().map(|s| s.published.len()).sum(),
+            cgroups: host.cgroups(),
+        }
+    }
+}
+
+/// A cgroup of somebody else's, and what runs in it.
+struct Outside {
+    cgroup: PathBuf,
+    child: Child,
+}
+
+impl Outside {
+    fn new(host: &Host) -> Self {
+        let mut cgroup = host.paths.cgroup.clone().into_os_string();
+        cgroup.push("-outside");
+        let cgroup = PathBuf::from(cgroup);
+        fs::create_dir(&cgroup).unwrap();
+        let child = command_in(&cgroup, Path::new("sleep")).arg("100000").spawn().unwrap();
+        Self { cgroup, child }
+    }
+
+    /// What the agent answers to a program of root's in a cgroup below.
+    fn calls(&self, host: &Host) -> String {
+        let below = self.cgroup.join("below");
+        fs::create_dir_all(&below).unwrap();
+        let said = command_in(&below, &std::env::current_exe().unwrap())
+            .arg("apply")
+            .arg(host.paths.socket())
+            .arg("0")
+            .arg(serde_json::to_string(&project(0, "x")).unwrap())
+            .output()
+            .unwrap();
+        String::from_utf8_lossy(&said.stdout).into_owned()
+    }
+}
+
+impl Drop for Outside {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let _ = fs::remove_dir(self.cgroup.join("below"));
+        let _ = fs::remove_dir(&self.cgroup);
+    }
+}
+
+fn command_in(cgroup: &Path, program: &Path) -> Command {
+    let procs = cgroup.join("cgroup.procs");
+    let mut command = Command::new(program);
+    // SAFETY: writes a file between fork and exec; the path was made before.
+    unsafe { command.pre_exec(move || fs::write(&procs, "0")) };
+    command
+}
+
+fn what_was_adopted_may_not_call() {
+    let mut host = Host::started();
+    let outside = Outside::new(&host);
+    assert_eq!(outside.calls(&host), "applied\n", "nobody of the network yet");
+
+    let port = serde_json::json!({"name": "db", "number": 5432, "protocol": "tcp"});
+    let adopt = Adopt {
+        target: AdoptTarget::Cgroup(outside.cgroup.clone()),
+        service: named("db"),
+        ports: vec![serde_json::from_value(port).unwrap()],
+    };
+    let client = host.client();
+    host.block_on(client.adopt(&adopt)).unwrap();
+    let refused = |said: &str| said.contains("a member of Sinew's network may not call its API");
+    let said = outside.calls(&host);
+    assert!(refused(&said), "{said}");
+
+    // An agent that takes over knows it from the start.
+    host.kill_agent();
+    host.start();
+    let said = outside.calls(&host);
+    assert!(refused(&said), "{said}");
+    host.kill_agent();
+    host.members = Members::Call;
+    host.start();
+    assert_eq!(outside.calls(&host), "applied\n", "members may call now");
+    host.kill_agent();
+    host.members = Members::Refused;
+    host.start();
+
+    let client = host.client();
+    host.block_on(client.release(&named("db"), 0)).unwrap();
+    assert_eq!(outside.calls(&host), "applied\n", "let go");
+}
