@@ -183,6 +183,10 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::{
+        model::{self, Ejection},
+        outlier,
+    };
 
     struct Table {
         slots: Vec<u32>,
@@ -274,6 +278,81 @@ mod tests {
             table.loads[0] = Load { active: 5, weight: 512, ..IDLE };
             table.loads[1] = Load { active: 3, weight: 256, ..IDLE };
             prop_assert_eq!(choose(&table, &service(2, balance::LEAST_LOAD), random, 0).backend, 0);
+        }
+    }
+
+    /// A case of the model as the choice sees it.
+    fn seen(case: &model::Case) -> (Table, Service) {
+        const NOW: u64 = 1_000_000;
+        const RULE: sinew_abi::Outlier =
+            sinew_abi::Outlier { probe_ns: 1_000, ..sinew_abi::Outlier::ZERO };
+        let numbers = |replica: &model::Replica| match replica.ejection {
+            Ejection::Never => (0, 0),
+            Ejection::Lasts => (NOW + 1, 0),
+            Ejection::Ended => (NOW, 0),
+            Ejection::Tried => (NOW, NOW - RULE.probe_ns),
+            Ejection::Lapsed => (NOW, NOW - RULE.probe_ns - 1),
+        };
+        let load = |replica: &model::Replica| {
+            let (until, probe) = numbers(replica);
+            let waits = until != 0 && !outlier::lease_free(&RULE, probe, NOW);
+            Load {
+                active: replica.active,
+                weight: replica.weight,
+                connect_us: if replica.slow { 50_000 } else { 0 },
+                ejected: outlier::ejected(until, NOW) || waits,
+            }
+        };
+        let state = |replica: &model::Replica| match replica.reached(case.caller) {
+            None => GONE,
+            Some(_) if replica.queue == model::Queue::Hangs => SICK,
+            Some(_) => {
+                let (until, probe) = numbers(replica);
+                let probes =
+                    outlier::needs_probe(until, NOW) && outlier::lease_free(&RULE, probe, NOW);
+                if until == 0 || probes { FIT } else { SICK }
+            }
+        };
+        let balance = match case.policy {
+            model::Policy::LeastLoad => balance::LEAST_LOAD,
+            model::Policy::RoundRobin => balance::ROUND_ROBIN,
+            model::Policy::Random => balance::RANDOM,
+        };
+        let len = case.replicas.len() as u32;
+        let table = Table {
+            loads: case.replicas.iter().map(load).collect(),
+            ..table(case.replicas.iter().map(state).collect())
+        };
+        (table, Service { len, step: case.step as u32, balance, ..Service::ZERO })
+    }
+
+    proptest! {
+        #[test]
+        fn as_the_model_allows(seed: u64) {
+            let mut random = model::Random(seed);
+            let case = random.case();
+            let (table, service) = seen(&case);
+            let any = case.chances();
+            let mut missing = any.clone();
+            missing.retain(|_, chance| *chance > 0.02);
+            for turn in 0..1_000 {
+                let word = (random.below(1 << 16) << 16 | random.below(1 << 16)) as u32;
+                let choice = choose(&table, &service, word, turn);
+                let taken = (choice.backend != NONE).then_some(choice.backend as usize);
+                let allowed = match case.policy {
+                    model::Policy::RoundRobin => {
+                        case.chances_from(turn as usize % case.replicas.len()).contains_key(&taken)
+                    }
+                    _ => any.contains_key(&taken),
+                };
+                prop_assert!(allowed, "{:?}: {:?}", taken, case);
+                let sick = taken.is_some_and(|slot| {
+                    case.replicas[slot].fitness(case.caller) == model::Fitness::Sick
+                });
+                prop_assert_eq!(choice.panic, sick);
+                missing.remove(&taken);
+            }
+            prop_assert!(missing.is_empty(), "never taken: {:?}: {:?}", missing, case);
         }
     }
 

@@ -3,4 +3,6 @@
 #![no_std]
 
 pub mod choice;
+#[cfg(test)]
+mod model;
 pub mod outlier;

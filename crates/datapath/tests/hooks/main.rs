@@ -10,7 +10,10 @@
 )]
 
 mod adopted;
+mod choice;
 mod families;
+#[path = "../../../ebpf/src/model.rs"]
+mod model;
 mod pins;
 mod publish;
 mod reach;

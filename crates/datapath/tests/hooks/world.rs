@@ -178,7 +178,13 @@ impl World {
         cgroup
     }
 
-    fn command(&self, service: u32, n: u32, program: &str, arguments: &[&str]) -> Command {
+    pub(crate) fn command(
+        &self,
+        service: u32,
+        n: u32,
+        program: &str,
+        arguments: &[&str],
+    ) -> Command {
         self.command_in(&self.cgroup(service, n), program, arguments)
     }
 
