@@ -23,10 +23,11 @@ pub const fn needs_probe(ejected_until_ns: u64, now: u64) -> bool {
     ejected_until_ns != 0 && ejected_until_ns <= now
 }
 
-/// Whether the lease of a probe begun at `probe_ns` has lapsed (or there is none).
+/// Whether the lease of a probe begun at `probe_ns` has lapsed (or there is none). Another CPU may have
+/// begun it a tick later than our `now`.
 #[inline(always)]
 pub const fn lease_free(outlier: &Outlier, probe_ns: u64, now: u64) -> bool {
-    probe_ns == 0 || now.wrapping_sub(probe_ns) > outlier.probe_ns
+    probe_ns == 0 || now.saturating_sub(probe_ns) > outlier.probe_ns
 }
 
 /// Whether one more of `len` slots may be ejected when `out` of `seen` looked at are already.
@@ -70,5 +71,6 @@ mod tests {
         assert!(!needs_probe(0, 5) && !needs_probe(9, 5) && needs_probe(5, 5));
         assert!(lease_free(&OUTLIER, 0, 5) && !lease_free(&OUTLIER, 5, 100));
         assert!(lease_free(&OUTLIER, 5, 506));
+        assert!(!lease_free(&OUTLIER, 6, 5), "taken by a processor that is a tick ahead");
     }
 }

@@ -153,7 +153,8 @@ impl Clock {
             Ejection::Never => (0, 0),
             Ejection::Lasts => (self.now_ns * 2, 0),
             Ejection::Ended => (1, 0),
-            Ejection::Tried => (1, self.now_ns),
+            // By a processor whose tick has come already.
+            Ejection::Tried => (1, self.now_ns + 10_000_000),
             Ejection::Lapsed => (1, 1),
         }
     }
