@@ -250,8 +250,8 @@ impl Random {
 
     /// Coprime to `len`.
     fn step(&mut self, len: usize) -> usize {
-        let divides = |by: usize, n: usize| n % by == 0;
-        let coprime = |step: &usize| (2..=*step).all(|d| !divides(d, *step) || !divides(d, len));
+        let divides_both = |d: &usize, n: usize| n.is_multiple_of(*d) && len.is_multiple_of(*d);
+        let coprime = |step: &usize| !(2..=*step).any(|d| divides_both(&d, *step));
         let steps: Vec<usize> = (1..=len).filter(coprime).collect();
         self.one_of(&steps)
     }
