@@ -22,6 +22,10 @@ use crate::{
 /// Replicas that one service may have.
 pub(crate) const MAX_REPLICAS: u16 = 1024;
 
+/// Names that a user other than root may hold at a time: a name stays his for a while after its
+/// last use, and the numbers of all are few.
+pub(crate) const NAMES_PER_USER: usize = 1024;
+
 /// Names that mean something else where a service's name could stand.
 const RESERVED: [&str; 3] = ["agent", "exec", "outside"];
 
@@ -48,6 +52,9 @@ pub(crate) struct Intent {
     /// The number of every name in use: a name keeps its addresses, because programs (Java above
     /// all) remember what a name resolved to.
     pub numbers: BTreeMap<ServiceName, u32>,
+    /// Which user took a name into use, unless it was root.
+    #[serde(default)]
+    pub takers: BTreeMap<ServiceName, u32>,
     /// How often each service was told to restart.
     pub rollouts: BTreeMap<ServiceName, u64>,
     /// Instances that were drained by hand and stay down until their service is restarted.
@@ -65,6 +72,7 @@ impl Intent {
             generation: 0,
             projects: BTreeMap::new(),
             numbers: BTreeMap::new(),
+            takers: BTreeMap::new(),
             rollouts: BTreeMap::new(),
             drained: BTreeSet::new(),
             adopted: Vec::new(),
@@ -129,7 +137,7 @@ impl Intent {
             }
         }
         publish::check_projects(self, &project)?;
-        next.assign(project.services.keys())?;
+        next.assign(owner.uid, project.services.keys())?;
         let before = self.projects.get(&project.name);
         if before.is_some_and(|b| b.project == project && b.owner == owner) {
             return Ok(next);
@@ -240,23 +248,24 @@ impl Intent {
         let mut next = self.clone();
         for name in names.iter().filter(|name| self.service(name).is_none()) {
             next.numbers.remove(name);
+            next.takers.remove(name);
         }
         next.generation += 1;
         next
     }
 
-    /// With a number for `service`, which an attached process will hold.
+    /// With a number for `service`, which a process of user `uid` will hold.
     ///
     /// # Errors
-    /// When a project owns the name or no number is left.
-    pub(crate) fn attach(&self, service: &ServiceName) -> Result<Self, Refusal> {
+    /// When a project owns the name, the user holds too many, or no number is left.
+    pub(crate) fn attach(&self, service: &ServiceName, uid: u32) -> Result<Self, Refusal> {
         if let Some((project, ..)) = self.service(service) {
             let project = project.clone();
             return Err(Refusal::NameTaken { service: service.clone(), project });
         }
         check_name(service)?;
         let mut next = self.clone();
-        next.assign([service])?;
+        next.assign(uid, [service])?;
         Ok(next)
     }
 
@@ -271,7 +280,7 @@ impl Intent {
     /// When a project owns the name, or a capacity is reached.
     pub(crate) fn adopt(&self, adoption: Adoption) -> Result<Self, Refusal> {
         let mut next = match &adoption.key.service {
-            Some(service) => self.attach(service)?,
+            Some(service) => self.attach(service, adoption.owner.uid)?,
             None => self.clone(),
         };
         next.drained.remove(&adoption.key);
@@ -313,7 +322,7 @@ impl Intent {
 
     /// As [`apply`](Self::apply), for a bench: whether a host could run it is not asked.
     pub(crate) fn take_unchecked(&mut self, project: Project, owner: Owner) -> Result<(), Refusal> {
-        self.assign(project.services.keys())?;
+        self.assign(owner.uid, project.services.keys())?;
         let name = project.name.clone();
         self.projects.insert(name, Arc::new(Owned { project, owner, generation: 1 }));
         Ok(())
@@ -321,12 +330,21 @@ impl Intent {
 
     fn assign<'a>(
         &mut self,
+        uid: u32,
         names: impl IntoIterator<Item = &'a ServiceName>,
     ) -> Result<(), Refusal> {
+        let mut held = self.takers.values().filter(|taker| **taker == uid).count();
         let mut taken: BTreeSet<u32> = self.numbers.values().copied().collect();
         for name in names {
             if self.numbers.contains_key(name) {
                 continue;
+            }
+            if uid != 0 {
+                if held >= NAMES_PER_USER {
+                    return Err(Refusal::TooManyNames { service: name.clone(), uid });
+                }
+                held += 1;
+                self.takers.insert(name.clone(), uid);
             }
             let number = alloc::service_number(name.as_str(), |n| taken.contains(&n))
                 .ok_or(Refusal::NoAddressLeft)?;

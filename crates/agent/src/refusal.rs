@@ -54,6 +54,17 @@ pub(crate) enum Refusal {
         /// The name.
         service: ServiceName,
     },
+    /// The user holds as many names as one may.
+    #[error(
+        "{service} would be one name more than the {} that user {uid} may hold at a time",
+        crate::intent::NAMES_PER_USER
+    )]
+    TooManyNames {
+        /// The name.
+        service: ServiceName,
+        /// Who.
+        uid: u32,
+    },
     /// More instances than a service may have.
     #[error("{replicas} replicas of {service} are more than {}", crate::intent::MAX_REPLICAS)]
     TooManyReplicas {
@@ -272,7 +283,9 @@ impl Refusal {
             | Self::Target { .. }
             | Self::InvalidProject { .. }
             | Self::Unreadable { .. } => ErrorCode::Invalid,
-            Self::Full { .. } | Self::NoAddressLeft => ErrorCode::Exhausted,
+            Self::Full { .. } | Self::NoAddressLeft | Self::TooManyNames { .. } => {
+                ErrorCode::Exhausted
+            }
             Self::Limits { .. } => ErrorCode::Unsupported,
             Self::Forbidden { .. } | Self::Member => ErrorCode::Forbidden,
             Self::Datapath { .. } | Self::Stopping | Self::TooManyCalls { .. } => {
@@ -309,6 +322,11 @@ impl Refusal {
                 "see `sinew doctor` and the agent's log".into()
             }
             Self::NameReserved { .. } => "choose another name".into(),
+            Self::TooManyNames { .. } => {
+                "use one of your names again, or wait: a name is free 10 to \
+                 20 minutes after its last use"
+                    .into()
+            }
             Self::TooManyReplicas { .. } => {
                 format!("use 0 to {}", crate::intent::MAX_REPLICAS)
             }
@@ -347,6 +365,7 @@ impl Refusal {
             | Self::PortsDiffer { service } => Some(format!("services.{service}.ports")),
             Self::NameTaken { service, .. }
             | Self::NameAttached { service }
+            | Self::TooManyNames { service, .. }
             | Self::NameReserved { service } => Some(format!("services.{service}")),
             Self::Limits { field, .. }
             | Self::Invalid { field, .. }

@@ -215,7 +215,8 @@ fn decode(text: &[u8]) -> Result<Intent, Fault> {
 mod tests {
     #[test]
     fn a_broken_state_is_never_another_state() {
-        let intent = Intent::new([0xfd, 1, 2, 3, 4, 5]).attach(&"tool".parse().unwrap()).unwrap();
+        let intent =
+            Intent::new([0xfd, 1, 2, 3, 4, 5]).attach(&"tool".parse().unwrap(), 1).unwrap();
         let text = encode(&intent).unwrap();
         let mut broken = 0;
         sinew_fuzz::each(&[text.as_ref()], |bytes| match decode(bytes) {

@@ -58,8 +58,8 @@ fn two_projects_cannot_have_one_name() {
     let held = BTreeSet::from([named("stock")]);
     let refusal = intent.apply(project("c", &[("stock", 1)]), OWNER, &held).unwrap_err();
     assert!(matches!(refusal, Refusal::NameAttached { .. }));
-    assert!(matches!(intent.attach(&named("orders")), Err(Refusal::NameTaken { .. })));
-    assert!(matches!(intent.attach(&named("exec")), Err(Refusal::NameReserved { .. })));
+    assert!(matches!(intent.attach(&named("orders"), 0), Err(Refusal::NameTaken { .. })));
+    assert!(matches!(intent.attach(&named("exec"), 0), Err(Refusal::NameReserved { .. })));
 }
 
 #[test]
@@ -112,4 +112,28 @@ fn nothing_goes_beyond_what_the_maps_hold() {
     let mut wide = project("c", &[]);
     wide.services.insert(named("wide"), service(0, &(1..=17).collect::<Vec<_>>()));
     assert!(matches!(apply(&intent, wide), Err(Refusal::TooManyPorts { ports: 17, .. })));
+}
+
+#[test]
+fn a_user_holds_so_many_names_and_root_any() {
+    let full = (0..NAMES_PER_USER).try_fold(Intent::new([1; 6]), |intent, index| {
+        intent.attach(&named(&format!("s{index}")), 7)
+    });
+    let full = full.unwrap();
+    let refusal = full.attach(&named("more"), 7).unwrap_err();
+    assert!(matches!(refusal, Refusal::TooManyNames { uid: 7, .. }), "{refusal}");
+    let body = refusal.body();
+    assert_eq!(body.field.as_deref(), Some("services.more"));
+    assert!(body.message.contains("1024") && body.remedy.is_some(), "{body:?}");
+    let owner = Owner { uid: 7, gid: 7 };
+    let refused = full.apply(project("a", &[("more", 1)]), owner, &BTreeSet::new());
+    assert!(matches!(refused, Err(Refusal::TooManyNames { .. })), "a project is no way around it");
+
+    assert_eq!(full.attach(&named("s3"), 7).unwrap(), full, "what he holds he may use again");
+    full.attach(&named("more"), 8).expect("others are not concerned");
+    let roots = (0..=NAMES_PER_USER)
+        .try_fold(full.clone(), |intent, index| intent.attach(&named(&format!("r{index}")), 0));
+    assert_eq!(roots.unwrap().takers.len(), NAMES_PER_USER, "root is not counted");
+    let freed = full.retire(&[named("s3")]);
+    freed.attach(&named("more"), 7).expect("a name that was given up leaves its place");
 }

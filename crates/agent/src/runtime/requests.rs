@@ -139,7 +139,7 @@ impl Runtime {
         if let Some(service) = &attach.service {
             intent::check_ports(service, attach.ports.iter().map(|p| (p.protocol, p.number)))?;
             self.check_held(caller, service, &attach.ports)?;
-            let next = self.core.intent().attach(service)?;
+            let next = self.core.intent().attach(service, caller.owner().uid)?;
             self.intend(next)?;
         }
         let (present, holds) = (self.core.instances().len(), capacity::INSTANCES as usize);

@@ -368,7 +368,7 @@ impl Host {
 
     fn attach_to(&mut self, service: Option<ServiceName>) {
         if let Some(service) = &service {
-            self.intend(self.intent.attach(service));
+            self.intend(self.intent.attach(service, OWNER.uid));
         }
         let key = Key { replica: self.core.free_replica(service.as_ref()), service };
         self.pids += 1;
