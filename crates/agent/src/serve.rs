@@ -159,7 +159,7 @@ pub async fn serve(options: AgentOptions) -> Result<(), Error> {
         .await
         .map_err(Error::io(format!("make {}", paths.resolver().display())))?;
     if api::group().is_none() {
-        warnings.push("there is no group sinew, so only root reaches the API".to_owned());
+        warnings.push(sinew_api::NO_GROUP.to_owned());
     }
     let policy = PolicyFile::new(policy);
     // Read once now: an operator who starts the agent looks at its log.

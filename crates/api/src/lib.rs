@@ -27,6 +27,9 @@
 //!
 //! An error is an [`ErrorBody`] with a status of 400 to 599.
 
+/// What [`Agent::warnings`] says when the host has no group `sinew`.
+pub const NO_GROUP: &str = "there is no group sinew, so only root reaches the API";
+
 mod client;
 mod decode;
 mod error;

@@ -18,6 +18,7 @@ mod doctor;
 mod down;
 mod explain;
 mod flows;
+mod last_words;
 mod list;
 mod logs;
 mod plan;

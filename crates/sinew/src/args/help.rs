@@ -218,7 +218,11 @@ Examples:
 
 pub(super) const DRAIN: &str = "\
 Take an instance out of its service's choice: it gets no new connections, those it has may end, then it \
-is stopped and stays down until its service is restarted. Waits for that.";
+is stopped and stays down. Waits for that.
+
+`sinew restart` of its service starts it again. `sinew up` leaves it down, also when the file \
+changed, and says so; it forgets that it was drained when the service is scaled below it or taken \
+down. An adopted endpoint is called again when it is adopted again.";
 
 pub(super) const DRAIN_EXAMPLES: &str = "\
 Examples:

@@ -3,12 +3,15 @@
 use std::collections::BTreeSet;
 
 use futures_util::StreamExt as _;
-use sinew_api::{Client, EventKind, WorkloadStatus};
+use sinew_api::{Client, EventKind, WorkloadState, WorkloadStatus};
 use sinew_model::ServiceName;
 
 use crate::{
     args::{Drain, Restart, Scale, Wait},
-    command::printer::{Printer, source},
+    command::{
+        last_words::LastWords,
+        printer::{Printer, source},
+    },
     context::Context,
     error::Error,
     render::style::{state_tint, state_word},
@@ -49,6 +52,7 @@ struct Change<'a> {
     context: &'a Context,
     client: Client,
     events: sinew_api::Events,
+    last_words: LastWords,
 }
 
 impl<'a> Change<'a> {
@@ -56,7 +60,7 @@ impl<'a> Change<'a> {
     async fn begin(context: &'a Context) -> Result<Self, Error> {
         let client = context.client().await?;
         let events = client.events().await?;
-        Ok(Self { context, client, events })
+        Ok(Self { context, client, events, last_words: LastWords::default() })
     }
 
     /// Tells how it goes on until every goal is reached.
@@ -66,8 +70,8 @@ impl<'a> Change<'a> {
             return self.end(goals, workloads, Goal::asked);
         }
         let names = goals.iter().map(|goal| (goal.service(), goal.instances()));
-        let printer = Printer::new(self.context, names);
-        let followed = tokio::time::timeout(wait.timeout, self.reach(goals, &printer)).await;
+        let mut printer = Printer::new(self.context, names);
+        let followed = tokio::time::timeout(wait.timeout, self.reach(goals, &mut printer)).await;
         match followed {
             Ok(Ok(workloads)) => self.end(goals, workloads, Goal::reached),
             Ok(Err(error)) => Err(error),
@@ -82,7 +86,7 @@ impl<'a> Change<'a> {
     async fn reach(
         &mut self,
         goals: &[Goal],
-        printer: &Printer<'_>,
+        printer: &mut Printer<'_>,
     ) -> Result<Vec<WorkloadStatus>, Error> {
         loop {
             let workloads = self.client.workloads().await?;
@@ -94,7 +98,7 @@ impl<'a> Change<'a> {
     }
 
     /// Waits until something happens to an instance that a goal is about.
-    async fn next_move(&mut self, goals: &[Goal], printer: &Printer<'_>) -> Result<(), Error> {
+    async fn next_move(&mut self, goals: &[Goal], printer: &mut Printer<'_>) -> Result<(), Error> {
         loop {
             let event = match self.events.next().await {
                 Some(Ok(event)) => event,
@@ -109,7 +113,11 @@ impl<'a> Change<'a> {
             }
             let reason = reason.map(|reason| format!(": {reason}")).unwrap_or_default();
             let text = format!("{} {}{reason}", source(&service, replica), state_word(state));
-            return printer.tell(state_tint(state), &text);
+            printer.tell(state_tint(state), &text)?;
+            if state == WorkloadState::BackingOff && !self.context.json {
+                self.last_words.tell(&self.client, printer, &service, replica).await?;
+            }
+            return Ok(());
         }
     }
 

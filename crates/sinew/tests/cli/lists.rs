@@ -7,7 +7,7 @@ use sinew_model::{ProjectName, ServiceName};
 
 use crate::{Host, fake::World};
 
-fn workload(replica: u32, state: WorkloadState, reason: Option<&str>) -> WorkloadStatus {
+pub(crate) fn workload(replica: u32, state: WorkloadState, reason: Option<&str>) -> WorkloadStatus {
     WorkloadStatus {
         service: Some(ServiceName::new("web").unwrap()),
         replica,
@@ -75,6 +75,26 @@ async fn scale_tells_how_it_goes_until_it_is_done() {
     agent.workload("web", 1, WorkloadState::Up, None);
     scale.says(&["sinew | web/1 up", "web: 2 instances up"]).await;
     assert_eq!(scale.ends().await.status(), 0);
+}
+
+#[tokio::test]
+async fn a_change_shows_what_a_crashing_instance_wrote() {
+    let host = Host::new();
+    let line = |replica, text: &str| sinew_api::LogLine {
+        service: ServiceName::new("web").unwrap(),
+        replica,
+        text: text.to_owned(),
+        offset: 0,
+    };
+    let kept = vec![line(0, "of another"), line(1, "no space left")];
+    let workloads = vec![workload(0, WorkloadState::Up, None)];
+    let mut agent = host.agent(World { workloads, kept, ..World::default() });
+    let mut scale = host.follow(&["scale", "web=2"]);
+    agent.asked("GET /v1/workloads").await;
+    agent.workload("web", 1, WorkloadState::BackingOff, Some("exited with 1"));
+    scale.says(&["sinew | web/1 backing off: exited with 1", "web/1 | no space left"]).await;
+    scale.interrupt();
+    scale.ends().await;
 }
 
 #[tokio::test]

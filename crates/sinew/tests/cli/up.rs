@@ -3,7 +3,7 @@
 use sinew_api::{EventKind, LogLine, LogPosition, WorkloadState};
 use sinew_model::ServiceName;
 
-use crate::{Host, fake::Fake, fake::World};
+use crate::{Host, fake::Fake, fake::World, lists::workload};
 
 const FILE: &str = "\
 name: shop
@@ -144,6 +144,25 @@ async fn detached_up_leaves_when_all_are_up() {
 }
 
 #[tokio::test]
+async fn detached_up_names_what_stays_drained() {
+    let host = host();
+    let drained = workload(1, WorkloadState::Stopped, Some("drained by hand"));
+    let mut agent = host.agent(World { workloads: vec![drained], ..World::default() });
+    let mut up = host.follow(&["up", "-d"]);
+    agent.asked("PUT").await;
+    up.says(&PLAN).await;
+    up.says(&["sinew | web/1 stopped: drained by hand"]).await;
+    agent.project("shop", "ready");
+    up.says(&[
+        "sinew | ready: db:5432, http://web/",
+        "sinew | call it with `sinew exec -- curl http://web/`",
+        "sinew | web/1 stays drained until `sinew restart web`",
+    ])
+    .await;
+    assert_eq!(up.ends().await.status(), 0);
+}
+
+#[tokio::test]
 async fn detached_up_fails_with_reasons_when_it_takes_too_long() {
     let host = host();
     let wrote = |replica, text: &str| LogLine {
@@ -154,16 +173,26 @@ async fn detached_up_fails_with_reasons_when_it_takes_too_long() {
     };
     let kept = vec![wrote(0, "no space left"), wrote(1, "of another")];
     let mut agent = host.agent(World { kept, ..World::default() });
-    let mut up = host.follow(&["up", "-d", "--timeout", "0.3"]);
+    let mut up = host.follow(&["up", "-d", "--timeout", "1"]);
     agent.asked("PUT").await;
     agent.workload("db", 0, WorkloadState::BackingOff, Some("exited with 1"));
     up.says(&PLAN).await;
-    up.says(&["sinew | db/0 backing off: exited with 1"]).await;
+    up.says(&["sinew | db/0 backing off: exited with 1", "db/0  | no space left"]).await;
+    // What it writes again and again is told once.
+    agent.workload("db", 0, WorkloadState::Starting, None);
+    agent.workload("db", 0, WorkloadState::BackingOff, Some("exited with 1"));
+    agent.workload("db", 1, WorkloadState::Starting, None);
+    up.says(&[
+        "sinew | db/0 starting",
+        "sinew | db/0 backing off: exited with 1",
+        "sinew | db/1 starting",
+    ])
+    .await;
     let ended = up.ends().await;
     assert!(
         ended.stderr().starts_with(
             "  db/0 backing off: exited with 1\n    | no space left\n  web/0 was not started yet\n  \
-             web/1 was not started yet\nerror: project shop is not up after 0.3 s\nhelp: "
+             web/1 was not started yet\nerror: project shop is not up after 1 s\nhelp: "
         ),
         "{}",
         ended.stderr()

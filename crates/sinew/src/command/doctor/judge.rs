@@ -40,7 +40,7 @@ pub(super) fn judge(facts: &Facts) -> Vec<Finding> {
     ];
     findings.extend(hooks(&facts.hooks));
     findings.push(lookups(&facts.lookups));
-    findings.extend(agent(&facts.agent));
+    findings.extend(agent(&facts.agent, facts.group));
     findings
 }
 
@@ -229,9 +229,9 @@ fn lookups(lookups: &std::io::Result<u32>) -> Finding {
     }
 }
 
-fn agent(agent: &Agent) -> Vec<Finding> {
+fn agent(agent: &Agent, group: bool) -> Vec<Finding> {
     match agent {
-        Agent::Running(agent) => running(agent),
+        Agent::Running(agent) => running(agent, group),
         Agent::Absent { socket } => {
             vec![Finding::ok("agent", format!("none runs (no answer at {})", socket.display()))]
         }
@@ -245,7 +245,7 @@ fn agent(agent: &Agent) -> Vec<Finding> {
     }
 }
 
-fn running(agent: &sinew_api::Agent) -> Vec<Finding> {
+fn running(agent: &sinew_api::Agent, group: bool) -> Vec<Finding> {
     let sinew_api::Agent { pid, version, .. } = agent;
     let mut findings =
         vec![Finding::ok("agent", format!("version {version} runs as process {pid}"))];
@@ -253,6 +253,8 @@ fn running(agent: &sinew_api::Agent) -> Vec<Finding> {
         agent
             .warnings
             .iter()
+            // A group that is missing is a finding of its own.
+            .filter(|text| group || *text != sinew_api::NO_GROUP)
             .map(|text| Finding::warns("agent", text.clone(), "the agent says so about this host"))
             .map(|finding| finding.remedy("mend what it says; the agent's log may tell more")),
     );
@@ -406,6 +408,17 @@ mod tests {
         let facts = Facts { agent: Agent::Running(Box::new(agent)), ..well() };
         assert_eq!(ill(&facts), [("agent", Verdict::Warns)]);
         assert!(judge(&facts).into_iter().any(|finding| finding.found == told));
+    }
+
+    #[test]
+    fn a_missing_group_is_told_once() {
+        let warnings = vec![sinew_api::NO_GROUP.to_owned()];
+        let agent = sinew_api::Agent { warnings, ..agent() };
+        let with =
+            |group| Facts { agent: Agent::Running(Box::new(agent.clone())), group, ..well() };
+        assert_eq!(ill(&with(false)), [("group", Verdict::Warns)]);
+        // Made since: the agent does not know it yet.
+        assert_eq!(ill(&with(true)), [("agent", Verdict::Warns)]);
     }
 
     #[test]

@@ -93,6 +93,22 @@ impl<'a> Progress<'a> {
         self.standings.retain(|workload, _| present.contains(workload));
     }
 
+    /// Wanted instances that somebody drained: they stay down, and the project is ready without
+    /// them.
+    pub(crate) fn drained(&self) -> Vec<String> {
+        let is_wanted = |service: &ServiceName, replica: u32| {
+            let wanted = self.project.services.get(service);
+            wanted.is_some_and(|wanted| replica < u32::from(wanted.replicas))
+        };
+        let down = self.standings.iter().filter(|((service, replica), standing)| {
+            standing.state == WorkloadState::Stopped && is_wanted(service, *replica)
+        });
+        down.map(|((service, replica), _)| {
+            format!("{service}/{replica} stays drained until `sinew restart {service}`")
+        })
+        .collect()
+    }
+
     /// Wanted instances that are not up.
     pub(crate) fn laggards(&self) -> Vec<Laggard> {
         let mut laggards = Vec::new();
@@ -256,6 +272,16 @@ services:
         assert_eq!(progress.running(), ["api/1", "db/0"]);
         progress.keep_only(&[(name("db"), 0)].into());
         assert_eq!(progress.running(), ["db/0"]);
+    }
+
+    #[test]
+    fn drained_ones_are_told_as_far_as_they_are_wanted() {
+        let project = project();
+        let mut progress = Progress::new(&project);
+        progress.note(&name("api"), 0, standing(WorkloadState::Up, None));
+        progress.note(&name("api"), 1, standing(WorkloadState::Stopped, None));
+        progress.note(&name("api"), 2, standing(WorkloadState::Stopped, None));
+        assert_eq!(progress.drained(), ["api/1 stays drained until `sinew restart api`"]);
     }
 
     #[test]

@@ -7,12 +7,18 @@ use std::{
 };
 
 use futures_util::StreamExt as _;
-use sinew_api::{Client, ClientError, Event, EventKind, LogLine, LogLines, LogPosition, LogQuery};
+use sinew_api::{
+    Client, ClientError, Event, EventKind, LogLine, LogLines, LogPosition, LogQuery, WorkloadState,
+};
 use sinew_model::{Project, ServiceName};
 use tokio::time::Instant;
 
 use crate::{
-    command::{printer::Printer, signals::Signals},
+    command::{
+        last_words::{LastWords, last_lines},
+        printer::Printer,
+        signals::Signals,
+    },
     context::Context,
     error::Error,
     render::style::Tint,
@@ -21,7 +27,7 @@ use crate::{
 
 use super::{
     next_agent::NextAgent,
-    progress::{Laggard, Progress, Standing, how_to_call},
+    progress::{Progress, Standing, how_to_call},
 };
 
 /// How long to stay.
@@ -54,6 +60,7 @@ pub(super) struct Session<'a> {
     next_agent: NextAgent,
     printer: Printer<'a>,
     progress: Progress<'a>,
+    last_words_of: LastWords,
     /// Behind the last line shown, of each replica.
     positions: BTreeMap<(ServiceName, u32), u64>,
     applied: bool,
@@ -78,6 +85,7 @@ impl<'a> Session<'a> {
             next_agent: NextAgent::after(reached.child),
             printer: Printer::new(context, replicas),
             progress: Progress::new(project),
+            last_words_of: LastWords::default(),
             positions: BTreeMap::new(),
             applied: false,
             ready: false,
@@ -181,7 +189,7 @@ impl<'a> Session<'a> {
         for workload in workloads {
             if let Some(service) = workload.service.filter(|service| self.owns(service)) {
                 let standing = Standing { state: workload.state, reason: workload.reason };
-                self.note(&service, workload.replica, standing)?;
+                self.note(&service, workload.replica, standing).await?;
                 present.insert((service, workload.replica));
             }
         }
@@ -194,16 +202,22 @@ impl<'a> Session<'a> {
         }
     }
 
-    fn note(
+    async fn note(
         &mut self,
         service: &ServiceName,
         replica: u32,
         standing: Standing,
     ) -> Result<(), Error> {
-        match self.progress.note(service, replica, standing) {
-            Some((tint, text)) => self.printer.tell(tint, &text),
-            None => Ok(()),
+        let state = standing.state;
+        let Some((tint, text)) = self.progress.note(service, replica, standing) else {
+            return Ok(());
+        };
+        self.printer.tell(tint, &text)?;
+        // In the foreground they are shown as they come.
+        if state == WorkloadState::BackingOff && matches!(self.mode, Mode::Detached { .. }) {
+            self.last_words_of.tell(&self.client, &mut self.printer, service, replica).await?;
         }
+        Ok(())
     }
 
     async fn on_event(
@@ -220,8 +234,8 @@ impl<'a> Session<'a> {
         }
         match event.kind {
             EventKind::Workload { service, replica, state, reason } => {
-                self.ready &= state == sinew_api::WorkloadState::Up || !self.owns(&service);
-                self.note(&service, replica, Standing { state, reason })?;
+                self.ready &= state == WorkloadState::Up || !self.owns(&service);
+                self.note(&service, replica, Standing { state, reason }).await?;
             }
             EventKind::Project { change } if event.project.as_ref() == Some(&self.project.name) => {
                 match change.as_str() {
@@ -249,6 +263,11 @@ impl<'a> Session<'a> {
             }
         } else if !self.ready {
             self.printer.say(Tint::Good, "ready")?;
+        }
+        if !self.ready {
+            for drained in self.progress.drained() {
+                self.printer.say(Tint::Busy, &drained)?;
+            }
         }
         (self.ready, self.told_how_to_call) = (true, true);
         Ok(matches!(self.mode, Mode::Detached { .. }).then_some(End::Ready))
@@ -359,26 +378,12 @@ impl<'a> Session<'a> {
             details.push(laggard.to_string());
             if laggard.ran() {
                 // Without them the reasons alone must do.
-                let lines = self.last_lines(&laggard).await.unwrap_or_default();
-                details.extend(lines.into_iter().map(|line| format!("  | {line}")));
+                let lines = last_lines(&self.client, &laggard.service, laggard.replica).await;
+                let lines = lines.unwrap_or_default().into_iter();
+                details.extend(lines.map(|line| format!("  | {}", line.text)));
             }
         }
         Error::NotReady { project: self.project.name.to_string(), seconds, details }
-    }
-
-    async fn last_lines(&self, laggard: &Laggard) -> Result<Vec<String>, ClientError> {
-        const LINES: u32 = 5;
-        let services = vec![laggard.service.clone()];
-        let query = LogQuery { services, tail: Some(LINES), ..LogQuery::default() };
-        let mut lines = self.client.logs(&query).await?;
-        let mut written = Vec::new();
-        while let Some(line) = lines.next().await {
-            let line = line?;
-            if line.replica == laggard.replica {
-                written.push(line.text);
-            }
-        }
-        Ok(written)
     }
 }
 
