@@ -2,8 +2,9 @@
 //! published port to replicas before it looks for listeners of the host, so what listens there
 //! already would be cut off without a word: that is refused.
 
-use std::net::{IpAddr, TcpListener};
+use std::net::{IpAddr, SocketAddr, TcpListener};
 
+use sinew_api::Shadowed;
 use sinew_datapath::Listener;
 use sinew_model::{Project, ProjectName, Protocol, Publish, ServiceName};
 
@@ -103,7 +104,7 @@ pub(crate) fn check_host(
         }
         let met = listeners.iter().find(|l| meets(new.publish, l, intent.network6));
         if let Some(listener) = met {
-            let at = std::net::SocketAddr::new(listener.address, listener.port);
+            let at = SocketAddr::new(listener.address, listener.port);
             let who = holder(listener.inode).unwrap_or_else(|| "a program".to_owned());
             return Err(Refusal::HostPortTaken {
                 field: new.field(),
@@ -113,6 +114,42 @@ pub(crate) fn check_host(
         }
     }
     Ok(())
+}
+
+/// What is published on this host.
+#[derive(Debug)]
+pub(crate) struct Occupancy {
+    network6: Network6,
+    published: Vec<(ServiceName, Publish)>,
+}
+
+impl Occupancy {
+    /// As `intent` wants it; `None`: nothing is.
+    pub(crate) fn of(intent: &Intent) -> Option<Self> {
+        let all = intent.projects.values().flat_map(|owned| published(&owned.project));
+        let published: Vec<_> = all.map(|p| (p.service.clone(), p.publish.clone())).collect();
+        (!published.is_empty()).then_some(Self { network6: intent.network6, published })
+    }
+
+    /// The programs that came after a port was published, and listen where it is. `holder` tells
+    /// whose a socket is.
+    pub(crate) fn shadows(
+        &self,
+        listeners: &[Listener],
+        holder: impl Fn(u32) -> Option<String>,
+    ) -> Vec<Shadowed> {
+        let met = self.published.iter().flat_map(|(service, publish)| {
+            let met = listeners.iter().filter(move |l| meets(publish, l, self.network6));
+            met.map(move |listener| (service, publish, listener))
+        });
+        met.map(|(service, publish, listener)| Shadowed {
+            service: service.clone(),
+            published: publish.host(),
+            listens_at: SocketAddr::new(listener.address, listener.port),
+            program: holder(listener.inode),
+        })
+        .collect()
+    }
 }
 
 /// Whether a connection to what is published could be one to `listener`.
@@ -198,6 +235,22 @@ mod tests {
         assert!(!meets("0.0.0.0:80", &listener("127.80.1.1", false)), "an instance's own");
         assert!(!meets("0.0.0.0:80", &listener("::1", false)));
         assert!(!meets("127.0.0.1:81", &listener("127.0.0.1", false)));
+    }
+
+    #[test]
+    fn who_listens_behind_a_published_port() {
+        assert!(Occupancy::of(&intent(&[])).is_none());
+        let published = Occupancy::of(&intent(&["127.0.0.1:80", "[::1]:81"])).unwrap();
+        let later = Listener { inode: 5, ..listener("0.0.0.0", false) };
+        let all = [listener("127.80.1.1", false), later, listener("10.0.0.1", false)];
+        let told = published.shadows(&all, |inode| (inode == 5).then(|| "nginx".to_owned()));
+        let expected = Shadowed {
+            service: "shop-web".parse().unwrap(),
+            published: "127.0.0.1:80".parse().unwrap(),
+            listens_at: "0.0.0.0:80".parse().unwrap(),
+            program: Some("nginx".to_owned()),
+        };
+        assert_eq!(told, [expected]);
     }
 
     #[test]

@@ -86,6 +86,7 @@ fn describe(
         address6: alloc::service6(intent.network6, number),
         name,
         published,
+        shadowed: Vec::new(),
         project: known.project,
         ports: known.ports,
         replicas: known.replicas,

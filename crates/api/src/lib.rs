@@ -49,5 +49,5 @@ pub use stream::{Events, Flows, Items, LogLines};
 pub use types::{
     Accepted, Adopt, AdoptTarget, Adopted, AdoptedEndpoint, Agent, Attach, Attached, EdgeStatus,
     EndpointStatus, ErrorBody, ErrorCode, Event, EventKind, LogLine, ProjectStatus, ReachedCgroup,
-    Released, Scale, ServiceStatus, Shutdown, WorkloadState, WorkloadStatus,
+    Released, Scale, ServiceStatus, Shadowed, Shutdown, WorkloadState, WorkloadStatus,
 };

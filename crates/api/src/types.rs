@@ -33,6 +33,9 @@ pub struct Agent {
     /// Endpoints that Sinew did not start.
     #[serde(default)]
     pub adopted: Vec<AdoptedEndpoint>,
+    /// Programs of the host that published ports keep from being called.
+    #[serde(default)]
+    pub shadowed: Vec<Shadowed>,
     /// What an operator should know.
     pub warnings: Vec<String>,
 }
@@ -44,6 +47,20 @@ pub struct ReachedCgroup {
     pub cgroup: PathBuf,
     /// Kernel programs that it should carry and does not: all of them when it is not there.
     pub missing: Vec<String>,
+}
+
+/// A program of the host that listens where a published port is: the kernel hands connections to
+/// the service, and the program gets none.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Shadowed {
+    /// The service that is published.
+    pub service: ServiceName,
+    /// Where.
+    pub published: SocketAddr,
+    /// Where the program listens.
+    pub listens_at: SocketAddr,
+    /// As `nginx (process 4711)`; `None`: it was not found.
+    pub program: Option<String>,
 }
 
 /// An endpoint that Sinew did not start.
@@ -88,6 +105,9 @@ pub struct ServiceStatus {
     /// Ports of the host that lead to it.
     #[serde(default)]
     pub published: Vec<Publish>,
+    /// Programs of the host that these ports keep from being called.
+    #[serde(default)]
+    pub shadowed: Vec<Shadowed>,
     /// Instances wanted.
     pub replicas: u16,
     /// Instances that are up.

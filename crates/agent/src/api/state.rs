@@ -9,13 +9,17 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use sinew_api::{
-    Agent, EdgeStatus, ExplainQuery, Explanation, ProjectStatus, ServiceStatus, WorkloadStatus,
+    Agent, EdgeStatus, ExplainQuery, Explanation, ProjectStatus, ServiceStatus, Shadowed,
+    WorkloadStatus,
 };
 use sinew_datapath::BackendStats;
 use sinew_model::{Project, ServiceName};
 
 use super::answer::{Answer, Failure, blocking, named};
-use crate::{explain::Question, metrics, refusal::Refusal, runtime::Handle, status};
+use crate::{
+    explain::Question, metrics, occupied, publish::Occupancy, refusal::Refusal, runtime::Handle,
+    status,
+};
 
 pub(super) async fn openapi() -> Response {
     let headers = [(header::CONTENT_TYPE, "application/json")];
@@ -34,9 +38,11 @@ pub(super) async fn agent(State(handle): State<Handle>) -> Answer<Agent> {
         metrics: runtime.metrics_at,
         reach: runtime.reached(),
         adopted: runtime.adopted(),
+        shadowed: Vec::new(),
         warnings: runtime.warnings(),
     });
     let mut agent = agent.await?;
+    agent.shadowed = shadowed(&handle).await?;
     let policy = handle.policy.clone();
     agent.warnings.extend(blocking(move || policy.warnings()).await?);
     Ok(Json(agent))
@@ -62,7 +68,13 @@ pub(super) async fn project(
 
 pub(super) async fn services(State(handle): State<Handle>) -> Answer<Vec<ServiceStatus>> {
     let stats = backends(&handle).await?;
-    Ok(Json(handle.call(move |runtime| status::services(&runtime.core, &stats)).await?))
+    let mut all = handle.call(move |runtime| status::services(&runtime.core, &stats)).await?;
+    for shadowed in shadowed(&handle).await? {
+        if let Some(service) = all.iter_mut().find(|service| service.name == shadowed.service) {
+            service.shadowed.push(shadowed);
+        }
+    }
+    Ok(Json(all))
 }
 
 pub(super) async fn service(
@@ -71,13 +83,27 @@ pub(super) async fn service(
 ) -> Answer<ServiceStatus> {
     let name: ServiceName = named(&name)?;
     let stats = backends(&handle).await?;
-    let found = handle
+    let mut found = handle
         .call(move |runtime| {
             let found = status::service(&runtime.core, &name, &stats);
             found.ok_or(Refusal::NoService { service: name })
         })
         .await??;
+    found.shadowed = shadowed(&handle).await?;
+    found.shadowed.retain(|shadowed| shadowed.service == found.name);
     Ok(Json(found))
+}
+
+/// Looked for when it is asked for: who binds a port of the host does not tell Sinew.
+async fn shadowed(handle: &Handle) -> Result<Vec<Shadowed>, Refusal> {
+    let published = handle.call(|runtime| Occupancy::of(runtime.core.intent())).await?;
+    let Some(published) = published else { return Ok(Vec::new()) };
+    let datapath = handle.datapath.clone();
+    look(move || {
+        let listeners = datapath.lock().listeners()?;
+        Ok(published.shadows(&listeners, occupied::holder))
+    })
+    .await
 }
 
 pub(super) async fn workloads(State(handle): State<Handle>) -> Answer<Vec<WorkloadStatus>> {

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use sinew_api::{EndpointStatus, ServiceStatus};
+use sinew_api::{EndpointStatus, ServiceStatus, Shadowed};
 use sinew_model::{Port, Protocol};
 
 use super::{
@@ -49,6 +49,10 @@ pub(crate) fn detail(service: &ServiceStatus, style: Style, width: Option<usize>
     if !service.published.is_empty() {
         let _ = writeln!(text, "  published  {}", list(&service.published));
     }
+    for shadowed in &service.shadowed {
+        let told = style.paint(Tint::Busy, &self::shadowed(shadowed));
+        let _ = writeln!(text, "             {told}");
+    }
     let _ = writeln!(text, "  project    {project}");
     let _ = writeln!(text, "  instances  {} of {} up\n", service.up, service.replicas);
     if service.endpoints.is_empty() {
@@ -57,6 +61,13 @@ pub(crate) fn detail(service: &ServiceStatus, style: Style, width: Option<usize>
         text.push_str(&endpoints(&service.endpoints).render(style, width));
     }
     text
+}
+
+/// That a program gets no connections where a port is published.
+pub(crate) fn shadowed(shadowed: &Shadowed) -> String {
+    let Shadowed { service, published, listens_at, program } = shadowed;
+    let program = program.as_deref().unwrap_or("a program");
+    format!("{program} listens on {listens_at}; what comes to {published} goes to {service}")
 }
 
 fn endpoints(endpoints: &[EndpointStatus]) -> Table {
@@ -173,6 +184,7 @@ mod tests {
             address6: Ipv6Addr::LOCALHOST,
             ports: vec![port("http", 80, Protocol::Tcp), port("dns", 53, Protocol::Udp)],
             published: Vec::new(),
+            shadowed: Vec::new(),
             replicas: 2,
             up: 1,
             endpoints: vec![

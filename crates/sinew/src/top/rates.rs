@@ -185,6 +185,7 @@ pub(crate) mod tests {
             address6: std::net::Ipv6Addr::LOCALHOST,
             ports: Vec::new(),
             published: Vec::new(),
+            shadowed: Vec::new(),
             replicas: 1,
             up: 1,
             endpoints: vec![endpoint(connects)],

@@ -176,6 +176,15 @@ fn a_port_has_one_holder() {
     assert!(world.json(&["ps"]).as_array().unwrap().is_empty(), "nothing was done");
     drop(holder);
     world.run(&["up", "-d"]);
+    let later = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 8000)).unwrap();
+    let told =
+        format!("{process} listens on 0.0.0.0:8000; what comes to 127.0.0.1:8000 goes to web");
+    for shown in [world.run(&["services", "web"]), world.run(&["doctor"])] {
+        assert!(shown.contains(&told), "{shown}");
+    }
+    drop(later);
+    let shown = world.run(&["services", "web"]);
+    assert!(!shown.contains("listens on"), "{shown}");
     let other = project(1, "0.0.0.0:8000:http").replace("trial", "other").replace("web:", "site:");
     world.file(&other);
     let refused = world.try_run(&["up", "-d"]);

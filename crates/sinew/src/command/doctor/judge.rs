@@ -1,8 +1,8 @@
 //! From what was seen to what it means. No IO.
 
-use sinew_api::{AdoptedEndpoint, ReachedCgroup};
+use sinew_api::{AdoptedEndpoint, ReachedCgroup, Shadowed};
 
-use crate::render::style::state_word;
+use crate::render::{self, style::state_word};
 
 use super::{
     facts::{Agent, Facts},
@@ -260,6 +260,7 @@ fn running(agent: &sinew_api::Agent, group: bool) -> Vec<Finding> {
     );
     findings.extend(agent.reach.iter().map(reached));
     findings.extend(agent.adopted.iter().map(adopted));
+    findings.extend(agent.shadowed.iter().map(shadowed));
     findings
 }
 
@@ -296,6 +297,15 @@ fn adopted(endpoint: &AdoptedEndpoint) -> Finding {
         "it may not reach services, nor be told apart from strangers",
     )
     .remedy("restart the agent; if they are missing then, see its log and: bpftool cgroup tree")
+}
+
+fn shadowed(shadowed: &Shadowed) -> Finding {
+    Finding::warns(
+        "publish",
+        render::service::shadowed(shadowed),
+        "the program is cut off from its callers, and the service gets them",
+    )
+    .remedy("have one of them use another port")
 }
 
 #[cfg(test)]
@@ -397,6 +407,7 @@ mod tests {
             metrics: None,
             reach: Vec::new(),
             adopted: Vec::new(),
+            shadowed: Vec::new(),
             warnings: Vec::new(),
         }
     }
@@ -407,6 +418,22 @@ mod tests {
         let agent = sinew_api::Agent { warnings: vec![told.clone()], ..agent() };
         let facts = Facts { agent: Agent::Running(Box::new(agent)), ..well() };
         assert_eq!(ill(&facts), [("agent", Verdict::Warns)]);
+        assert!(judge(&facts).into_iter().any(|finding| finding.found == told));
+    }
+
+    #[test]
+    fn a_program_behind_a_published_port_is_told() {
+        let shadowed = Shadowed {
+            service: "web".parse().unwrap(),
+            published: "127.0.0.1:8000".parse().unwrap(),
+            listens_at: "0.0.0.0:8000".parse().unwrap(),
+            program: Some("nginx (process 7)".to_owned()),
+        };
+        let agent = sinew_api::Agent { shadowed: vec![shadowed], ..agent() };
+        let facts = Facts { agent: Agent::Running(Box::new(agent)), ..well() };
+        assert_eq!(ill(&facts), [("publish", Verdict::Warns)]);
+        let told = "nginx (process 7) listens on 0.0.0.0:8000; what comes to 127.0.0.1:8000 goes \
+                    to web";
         assert!(judge(&facts).into_iter().any(|finding| finding.found == told));
     }
 
