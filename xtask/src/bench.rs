@@ -7,6 +7,7 @@ mod contender;
 mod cost;
 mod kill;
 pub(crate) mod load;
+mod prompt;
 mod report;
 mod scale;
 pub(crate) mod server;
@@ -31,7 +32,7 @@ pub(crate) struct Args {
     /// Few and short rounds: to see that the bench works, not for figures
     #[arg(long)]
     quick: bool,
-    /// In `connect`: measure only these against direct
+    /// Measure only these: in `connect` ways, against direct; in `change` kinds of change
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
 }

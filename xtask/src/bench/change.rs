@@ -7,7 +7,7 @@ mod routed;
 
 use std::collections::BTreeMap;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use serde_json::json;
 
 use super::contender::sinew::{Host, PORT, SERVICE, echo};
@@ -23,6 +23,7 @@ const REPLICAS: u16 = 3;
 
 /// Runs `cargo xtask bench change`; a round is a change of every kind.
 pub(crate) fn run(args: &Args) -> Result<()> {
+    let kinds = Kinds::of(&args.only)?;
     let rounds = args.rounds(10, 1);
     let world = World::new("change")?;
     let mut host = Host::start(&world, "sinew")?;
@@ -33,11 +34,39 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 
     let mut report = Report::new("change", command(), rounds);
     let mut failures = Failures::default();
-    under_load(&host, &target, &mut failures, "scale", || routed::run(&host, rounds, &mut report))?;
-    under_load(&host, &target, &mut failures, "exit", || removed::run(&host, rounds, &mut report))?;
-    agent::run(&mut host, &target, args.quick, &mut failures, &mut report)?;
+    if kinds.has(SCALE) {
+        let work = || routed::run(&host, rounds, &mut report);
+        under_load(&host, &target, &mut failures, SCALE, work)?;
+    }
+    if kinds.has(EXIT) {
+        let work = || removed::run(&host, rounds, &mut report);
+        under_load(&host, &target, &mut failures, EXIT, work)?;
+    }
+    if kinds.has(AGENT) {
+        agent::run(&mut host, &target, args.quick, &mut failures, &mut report)?;
+    }
     failures.report(&mut report);
     report.publish(&workspace::root())
+}
+
+const SCALE: &str = "scale";
+const EXIT: &str = "exit";
+const AGENT: &str = "agent";
+
+/// The kinds of change that are measured.
+struct Kinds<'a>(&'a [String]);
+
+impl<'a> Kinds<'a> {
+    fn of(only: &'a [String]) -> Result<Self> {
+        match only.iter().find(|kind| ![SCALE, EXIT, AGENT].contains(&kind.as_str())) {
+            Some(kind) => bail!("--only {kind}: there are {SCALE}, {EXIT} and {AGENT}"),
+            None => Ok(Self(only)),
+        }
+    }
+
+    fn has(&self, kind: &str) -> bool {
+        self.0.is_empty() || self.0.iter().any(|only| only == kind)
+    }
 }
 
 /// What clients saw, by what was changed meanwhile.

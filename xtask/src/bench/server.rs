@@ -16,6 +16,7 @@ use rustix::net::{self, SocketFlags};
 use rustix::time::Timespec;
 
 use super::load::{MESSAGE_BYTES, now_ns};
+use super::prompt::Prompt;
 
 /// Options of `xtask internal server`.
 #[derive(clap::Args)]
@@ -44,21 +45,34 @@ const LISTENER: u64 = u64::MAX;
 
 /// Says `ready` when it listens, then serves until it is killed.
 pub(crate) fn run(args: &Args) -> Result<()> {
-    let listener = TcpListener::bind(args.listen)
-        .with_context(|| format!("{} cannot be listened on", args.listen))?;
-    let listened_ns = now_ns();
+    match &args.times {
+        None => begin(args.listen)?.serve(),
+        Some(directory) => {
+            let (server, times) = timed(args.listen)?;
+            fs::write(directory.join(std::process::id().to_string()), times)?;
+            server.serve()
+        }
+    }
+}
+
+fn begin(listen: SocketAddr) -> Result<Server> {
+    let listener =
+        TcpListener::bind(listen).with_context(|| format!("{listen} cannot be listened on"))?;
     listener.set_nonblocking(true)?;
     net::listen(&listener, BACKLOG)?;
     println!("ready");
     // Whoever started the server may not read on.
     std::io::stdout().flush()?;
-    let mut server = Server::new(listener)?;
-    if let Some(directory) = &args.times {
-        server.await_first()?;
-        let times = format!("{listened_ns} {}", now_ns());
-        fs::write(directory.join(std::process::id().to_string()), times)?;
-    }
-    server.serve()
+    Server::new(listener)
+}
+
+/// Before it serves: when it began to listen and when the first connection had been made.
+fn timed(listen: SocketAddr) -> Result<(Server, String)> {
+    let _prompt = Prompt::become_so();
+    let listened_ns = now_ns();
+    let server = begin(listen)?;
+    server.await_first()?;
+    Ok((server, format!("{listened_ns} {}", now_ns())))
 }
 
 struct Server {
@@ -79,7 +93,7 @@ impl Server {
     }
 
     /// Returns when somebody connects.
-    fn await_first(&mut self) -> Result<()> {
+    fn await_first(&self) -> Result<()> {
         let mut events = Vec::with_capacity(1);
         while events.is_empty() {
             match epoll::wait(&self.epoll, rustix::buffer::spare_capacity(&mut events), None) {

@@ -1,8 +1,7 @@
 //! From the death of a process to the moment when the kernel's set of backends is without it.
 //!
-//! Both are seen by a thread that is scheduled in real time, so that the load, under which an ordinary
-//! thread wakes milliseconds late, is not in the figure twice. A killed process dies when it is next
-//! scheduled: its end is what its pidfd tells.
+//! Both are seen by a prompt observer. A killed process dies when it is next scheduled: its end is what
+//! its pidfd tells.
 //!
 //! The kernel looks for the listener before it chooses, so a dead one is not chosen even before.
 
@@ -18,6 +17,7 @@ use sinew_abi::{ABI_VERSION, Service, ServiceKey4, protocol};
 use crate::bench::bpf::Map;
 use crate::bench::contender::sinew::{Host, PORT, echo};
 use crate::bench::load::Quantiles;
+use crate::bench::prompt::Prompt;
 use crate::bench::report::Report;
 use crate::process;
 
@@ -60,29 +60,6 @@ pub(super) fn run(host: &Host, rounds: usize, report: &mut Report) -> Result<()>
     report.single("exit_to_removed_p99_ms", found.p99_ns / 1e6);
     report.single("exit_to_removed_samples", samples.len() as f64);
     Ok(())
-}
-
-/// The calling thread is scheduled in real time, its children are not.
-struct Prompt;
-
-impl Prompt {
-    fn become_so() -> Self {
-        schedule(libc::SCHED_RR | libc::SCHED_RESET_ON_FORK, 1);
-        Self
-    }
-}
-
-impl Drop for Prompt {
-    fn drop(&mut self) {
-        schedule(libc::SCHED_OTHER, 0);
-    }
-}
-
-fn schedule(policy: libc::c_int, priority: libc::c_int) {
-    let parameters = libc::sched_param { sched_priority: priority };
-    // SAFETY: the structure outlives the call; 0 is the calling thread. Where it is not allowed the
-    // figures tell of the load too.
-    unsafe { libc::sched_setscheduler(0, policy, &raw const parameters) };
 }
 
 /// The kernel's set of backends of the service.
