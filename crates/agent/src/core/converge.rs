@@ -206,7 +206,7 @@ impl Core {
         let (now, revision) = (self.now, self.revision + 1);
         let Some(instance) = self.instances.get_mut(key) else { return false };
         let grace = instance.launch().map_or(ATTACHED_GRACE, |l| l.service.stop.grace);
-        instance.idle = instance.ports().is_empty() || instance.process.is_none();
+        instance.idle = instance.ports().is_empty() || !instance.serves();
         let until = now + grace;
         self.timers.insert((until, key.clone()));
         self.dirty = true;
@@ -223,7 +223,7 @@ impl Core {
         if stays {
             return self.set_phase(key, Phase::Running);
         }
-        if !(late || instance.idle || instance.process.is_none()) {
+        if !(late || instance.idle || !instance.serves()) {
             return false;
         }
         self.outputs.push(Output::Stop(key.clone()));

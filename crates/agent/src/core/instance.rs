@@ -373,12 +373,21 @@ impl Instance {
 
     /// Whether callers may be sent to `port`.
     pub(crate) fn in_choice(&self, protocol: Protocol, port: u16) -> bool {
-        self.phase == Phase::Running
-            && self.process.is_some()
+        matches!(self.phase, Phase::Launching | Phase::Running)
+            && self.serves()
             && !self.gone
             && self.drained().is_none()
             && self.is_healthy()
             && self.hears(protocol, port)
+    }
+
+    /// Whether it serves as far as is known. Who listens runs, whether or not its supervisor has said
+    /// so yet; but a check is of the process that was told of, what has ended for good may have
+    /// listened before, and a listener of somebody else's vouches for nothing.
+    pub(super) fn serves(&self) -> bool {
+        let stays_down = self.ended.as_ref().is_some_and(|ended| !ended.returns);
+        let unchecked = self.adoption().is_none() && self.check().is_none();
+        self.process.is_some() || (!self.listening.is_empty() && unchecked && !stays_down)
     }
 
     /// The families that callers reach `port` by.

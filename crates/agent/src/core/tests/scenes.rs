@@ -101,13 +101,34 @@ fn scaling_back_up_in_time_takes_a_draining_instance_back() {
     assert!(host.workloads.values().all(|w| w.starts == 1), "nothing was launched again");
 }
 
+fn in_choice(host: &Host) -> usize {
+    let ports = host.kernel.services.values().flat_map(|s| &s.ports);
+    ports.flat_map(|p| &p.backends).filter(|b| b.in_choice).count()
+}
+
+#[test]
+fn who_listens_is_called_before_its_supervisor_tells_of_it() {
+    let mut host = Host::new();
+    host.take(Step::Apply { replicas: [1, 0, 0], variant: 0 });
+    while host.workloads.is_empty() {
+        host.take(Step::Finish { nth: 0, well: true });
+    }
+    for act in [super::host::Act::Start, super::host::Act::Listen] {
+        host.take(Step::Process { nth: 0, act });
+    }
+    for _ in 0..4 {
+        host.take(Step::Deliver { kernel: true });
+        host.take(Step::Finish { nth: 0, well: true });
+    }
+    assert_eq!(in_choice(&host), 1);
+    assert_eq!(state(&host, 0, 0), Some(WorkloadState::Starting));
+    host.calm_down();
+    host.check_convergence();
+}
+
 #[test]
 fn an_exit_leaves_the_choice_with_the_next_revision() {
     let mut host = calm([1, 0, 0]);
-    let in_choice = |host: &Host| {
-        let ports = host.kernel.services.values().flat_map(|s| &s.ports);
-        ports.flat_map(|p| &p.backends).filter(|b| b.in_choice).count()
-    };
     assert_eq!(in_choice(&host), 1);
     host.take(Step::Process { nth: 0, act: super::host::Act::Exit });
     // The kernel tells first, the supervisor then tells how.
