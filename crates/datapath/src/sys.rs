@@ -190,13 +190,19 @@ pub(crate) fn program_by_id(id: u32) -> io::Result<OwnedFd> {
     bpf(PROG_GET_FD_BY_ID, &mut attributes).map(owned)
 }
 
-/// Runs an iterator link to its end.
+/// Runs an iterator link until its program has seen all, or enough.
 pub(crate) fn run_iterator(link: BorrowedFd<'_>) -> io::Result<()> {
     let mut attributes = [link.as_raw_fd() as u32, 0];
     let iterator = owned(bpf(ITER_CREATE, &mut attributes)?);
     let mut scratch = [0; 4096];
-    while rustix::io::read(iterator.as_fd(), &mut scratch)? > 0 {}
-    Ok(())
+    loop {
+        match rustix::io::read(iterator.as_fd(), &mut scratch) {
+            // What the program's wish to stop looks like from here.
+            Ok(0) | Err(rustix::io::Errno::AGAIN) => return Ok(()),
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
 }
 
 /// Waits until every program run that began before has ended, so that what was taken out of the

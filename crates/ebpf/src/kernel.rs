@@ -264,6 +264,16 @@ pub struct Bound {
     pub port: u16,
 }
 
+/// State of a TCP socket.
+///
+/// # Safety
+/// `socket` is a BTF pointer of the verifier to a `sock_common`.
+#[inline(always)]
+pub unsafe fn state(socket: *const u8) -> u8 {
+    // SAFETY: see above.
+    unsafe { field(socket, &OFF_STATE) }
+}
+
 /// Where `socket` listens; `None` when it is not in state `listen`.
 ///
 /// # Safety

@@ -1,5 +1,5 @@
 //! Puts listeners that exist already into the listener maps: what `listen` does for new ones, run
-//! over all TCP sockets of the namespace when user space asks (a restart, an adopted program).
+//! over all listeners of the namespace when user space asks (a restart, an adopted program).
 
 use core::ffi::c_void;
 
@@ -20,17 +20,26 @@ pub struct IterTcp {
     uid: u32,
 }
 
+const CLOSE: u8 = 7;
 const LISTEN: u8 = 10;
+
+/// What the program returns to go on with the next socket, or to have the reader told EAGAIN.
+const NEXT: i32 = 0;
+const ENOUGH: i32 = 1;
 
 #[inline(always)]
 pub fn scan(context: *mut IterTcp) -> i32 {
     // SAFETY: a word of the context; the verifier knows it as a BTF pointer or null.
     let socket = unsafe { (*context).sk_common };
     if socket.is_null() {
-        return 0;
+        return NEXT;
     }
     // SAFETY: as above.
-    let Some(bound) = (unsafe { kernel::listener(socket.cast(), LISTEN) }) else { return 0 };
+    let Some(bound) = (unsafe { kernel::listener(socket.cast(), LISTEN) }) else {
+        // Listeners come first, some of which close meanwhile; connections may be many.
+        // SAFETY: as above.
+        return if unsafe { kernel::state(socket.cast()) } == CLOSE { NEXT } else { ENOUGH };
+    };
     let addr = if u32::from(bound.family) == AF_INET { mapped(bound.addr4) } else { bound.addr6 };
     let key = ListenKey {
         addr,
@@ -39,13 +48,13 @@ pub fn scan(context: *mut IterTcp) -> i32 {
         protocol: u32::from(protocol::TCP),
     };
     // SAFETY: entries are replaced as a whole and stay readable until this program returns.
-    let Some(value) = (unsafe { LISTEN_KEYS.get(&key) }) else { return 0 };
+    let Some(value) = (unsafe { LISTEN_KEYS.get(&key) }) else { return NEXT };
     let index = value.backend;
     // SAFETY: the verifier knows `socket` as a socket.
     let owner = unsafe { kernel::owner(socket) };
     // Anybody may bind an address that nobody uses at the moment.
     if index == NONE || !owner.is_some_and(|owner| owner.id == value.instance) {
-        return 0;
+        return NEXT;
     }
     // SAFETY: the maps are this object's; the verifier knows `socket` as a socket.
     unsafe {
@@ -56,5 +65,5 @@ pub fn scan(context: *mut IterTcp) -> i32 {
         };
         bpf_map_update_elem(map, (&raw const index).cast(), socket, 0);
     }
-    0
+    NEXT
 }
