@@ -146,6 +146,11 @@ pub(crate) fn postgres_bin() -> Option<PathBuf> {
     server.parent().map(Path::to_path_buf)
 }
 
+/// The Go that pip installed.
+fn go() -> PathBuf {
+    venv().join("bin/go")
+}
+
 /// The Envoy that pip installed.
 pub(crate) fn envoy() -> Option<PathBuf> {
     versioned(&venv().join("lib"), "site-packages/envoy/_bin/envoy")

