@@ -10,6 +10,7 @@
 
 mod adopted;
 mod bpf;
+mod clock;
 mod faults;
 mod group;
 mod life;
