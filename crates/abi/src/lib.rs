@@ -43,6 +43,8 @@ pub mod capacity {
     pub const EVENT_BYTES: u32 = 1 << 20;
     /// Published ports of the host, by address: one for all addresses of both families takes two.
     pub const PUBLISHED: u32 = 8192;
+    /// Listeners that adopted programs had: as a rule one a port, one a thread at most.
+    pub const ADOPTED_LISTENERS: u32 = 16_384;
     /// Ports an instance may declare.
     pub const DECLARED_PORTS: usize = 16;
 }

@@ -3,7 +3,7 @@
 //! Sinew neither starts nor stops it.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fmt,
     net::IpAddr,
     path::{Path, PathBuf},
@@ -98,13 +98,15 @@ pub(crate) struct Adoption {
     pub at_ms: u64,
 }
 
-/// Where a listener is reached.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+/// Where a port is reached.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Place {
     /// Its address, or the loopback one when it listens on all.
     pub address: IpAddr,
     /// Whether it listens on all.
     pub wildcard: bool,
+    /// Cookies of the sockets that listen there.
+    pub sockets: BTreeSet<u64>,
 }
 
 /// Where each port of an adopted endpoint is reached, by family.

@@ -120,6 +120,7 @@ mod tests {
             ipv6_only: false,
             multipath: false,
             inode: 0,
+            cookie: 0,
         }
     }
 

@@ -198,7 +198,17 @@ mod tests {
         let address = address.parse().unwrap();
         let protocol = Protocol::Tcp;
         let (cgroup, inode, multipath) = (0, 0, false);
-        Listener { address, port: 80, protocol, queue: 0, cgroup, ipv6_only, multipath, inode }
+        Listener {
+            address,
+            port: 80,
+            protocol,
+            queue: 0,
+            cgroup,
+            ipv6_only,
+            multipath,
+            inode,
+            cookie: 0,
+        }
     }
 
     #[test]

@@ -91,6 +91,7 @@ fn instance(number: u32, service: u32, cgroup: PathBuf) -> Instance {
         address6: in_network(1, number),
         ports: if service == 0 { Vec::new() } else { vec![(Protocol::Tcp, PORT)] },
         own_address: true,
+        brought: Vec::new(),
         watch_listen: service != 0,
     }
 }

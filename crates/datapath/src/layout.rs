@@ -60,6 +60,10 @@ pub(crate) trait Tables {
         value: &abi::ListenValue,
     ) -> Result<(), Error>;
     fn remove_listen_key(&mut self, key: &abi::ListenKey) -> Result<(), Error>;
+    /// Listeners that adopted programs had, by their cookies, and their services.
+    fn adopted_listeners(&self) -> Result<Vec<(u64, u32)>, Error>;
+    fn put_adopted_listener(&mut self, cookie: u64, service: u32) -> Result<(), Error>;
+    fn remove_adopted_listener(&mut self, cookie: u64) -> Result<(), Error>;
     /// Forgets the listeners of a backend.
     fn remove_listeners(&mut self, index: u32) -> Result<(), Error>;
     fn instances(&self) -> Result<Vec<(u64, abi::Instance)>, Error>;

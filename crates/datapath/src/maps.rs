@@ -153,6 +153,7 @@ pub(crate) struct Maps {
     published: Hash<abi::PublishedKey, abi::ServiceKey4>,
     published_ports: Shared<u64>,
     listen_keys: Hash<abi::ListenKey, abi::ListenValue>,
+    adopted_listeners: Hash<u64, u32>,
     instances: Hash<u64, abi::Instance>,
     listeners: Hash<u32, u32>,
     listeners6: Hash<u32, u32>,
@@ -183,6 +184,7 @@ impl Maps {
             published: Hash::open(maps, "PUBLISHED")?,
             published_ports: Shared::open(maps, "PUBLISHED_PORTS", PORT_WORDS)?,
             listen_keys: Hash::open(maps, "LISTEN_KEYS")?,
+            adopted_listeners: Hash::open(maps, "ADOPTED_LISTENERS")?,
             instances: Hash::open(maps, "INSTANCES")?,
             listeners: Hash::open(maps, "LISTENERS")?,
             listeners6: Hash::open(maps, "LISTENERS6")?,
@@ -335,6 +337,18 @@ impl Tables for Maps {
 
     fn remove_listen_key(&mut self, key: &abi::ListenKey) -> Result<(), Error> {
         self.listen_keys.remove(key)
+    }
+
+    fn adopted_listeners(&self) -> Result<Vec<(u64, u32)>, Error> {
+        self.adopted_listeners.list((0, 0))
+    }
+
+    fn put_adopted_listener(&mut self, cookie: u64, service: u32) -> Result<(), Error> {
+        self.adopted_listeners.put(&cookie, &service)
+    }
+
+    fn remove_adopted_listener(&mut self, cookie: u64) -> Result<(), Error> {
+        self.adopted_listeners.remove(&cookie)
     }
 
     fn remove_listeners(&mut self, index: u32) -> Result<(), Error> {

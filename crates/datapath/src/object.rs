@@ -40,6 +40,7 @@ pub(crate) const MAPS: &[&str] = &[
     "LISTENERS",
     "LISTENERS6",
     "LISTEN_KEYS",
+    "ADOPTED_LISTENERS",
     "SOCKETS",
     "SOCKETS_OVERFLOW",
     "EDGES",

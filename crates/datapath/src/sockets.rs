@@ -26,6 +26,8 @@ const CONNECTED: u32 = 1 << 1 | 1 << 2 | 1 << 3 | 1 << 4 | 1 << 5 | 1 << 8 | 1 <
 /// Offset of `struct inet_diag_sockid` in an answer, and its size.
 const ID_AT: usize = 4;
 const ID_LEN: usize = 48;
+/// Offset of `idiag_cookie` in it.
+const COOKIE_AT: usize = 40;
 /// Offset of `idiag_rqueue`.
 const QUEUE_AT: usize = 56;
 /// Size of `struct inet_diag_msg`; attributes follow.
@@ -66,6 +68,8 @@ pub struct Listener {
     pub multipath: bool,
     /// Inode of the socket, by which `/proc` tells who holds it.
     pub inode: u32,
+    /// Number that no other socket has until the next boot.
+    pub cookie: u64,
 }
 
 /// One socket of an answer.
@@ -94,6 +98,12 @@ impl Entry {
                 .is_some_and(|name| name.starts_with(b"mptcp")),
             inode: word(body, INODE_AT)?,
         })
+    }
+
+    /// The last words of its id, the lower one first.
+    fn cookie(&self) -> u64 {
+        let half = |at| word(&self.id, at).map_or(0, u64::from);
+        half(COOKIE_AT) | half(COOKIE_AT + 4) << 32
     }
 
     fn local(&self) -> Option<SocketAddr> {
@@ -153,7 +163,7 @@ pub fn listeners() -> Result<Vec<Listener>, Error> {
     {
         for entry in dump(&mut netlink, number, states)? {
             if let Some(at) = entry.local() {
-                let (address, port) = (at.ip(), at.port());
+                let (address, port, cookie) = (at.ip(), at.port(), entry.cookie());
                 let Entry { queue, cgroup, ipv6_only, multipath, inode, .. } = entry;
                 found.push(Listener {
                     address,
@@ -164,6 +174,7 @@ pub fn listeners() -> Result<Vec<Listener>, Error> {
                     ipv6_only,
                     multipath,
                     inode,
+                    cookie,
                 });
             }
         }

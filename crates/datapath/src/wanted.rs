@@ -54,6 +54,9 @@ pub struct Instance {
     pub ports: Vec<(Protocol, u16)>,
     /// Whether its binds go to its own address; off for an adopted cgroup.
     pub own_address: bool,
+    /// Cookies of TCP listeners that an adopted program had before: made in another cgroup, they
+    /// are its own all the same.
+    pub brought: Vec<u64>,
     /// Whether listen() is watched: until every declared TCP port was seen listening, or for ever
     /// when published ports lead here. Costs every connection of the instance some 0.4 us while on.
     pub watch_listen: bool,

@@ -106,6 +106,19 @@ unsafe fn tcp_sock(socket: *mut c_void) -> *const u8 {
     unsafe { gen_helpers::bpf_skc_to_tcp_sock(socket) }.cast()
 }
 
+/// Cookie of a TCP socket; 0: nobody has asked for it yet, or it is no TCP socket.
+///
+/// # Safety
+/// `socket` is a socket pointer of the verifier.
+#[inline(always)]
+pub unsafe fn cookie(socket: *mut c_void) -> u64 {
+    // SAFETY: as above; the cookie is a word of the common part of any socket.
+    unsafe {
+        let tcp = tcp_sock(socket);
+        if tcp.is_null() { 0 } else { field(tcp, &OFF_COOKIE) }
+    }
+}
+
 /// Cgroups from a socket's own upwards that are looked at: a workload may make cgroups of its own.
 const LEVELS: u32 = 16;
 

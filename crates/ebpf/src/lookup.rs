@@ -9,10 +9,15 @@ use aya_ebpf::{
 use sinew_abi::{
     Backend, Instance,
     address::{self, Kind},
-    backend_flags,
+    backend_flags, instance_flags,
 };
 
-use crate::{address::LOCALHOST4, bind::same, kernel, maps::CONFIG};
+use crate::{
+    address::LOCALHOST4,
+    bind::same,
+    kernel,
+    maps::{ADOPTED_LISTENERS, CONFIG, PORT_NAMES},
+};
 
 const LISTEN: u32 = 10;
 /// The network namespace of the program's own context.
@@ -52,33 +57,56 @@ fn find6(context: *mut c_void, addr: &[u32; 4], port: u16, stream: bool) -> *mut
     }
 }
 
-/// Accept queue of a listener that the instance made which `owns` its address: anybody may bind one
-/// that nobody uses at the moment. Addresses that are no instance's are anybody's.
+/// Accept queue of a listener at an address that anybody may bind while nobody uses it: only one
+/// counts that whoever `owns` the address made, or that an adopted program of `service` had before.
 ///
 /// # Safety
 /// `socket` was returned by a look-up.
 #[inline(always)]
 unsafe fn queue_of(
     socket: *mut bpf_sock,
-    taken: bool,
+    of_plan: bool,
+    service: impl Fn() -> u32,
     owns: impl FnOnce(&Instance) -> bool,
 ) -> u32 {
     // SAFETY: see above.
     unsafe {
-        if taken && !kernel::owner(socket.cast()).is_some_and(owns) {
-            return u32::MAX;
-        }
-        kernel::accept_queue(socket)
+        let own = match kernel::owner(socket.cast()) {
+            Some(instance) if of_plan => owns(instance),
+            Some(instance) if instance.flags & instance_flags::OWN_ADDRESS == 0 => {
+                instance.service == service()
+            }
+            _ => !of_plan && brought(socket, &service),
+        };
+        if own { kernel::accept_queue(socket) } else { u32::MAX }
     }
 }
 
+/// Whether an adopted program of the service had this listener before.
+///
+/// # Safety
+/// `socket` was returned by a look-up.
+#[inline(always)]
+unsafe fn brought(socket: *mut bpf_sock, service: impl Fn() -> u32) -> bool {
+    // SAFETY: see above; entries stay readable until this program returns.
+    let known = unsafe { ADOPTED_LISTENERS.get(&kernel::cookie(socket.cast())) };
+    known.is_some_and(|known| *known == service())
+}
+
 /// A wildcard listener of the host is found too: only one bound to that very address counts, unless
-/// the backend is known to listen everywhere (`wildcard`).
+/// the backend is known to listen everywhere (`wildcard`). Outside of the network's addresses it
+/// counts only for an adopted endpoint of `service`.
 ///
 /// # Safety
 /// `socket` was returned by a look-up; it is released here.
 #[inline(always)]
-unsafe fn judge4(socket: *mut bpf_sock, addr: u32, stream: bool, wildcard: bool) -> u32 {
+unsafe fn judge4(
+    socket: *mut bpf_sock,
+    addr: u32,
+    stream: bool,
+    wildcard: bool,
+    service: impl Fn() -> u32,
+) -> u32 {
     // SAFETY: see above.
     unsafe {
         if socket.is_null() {
@@ -87,9 +115,9 @@ unsafe fn judge4(socket: *mut bpf_sock, addr: u32, stream: bool, wildcard: bool)
         let mut queue = u32::MAX;
         let bound = (&raw const (*socket).src_ip4).read_volatile();
         if (bound == addr || (wildcard && bound == 0)) && (!stream || (*socket).state == LISTEN) {
-            let taken = address::kind4(addr) != Kind::Other;
+            let of_plan = address::kind4(addr) != Kind::Other;
             let owns = |i: &Instance| i.addr4 == addr || address::loopback4(i.addr4) == addr;
-            queue = if stream { queue_of(socket, taken, owns) } else { 0 };
+            queue = if stream { queue_of(socket, of_plan, service, owns) } else { 0 };
         }
         bpf_sk_release(socket.cast());
         queue
@@ -99,7 +127,13 @@ unsafe fn judge4(socket: *mut bpf_sock, addr: u32, stream: bool, wildcard: bool)
 /// # Safety
 /// As [`judge4`].
 #[inline(always)]
-unsafe fn judge6(socket: *mut bpf_sock, addr: &[u32; 4], stream: bool, wildcard: bool) -> u32 {
+unsafe fn judge6(
+    socket: *mut bpf_sock,
+    addr: &[u32; 4],
+    stream: bool,
+    wildcard: bool,
+    service: impl Fn() -> u32,
+) -> u32 {
     // SAFETY: see above.
     unsafe {
         if socket.is_null() {
@@ -114,14 +148,19 @@ unsafe fn judge6(socket: *mut bpf_sock, addr: &[u32; 4], stream: bool, wildcard:
         let mut queue = u32::MAX;
         let everywhere = wildcard && bound[0] | bound[1] | bound[2] | bound[3] == 0;
         if (same(&bound, addr) || everywhere) && (!stream || (*socket).state == LISTEN) {
-            let taken = CONFIG.get(0).and_then(|c| address::subnet6(addr, &c.prefix6)).is_some();
+            let of_plan = CONFIG.get(0).and_then(|c| address::subnet6(addr, &c.prefix6)).is_some();
             let owns =
                 |i: &Instance| same(&i.addr6, addr) || same(&address::loopback6(&i.addr6), addr);
-            queue = if stream { queue_of(socket, taken, owns) } else { 0 };
+            queue = if stream { queue_of(socket, of_plan, service, owns) } else { 0 };
         }
         bpf_sk_release(socket.cast());
         queue
     }
+}
+
+#[inline(always)]
+fn service_of(config: &Backend) -> u32 {
+    PORT_NAMES.get(config.index).map_or(0, |name| name.service)
 }
 
 /// Accept queue of the TCP listener of a backend, or `u32::MAX`.
@@ -130,7 +169,8 @@ pub fn queue4(context: *mut c_void, config: &Backend) -> u32 {
     // SAFETY: the socket goes straight from the look-up to its judge.
     unsafe {
         let wildcard = config.flags & backend_flags::WILDCARD4 != 0;
-        judge4(find4(context, config.addr4, config.port, true), config.addr4, true, wildcard)
+        let found = find4(context, config.addr4, config.port, true);
+        judge4(found, config.addr4, true, wildcard, || service_of(config))
     }
 }
 
@@ -140,7 +180,8 @@ pub fn queue6(context: *mut c_void, config: &Backend) -> u32 {
     // SAFETY: as above.
     unsafe {
         let wildcard = config.flags & backend_flags::WILDCARD6 != 0;
-        judge6(find6(context, &config.addr6, config.port, true), &config.addr6, true, wildcard)
+        let found = find6(context, &config.addr6, config.port, true);
+        judge6(found, &config.addr6, true, wildcard, || service_of(config))
     }
 }
 
@@ -148,12 +189,12 @@ pub fn queue6(context: *mut c_void, config: &Backend) -> u32 {
 #[inline(always)]
 pub fn serves4(context: *mut c_void, addr: u32, port: u16, stream: bool) -> bool {
     // SAFETY: as above.
-    unsafe { judge4(find4(context, addr, port, stream), addr, stream, false) != u32::MAX }
+    unsafe { judge4(find4(context, addr, port, stream), addr, stream, false, || 0) != u32::MAX }
 }
 
 /// The same over IPv6.
 #[inline(always)]
 pub fn serves6(context: *mut c_void, addr: &[u32; 4], port: u16, stream: bool) -> bool {
     // SAFETY: as above.
-    unsafe { judge6(find6(context, addr, port, stream), addr, stream, false) != u32::MAX }
+    unsafe { judge6(find6(context, addr, port, stream), addr, stream, false, || 0) != u32::MAX }
 }

@@ -58,6 +58,10 @@ pub static LISTENERS6: SockMap<{ c::BACKENDS as usize }> = SockMap::new();
 #[btf_map]
 pub static LISTEN_KEYS: HashMap<ListenKey, ListenValue, { c::BACKENDS as usize }, LAZY> =
     HashMap::new();
+/// Cookie of a listener that an adopted program had -> its service.
+#[btf_map]
+pub static ADOPTED_LISTENERS: HashMap<u64, u32, { c::ADOPTED_LISTENERS as usize }, LAZY> =
+    HashMap::new();
 #[btf_map]
 pub static SOCKETS: Array<Socket, { c::SOCKETS as usize }, SHARED> = Array::new();
 #[btf_map]

@@ -1,7 +1,8 @@
 //! Where a program listens: the kernel's list of listeners, and whose sockets they are.
 
 use std::{
-    collections::{BTreeMap, HashSet},
+    cmp::Ordering,
+    collections::{BTreeSet, HashSet, btree_map::Entry},
     fs,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
@@ -28,40 +29,52 @@ pub(crate) fn sockets_of(pids: &[u32]) -> HashSet<u32> {
 /// Of `listeners`, those that are `own` and on `ports`. When a port has several, one bound to
 /// loopback is taken before one bound to all addresses, and that before any other.
 pub(crate) fn places_of(listeners: &[Listener], own: &HashSet<u32>, ports: &[Port]) -> Places {
-    let mut places: BTreeMap<_, (u8, Place)> = BTreeMap::new();
+    let mut places = Places::new();
     let declared =
         |l: &&Listener| ports.iter().any(|p| p.protocol == l.protocol && p.number == l.port);
     for listener in listeners.iter().filter(declared).filter(|l| own.contains(&l.inode)) {
-        for (family, place) in reached(listener) {
-            let found = (rank(place), place);
-            let key = (listener.protocol, listener.port, family);
-            let best = places.entry(key).or_insert(found);
-            *best = (*best).min(found);
+        for (family, address, wildcard) in reached(listener) {
+            let place = Place { address, wildcard, sockets: BTreeSet::from([listener.cookie]) };
+            match places.entry((listener.protocol, listener.port, family)) {
+                Entry::Vacant(entry) => {
+                    entry.insert(place);
+                }
+                Entry::Occupied(mut entry) => better(entry.get_mut(), place),
+            }
         }
     }
-    places.into_iter().map(|(key, (_, place))| (key, place)).collect()
+    places
 }
 
-fn rank(place: Place) -> u8 {
-    match (place.address.is_loopback(), place.wildcard) {
+/// Several sockets may share an address.
+fn better(known: &mut Place, found: Place) {
+    match rank(&found).cmp(&rank(known)) {
+        Ordering::Less => *known = found,
+        Ordering::Equal => known.sockets.extend(found.sockets),
+        Ordering::Greater => {}
+    }
+}
+
+fn rank(place: &Place) -> (u8, IpAddr) {
+    let nearness = match (place.address.is_loopback(), place.wildcard) {
         (true, false) => 0,
         (_, true) => 1,
         (false, false) => 2,
-    }
+    };
+    (nearness, place.address)
 }
 
-fn reached(listener: &Listener) -> Vec<(Family, Place)> {
-    let at = |address: IpAddr, wildcard| Place { address, wildcard };
+fn reached(listener: &Listener) -> Vec<(Family, IpAddr, bool)> {
     let (all4, all6) = (
-        (Family::V4, at(Ipv4Addr::LOCALHOST.into(), true)),
-        (Family::V6, at(Ipv6Addr::LOCALHOST.into(), true)),
+        (Family::V4, Ipv4Addr::LOCALHOST.into(), true),
+        (Family::V6, Ipv6Addr::LOCALHOST.into(), true),
     );
     match listener.address {
         IpAddr::V4(address) if address.is_unspecified() => vec![all4],
         IpAddr::V6(address) if address.is_unspecified() && listener.ipv6_only => vec![all6],
         IpAddr::V6(address) if address.is_unspecified() => vec![all4, all6],
-        IpAddr::V4(address) => vec![(Family::V4, at(address.into(), false))],
-        IpAddr::V6(address) => vec![(Family::V6, at(address.into(), false))],
+        IpAddr::V4(address) => vec![(Family::V4, address.into(), false)],
+        IpAddr::V6(address) => vec![(Family::V6, address.into(), false)],
     }
 }
 
@@ -76,7 +89,8 @@ mod tests {
     fn listener(address: &str, inode: u32, ipv6_only: bool) -> Listener {
         let address = address.parse().unwrap();
         let (port, protocol, multipath) = (80, Protocol::Tcp, false);
-        Listener { address, port, protocol, queue: 0, cgroup: 0, inode, ipv6_only, multipath }
+        let (queue, cgroup, cookie) = (0, 0, inode.into());
+        Listener { address, port, protocol, queue, cgroup, ipv6_only, multipath, inode, cookie }
     }
 
     fn found(listeners: &[Listener]) -> Vec<String> {
@@ -108,6 +122,19 @@ mod tests {
         ];
         assert_eq!(found(&all), ["127.0.0.1"]);
         assert_eq!(found(&all[..2]), ["127.0.0.1*"]);
+    }
+
+    #[test]
+    fn all_that_share_the_place_are_known() {
+        let all = [
+            listener("0.0.0.0", 1, false),
+            listener("127.0.0.1", 2, false),
+            listener("127.0.0.1", 3, false),
+        ];
+        let ports = [serde_json::from_str(r#"{"name":"a","number":80,"protocol":"tcp"}"#).unwrap()];
+        let places = places_of(&all, &HashSet::from([1, 2, 3]), &ports);
+        let sockets: Vec<_> = places.values().map(|place| place.sockets.clone()).collect();
+        assert_eq!(sockets, [BTreeSet::from([2, 3])]);
     }
 
     #[test]

@@ -403,13 +403,20 @@ impl Instance {
     /// there, nowhere.
     pub(crate) fn place(&self, protocol: Protocol, port: u16, family: Family) -> Option<Place> {
         if self.adoption().is_some() {
-            return self.places().get(&(protocol, port, family)).copied();
+            return self.places().get(&(protocol, port, family)).cloned();
         }
         let address = match family {
             Family::V4 => self.address4.into(),
             Family::V6 => self.address6.into(),
         };
-        Some(Place { address, wildcard: false })
+        Some(Place { address, wildcard: false, sockets: BTreeSet::new() })
+    }
+
+    /// Cookies of the TCP listeners that an adopted one was seen with.
+    pub(super) fn brought(&self) -> Vec<u64> {
+        let streams = self.places().iter().filter(|((protocol, ..), _)| *protocol == Protocol::Tcp);
+        let cookies: BTreeSet<u64> = streams.flat_map(|(_, p)| p.sockets.iter().copied()).collect();
+        cookies.into_iter().collect()
     }
 
     /// The first of the addresses that callers of `port` are connected to.

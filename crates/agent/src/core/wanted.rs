@@ -106,6 +106,7 @@ impl Core {
             address6: instance.address6,
             ports: instance.ports().iter().map(|p| (p.protocol, p.number)).collect(),
             own_address: instance.adoption().is_none(),
+            brought: instance.brought(),
             // Published ports go by the map of listeners alone, also while no agent runs.
             watch_listen: instance.watches() || self.is_published(instance),
         }
@@ -186,11 +187,11 @@ fn backend(instance: &Instance, port: &Port) -> Backend {
     let zone = instance.launch().and_then(|l| l.service.zone.as_deref());
     Backend {
         key: backend_key(instance.number, port.protocol, port.number),
-        address4: place4.and_then(|place| match place.address {
+        address4: place4.as_ref().and_then(|place| match place.address {
             IpAddr::V4(address) => Some(address),
             IpAddr::V6(_) => None,
         }),
-        address6: place6.and_then(|place| match place.address {
+        address6: place6.as_ref().and_then(|place| match place.address {
             IpAddr::V6(address) => Some(address),
             IpAddr::V4(_) => None,
         }),

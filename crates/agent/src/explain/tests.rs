@@ -22,7 +22,7 @@ fn listener(replica: u8, queue: u32) -> Listener {
     let address = Ipv4Addr::new(127, 80, 1, replica).into();
     let protocol = Protocol::Tcp;
     let (cgroup, inode, ipv6_only, multipath) = (0, 0, false, false);
-    Listener { address, port: 80, protocol, queue, cgroup, ipv6_only, multipath, inode }
+    Listener { address, port: 80, protocol, queue, cgroup, ipv6_only, multipath, inode, cookie: 0 }
 }
 
 fn question(balance: Balance, endpoints: Vec<Endpoint>) -> Question {

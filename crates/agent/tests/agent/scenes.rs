@@ -178,6 +178,7 @@ fn an_agent_may_die_at_any_time() {
             ipv6_only: false,
             multipath: false,
             inode: 0,
+            cookie: 0,
         })
         .collect();
     host.start();

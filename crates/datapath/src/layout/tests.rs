@@ -70,6 +70,7 @@ fn instance(service: u32, n: u8) -> Instance {
         address6: Ipv6Addr::new(0xfd00, 0, 0, 1, 0, 0, service as u16, n.into()),
         ports: vec![(Protocol::Tcp, 80)],
         own_address: true,
+        brought: vec![key(service, n)],
         watch_listen: true,
     }
 }
@@ -88,6 +89,7 @@ struct View {
     backends: BTreeMap<u64, u16>,
     listen: BTreeMap<([u32; 4], u16), (u64, u64)>,
     instances: BTreeMap<u64, u64>,
+    brought: BTreeMap<u64, u32>,
 }
 
 /// A host as the kernel's data path has one, but for the kernel.
@@ -154,6 +156,7 @@ impl Host {
                 .map(|(k, v)| (*k, (v.instance, tables.backend(v.backend).key)))
                 .collect(),
             instances: tables.instances.iter().map(|(k, v)| (*k, v.id)).collect(),
+            brought: tables.adopted.clone(),
         }
     }
 }

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, fs, path::Path};
 use sinew_datapath::{Backend, Datapath as _, Error, Instance, Wildcard, backend_key};
 use sinew_model::Protocol;
 
-use crate::world::{World, instance4, instance6};
+use crate::world::{World, instance4, instance6, service6};
 
 /// A program that lives outside of Sinew, deep in a cgroup of its own.
 const SERVER: &str = r#"
@@ -30,6 +30,8 @@ const OLD: u32 = 5;
 /// Adopts a cgroup as a replica of service 5, at an address of the host.
 fn adopt(world: &mut World, cgroup: &Path, wildcard: bool) {
     world.kernel.hook(cgroup).unwrap();
+    let all = world.kernel.listeners().unwrap();
+    let brought = all.iter().filter(|l| l.port == 9000).map(|l| l.cookie).collect();
     world.wanted.set_instance(Instance {
         id: 77,
         cgroup: cgroup.to_owned(),
@@ -38,6 +40,7 @@ fn adopt(world: &mut World, cgroup: &Path, wildcard: bool) {
         address6: instance6(OLD, 0),
         ports: vec![(Protocol::Tcp, 9000)],
         own_address: false,
+        brought,
         watch_listen: false,
     });
     let backend = Backend {
@@ -121,6 +124,65 @@ fn a_wildcard_listener_counts_only_when_it_is_known_as_one() {
     assert_eq!(world.python(2, 0, CALL), "old from 127.0.0.1");
     world.kill(pid);
     assert!(world.python(2, 0, CALL).contains("refused"), "nobody listens");
+}
+
+#[test]
+fn a_stranger_where_an_adopted_program_listened_is_not_taken_for_it() {
+    let called6 = format!("[{}]", service6(OLD));
+    for (at, script, called) in
+        [("127.0.0.1", SERVER.to_owned(), "127.64.0.5"), ("::1", six(SERVER), &called6)]
+    {
+        let call = CALL.replace("127.64.0.5", called);
+        let mut world = World::new();
+        world.client(2);
+        let (outside, elsewhere) = (world.outside("unit"), world.outside("elsewhere"));
+        let server = script.replace("ADDRESS", at);
+        let own = world.python_server_in(&outside, &server);
+        adopt(&mut world, &outside, false);
+        let mut service = (*world.wanted.services[&OLD]).clone();
+        let backend = &mut service.ports[0].backends[0];
+        backend.address4 = at.parse().ok();
+        backend.address6 = at.parse().ok();
+        world.wanted.set_service(service);
+        world.apply();
+        let answer = format!("old from {at}");
+        assert_eq!(world.python(2, 0, &call), answer);
+
+        // It starts again, and nobody has told.
+        world.kill(own);
+        let own = world.python_server_in(&outside, &server);
+        assert_eq!(world.python(2, 0, &call), answer, "made in its cgroup");
+
+        // It is gone, and nobody has told.
+        world.kill(own);
+        let stranger = world.python_server_in(&elsewhere, &server);
+        assert!(world.python(2, 0, &call).contains("refused"), "made elsewhere");
+
+        // A process that is adopted brings what it listens with.
+        let all = world.kernel.listeners().unwrap();
+        let listener = all.iter().find(|l| l.port == 9000).unwrap();
+        let mut adopted = (*world.wanted.instances[&77]).clone();
+        adopted.brought = vec![listener.cookie];
+        world.wanted.set_instance(adopted.clone());
+        world.apply();
+        assert_eq!(world.python(2, 0, &call), answer, "its own, wherever it was made");
+        world.reopen();
+        assert_eq!(world.python(2, 0, &call), answer, "known to the next loader");
+
+        world.kill(stranger);
+        let other = world.python_server_in(&elsewhere, &server);
+        assert!(world.python(2, 0, &call).contains("refused"), "another socket");
+        world.kill(other);
+    }
+}
+
+/// The same server, by IPv6.
+fn six(server: &str) -> String {
+    server.replace(
+        "s = http.server.ThreadingHTTPServer(",
+        "http.server.ThreadingHTTPServer.address_family = socket.AF_INET6\n\
+         s = http.server.ThreadingHTTPServer(",
+    )
 }
 
 #[test]

@@ -115,6 +115,7 @@ fn whoever_is_in_reach_calls_services_and_is_counted_once() {
         address6: instance6(5, 0),
         ports: Vec::new(),
         own_address: false,
+        brought: Vec::new(),
         watch_listen: false,
     });
     world.apply();

@@ -151,6 +151,7 @@ impl World {
             address6: instance6(service, n),
             ports,
             own_address: true,
+            brought: Vec::new(),
             watch_listen: true,
         });
     }

@@ -404,7 +404,7 @@ impl Host {
             .get(key)
             .is_some_and(|w| w.listens && matches!(w.kind, Kind::Adopted(_)));
         let at = std::net::Ipv4Addr::new(127, 0, 0, 1 + key.replica as u8);
-        let place = Place { address: at.into(), wildcard: false };
+        let place = Place { address: at.into(), wildcard: false, sockets: Default::default() };
         listens.then_some(((Protocol::Tcp, PORT, Family::V4), place)).into_iter().collect()
     }
 

@@ -33,6 +33,8 @@ type Words = [u32; 6];
 pub(super) struct Members {
     instances: HashMap<u64, abi::Instance>,
     listen_keys: HashMap<Words, abi::ListenValue>,
+    /// Listeners that adopted programs had, and their services.
+    brought: HashMap<u64, u32>,
     /// Whose an address is.
     owners: HashMap<IpAddr, Arc<Instance>>,
     /// Where a local backend listens, and its key.
@@ -47,6 +49,7 @@ impl Members {
         Ok(Self {
             instances: tables.instances()?.into_iter().collect(),
             listen_keys: keys.map(|(key, value)| (words(&key), value)).collect(),
+            brought: tables.adopted_listeners()?.into_iter().collect(),
             ..Self::default()
         })
     }
@@ -99,6 +102,36 @@ impl Members {
                 self.instances.insert(*cgroup, value);
             }
             self.owners.extend(addresses(instance).map(|address| (address, instance.clone())));
+        }
+        self.change_brought(tables, delta)
+    }
+
+    fn change_brought(
+        &mut self,
+        tables: &mut impl Tables,
+        delta: &Delta<Member>,
+    ) -> Result<(), Error> {
+        let wanted: HashMap<u64, u32> = brought(&delta.came).collect();
+        let left: Vec<u64> = if delta.whole {
+            self.brought.keys().copied().collect()
+        } else {
+            brought(&delta.left).map(|(cookie, _)| cookie).collect()
+        };
+        for cookie in left.into_iter().filter(|cookie| !wanted.contains_key(cookie)) {
+            tables.remove_adopted_listener(cookie)?;
+            self.brought.remove(&cookie);
+        }
+        let fresh = wanted.keys().filter(|cookie| !self.brought.contains_key(cookie)).count();
+        let (wants, capacity) = (self.brought.len() + fresh, abi::capacity::ADOPTED_LISTENERS);
+        if wants > capacity as usize {
+            let (map, wanted) = ("the table of adopted listeners", wants as u64);
+            return Err(Error::Full { map, capacity, wanted });
+        }
+        for (cookie, service) in wanted {
+            if self.brought.get(&cookie) != Some(&service) {
+                tables.put_adopted_listener(cookie, service)?;
+                self.brought.insert(cookie, service);
+            }
         }
         Ok(())
     }
@@ -169,6 +202,11 @@ impl Ledger {
             })
             .collect()
     }
+}
+
+fn brought(members: &[Member]) -> impl Iterator<Item = (u64, u32)> {
+    let instances = members.iter().map(|member| &member.instance);
+    instances.flat_map(|i| i.brought.iter().map(|cookie| (*cookie, i.service)))
 }
 
 fn addresses(instance: &Instance) -> impl Iterator<Item = IpAddr> + use<> {

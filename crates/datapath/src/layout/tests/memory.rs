@@ -15,6 +15,7 @@ pub(super) struct Memory {
     /// Ports whose packets are looked at.
     pub(super) marked: BTreeSet<u16>,
     pub(super) listen: HashMap<([u32; 4], u16), abi::ListenValue>,
+    pub(super) adopted: BTreeMap<u64, u32>,
     pub(super) instances: HashMap<u64, abi::Instance>,
     /// Slots that a program run which began before the last grace period may still read.
     pub(super) held: BTreeSet<u32>,
@@ -148,6 +149,19 @@ impl Tables for Memory {
     fn remove_listen_key(&mut self, key: &abi::ListenKey) -> Result<(), Error> {
         self.write()?;
         self.listen.remove(&(key.addr, key.port));
+        Ok(())
+    }
+    fn adopted_listeners(&self) -> Result<Vec<(u64, u32)>, Error> {
+        Ok(self.adopted.iter().map(|(cookie, service)| (*cookie, *service)).collect())
+    }
+    fn put_adopted_listener(&mut self, cookie: u64, service: u32) -> Result<(), Error> {
+        self.write()?;
+        self.adopted.insert(cookie, service);
+        Ok(())
+    }
+    fn remove_adopted_listener(&mut self, cookie: u64) -> Result<(), Error> {
+        self.write()?;
+        self.adopted.remove(&cookie);
         Ok(())
     }
     fn remove_listeners(&mut self, _: u32) -> Result<(), Error> {
