@@ -373,7 +373,10 @@ impl Instance {
 
     /// Whether callers may be sent to `port`.
     pub(crate) fn in_choice(&self, protocol: Protocol, port: u16) -> bool {
-        matches!(self.phase, Phase::Launching | Phase::Running)
+        // What is adopted may listen before it has been let in.
+        let is_in = self.phase == Phase::Running
+            || (self.phase == Phase::Launching && self.adoption().is_none());
+        is_in
             && self.serves()
             && !self.gone
             && self.drained().is_none()
