@@ -2,7 +2,9 @@
 //!
 //! `crowd PINS CGROUP SERVICES ENDPOINTS` prints the seconds that loading took and the process's
 //! memory in KiB. For each line on standard input one endpoint then goes or comes back, and the
-//! seconds are printed until the kernel's set of backends says so. `bench scale` uses it.
+//! seconds are printed until the kernel's set of backends says so; `bench scale` uses it. For a line
+//! `scale` the first service is scaled, and the seconds are printed until that is on disk, then until
+//! it is begun.
 
 use std::{error::Error, fs, io, path::PathBuf};
 
@@ -16,6 +18,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let [pins, cgroup, services, endpoints] = words.as_slice() else {
         return Err("usage: crowd PINS CGROUP SERVICES ENDPOINTS".into());
     };
+    let state = std::env::temp_dir().join(format!("sinew-crowd-{}", std::process::id()));
     let cgroup = PathBuf::from(cgroup).join("members");
     fs::create_dir_all(&cgroup)?;
     let options = Options {
@@ -30,9 +33,14 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("{} {}", took.as_secs_f64(), memory_kib()?);
     assert_eq!(crowd.in_choice(), usize::from(services) * usize::from(endpoints));
     for line in io::stdin().lines() {
-        line?;
+        if line? == "scale" {
+            let [stored, done] = crowd.rescale(&state)?.map(|took| took.as_secs_f64());
+            println!("{stored} {done}");
+            continue;
+        }
         println!("{}", crowd.change()?.as_secs_f64());
     }
+    let _ = fs::remove_dir_all(state);
     Ok(())
 }
 

@@ -27,6 +27,7 @@ use crate::{
 };
 
 mod adopted;
+mod change;
 mod converge;
 mod inputs;
 mod instance;
@@ -118,7 +119,7 @@ pub(crate) enum Input {
         /// Well, or why not.
         result: Result<(), String>,
     },
-    /// Open connections by backend.
+    /// Open connections by backend, of [`Core::draining_backends`] at least.
     Active(HashMap<u64, u32>),
     /// Something that the data path is told beside the instances changed.
     Refresh,
@@ -227,6 +228,8 @@ pub(crate) struct Core {
     stale: BTreeSet<Option<ServiceName>>,
     /// Those that wait for the data path.
     registering: Vec<Key>,
+    /// Raised when a service comes or goes, or has other ports.
+    names: u64,
     /// Raised when a process that holds a name joins or is gone.
     attachments: u64,
     timers: BTreeSet<(Instant, Key)>,
@@ -265,6 +268,7 @@ impl Core {
             wanted: Wanted::default(),
             stale: BTreeSet::new(),
             registering: Vec::new(),
+            names: 0,
             attachments: 0,
             timers: BTreeSet::new(),
             revision: 0,
@@ -305,6 +309,15 @@ impl Core {
         !self.draining.is_empty()
     }
 
+    /// Of these backends.
+    pub(crate) fn draining_backends(&self) -> Vec<u64> {
+        self.draining
+            .iter()
+            .filter_map(|key| self.instances.get(key))
+            .flat_map(|instance| backend_keys(instance))
+            .collect()
+    }
+
     /// Whether everything stopped, after [`Input::Halt`].
     pub(crate) fn halted(&self) -> bool {
         self.halting && self.instances.is_empty()
@@ -327,7 +340,7 @@ impl Core {
 
     /// Differs when the names differ that are served.
     pub(crate) fn names_version(&self) -> (u64, u64) {
-        (self.intent.generation, self.attachments)
+        (self.names, self.attachments)
     }
 
     /// Names held by attached processes and adopted ones, with their ports.

@@ -635,12 +635,9 @@ impl Runtime {
     }
 
     fn look_at_draining(&mut self) {
-        let backends = self.datapath.lock().backends();
-        match backends {
-            Ok(backends) => {
-                let active = backends.into_iter().map(|(key, stats)| (key, stats.active));
-                self.feed(Input::Active(active.collect()));
-            }
+        let active = self.datapath.lock().active(&self.core.draining_backends());
+        match active {
+            Ok(active) => self.feed(Input::Active(active)),
             Err(error) => tracing::debug!("cannot read the backends: {error}"),
         }
     }

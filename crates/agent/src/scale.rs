@@ -24,6 +24,7 @@ use crate::{
     key::Key,
     launch::{Launch, Owner},
     memory,
+    store::Store,
 };
 
 const PORT: u16 = 8080;
@@ -112,6 +113,23 @@ impl Crowd {
         let start = Instant::now();
         self.feed(inputs)?;
         Ok(start.elapsed())
+    }
+
+    /// The first service gets two instances more, or loses them again, as `sinew scale` has it: the time
+    /// until that is in `state`, then until the core and the data path know.
+    ///
+    /// # Errors
+    /// When the disk or the kernel refuses.
+    pub fn rescale(&mut self, state: &Path) -> Result<[Duration; 2], Fault> {
+        let store = Store::open(state)?;
+        let start = Instant::now();
+        let intent = self.core.intent().clone();
+        let (_, _, name, service) = intent.services().next().ok_or("no service")?;
+        let next = intent.scale(name, service.replicas ^ 2)?;
+        store.save(&next)?;
+        let stored = start.elapsed();
+        self.feed(vec![Input::Intent(Arc::new(next))])?;
+        Ok([stored, start.elapsed() - stored])
     }
 
     /// Backends that may be chosen.

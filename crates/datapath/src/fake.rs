@@ -88,6 +88,12 @@ impl Datapath for Fake {
         Ok(self.state().backends.clone())
     }
 
+    fn active(&self, keys: &[u64]) -> Result<HashMap<u64, u32>, Error> {
+        let state = self.state();
+        let active = |key: &u64| Some((*key, state.backends.get(key)?.active));
+        Ok(keys.iter().filter_map(active).collect())
+    }
+
     fn edges(&self) -> Result<Vec<EdgeStats>, Error> {
         Ok(self.state().edges.clone())
     }

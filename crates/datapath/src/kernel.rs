@@ -258,6 +258,14 @@ impl Datapath for Kernel {
         Ok(found)
     }
 
+    fn active(&self, keys: &[u64]) -> Result<HashMap<u64, u32>, Error> {
+        let active = |key: &u64| {
+            let hot = self.maps.hot.get(self.ledger.backend(*key)?)?;
+            Some((*key, open(&hot)))
+        };
+        Ok(keys.iter().filter_map(active).collect())
+    }
+
     fn edges(&self) -> Result<Vec<EdgeStats>, Error> {
         let entries =
             self.maps.edges.entries((abi::EdgeKey::ZERO, abi::Edge::ZERO), possible_cpus())?;
@@ -338,10 +346,14 @@ impl Datapath for Kernel {
     }
 }
 
+/// A count that fell below zero wrapped: it is read as none, as the choice reads it.
+fn open(hot: &abi::BackendHot) -> u32 {
+    if hot.active > i32::MAX as u32 { 0 } else { hot.active }
+}
+
 fn stats(hot: &abi::BackendHot, now: u64) -> BackendStats {
     BackendStats {
-        // A count that fell below zero wrapped: it is read as none, as the choice reads it.
-        active: if hot.active > i32::MAX as u32 { 0 } else { hot.active },
+        active: open(hot),
         connections: hot.connections,
         refused: hot.refused,
         reset: hot.reset,

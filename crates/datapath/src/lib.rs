@@ -139,6 +139,12 @@ pub trait Datapath: Send {
     /// When the kernel refuses.
     fn backends(&self) -> Result<HashMap<u64, BackendStats>, Error>;
 
+    /// Open connections of these backends, by key; those that are not there are left out.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    fn active(&self, keys: &[u64]) -> Result<HashMap<u64, u32>, Error>;
+
     /// Counters of every edge.
     ///
     /// # Errors

@@ -1,6 +1,6 @@
 //! What each input changes, before anything follows from it.
 
-use std::{net::IpAddr, sync::Arc};
+use std::net::IpAddr;
 
 use sinew_api::{EventKind, WorkloadState};
 use sinew_model::{Protocol, ServiceName};
@@ -9,18 +9,18 @@ use super::{
     Attached, Core, Ended, Found, Input, Instance, Key, Kind, Output, Phase, Process, RETRY,
     RETRY_MAX, SETTLE, STEADY, backend_keys,
 };
-use crate::{health::Tracker, intent::Intent, launch::Launch};
+use crate::health::Tracker;
 
 impl Core {
     pub(super) fn take(&mut self, input: Input) {
         match input {
-            Input::Intent(intent) => self.take_intent(intent, true),
+            Input::Intent(intent) => self.take_intent(&intent, true),
             Input::Attach { key, attached } => self.take_attach(&key, attached),
             Input::Boot { intent, found, listeners, rubble } => {
                 found.into_iter().for_each(|found| self.take_found(found));
                 self.take_listeners(&listeners);
                 rubble.into_iter().for_each(|key| self.take_rubble(key));
-                self.take_intent(intent, false);
+                self.take_intent(&intent, false);
             }
             Input::Prepared(key, result) => self.take_prepared(&key, result),
             Input::Synced(revision, result) => self.take_synced(revision, result),
@@ -50,46 +50,6 @@ impl Core {
             Input::Refresh => self.dirty = true,
             Input::Tick => {}
         }
-    }
-
-    fn take_intent(&mut self, intent: Arc<Intent>, news: bool) {
-        let launches: std::collections::BTreeMap<_, _> = intent
-            .services()
-            .filter_map(|(_, _, name, _)| {
-                let launch = intent.launch(name)?;
-                // Unchanged ones keep their allocation: comparing them is then comparing pointers.
-                let launch = match self.launches.get(name) {
-                    Some(old) if **old == launch => old.clone(),
-                    _ => Arc::new(launch),
-                };
-                Some((name.clone(), launch))
-            })
-            .collect();
-        for (name, launch) in &launches {
-            self.note_dependencies(name, launch);
-        }
-        for (name, owned) in &intent.projects {
-            let changed = self
-                .intent
-                .projects
-                .get(name)
-                .is_none_or(|before| before.generation != owned.generation);
-            if changed {
-                self.ready.insert(name.clone(), false);
-                self.touched_projects.insert(name.clone());
-                if news {
-                    self.publish_project(name, "applied");
-                }
-            }
-        }
-        self.use_names(&intent);
-        self.suspect_names();
-        self.touch_all();
-        self.launches = launches;
-        self.forget_readiness();
-        self.intent = intent;
-        self.touch_all();
-        self.dirty = true;
     }
 
     fn take_attach(&mut self, key: &Key, attached: Attached) {
@@ -139,13 +99,6 @@ impl Core {
 
     fn fresh(&self, key: Key, number: u32, kind: Kind) -> Instance {
         Instance::new(key, number, self.intent.network6, kind, self.now)
-    }
-
-    /// Who once needed a service may still be leaving: entries stay.
-    fn note_dependencies(&mut self, name: &ServiceName, launch: &Launch) {
-        for needed in &launch.service.depends_on {
-            self.dependents.entry(needed.clone()).or_default().insert(name.clone());
-        }
     }
 
     pub(super) fn insert(&mut self, instance: Instance) {

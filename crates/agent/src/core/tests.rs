@@ -12,6 +12,15 @@ mod scenes;
 
 use host::{Host, Step};
 
+impl Core {
+    /// What changes bit by bit is what the whole intent says.
+    fn check_launches(&self) {
+        let names = self.intent.services().map(|(_, _, name, _)| name);
+        let launch = |name: &ServiceName| Some((name.clone(), Arc::new(self.intent.launch(name)?)));
+        assert_eq!(self.launches, names.filter_map(launch).collect());
+    }
+}
+
 proptest! {
     /// Whatever happens in whatever order: no replica runs twice, nothing is launched before the
     /// data path holds it, whatever is in the choice runs, listens and is well; and when it is quiet

@@ -19,11 +19,11 @@ impl Core {
         self.look_at_names.get_or_insert(self.now + REST);
     }
 
-    /// The services of projects that changed are used.
-    pub(super) fn use_names(&mut self, intent: &Arc<Intent>) {
-        for (name, owned) in &intent.projects {
-            let before = self.intent.projects.get(name);
-            if before.is_none_or(|before| !Arc::ptr_eq(before, owned)) {
+    /// The services of projects that are not as `before` are used.
+    pub(super) fn use_names(&mut self, before: &Intent) {
+        for (name, owned) in &self.intent.projects {
+            let known = before.projects.get(name);
+            if known.is_none_or(|known| !Arc::ptr_eq(known, owned)) {
                 for service in owned.project.services.keys() {
                     self.unused.remove(service);
                 }

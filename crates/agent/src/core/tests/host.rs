@@ -697,6 +697,7 @@ impl Host {
 
     /// What holds at every moment.
     pub(super) fn check_soundness(&mut self) {
+        self.core.check_launches();
         let wanted = self.wanted();
         for backend in wanted.services.values().flat_map(|s| &s.ports).flat_map(|p| &p.backends) {
             if !backend.in_choice {
@@ -710,7 +711,9 @@ impl Host {
             } else {
                 assert!(instance.launch().is_some(), "{} has no process", instance.key);
             }
-            assert!(!self.intent.drained.contains(&instance.key));
+            // What is just being launched is drained when that is done.
+            let drained = self.intent.drained.contains(&instance.key);
+            assert!(!drained || instance.phase == Phase::Launching, "{}", instance.key);
         }
         for replica in self.core.instances() {
             let alike = self.core.instances().filter(|i| i.number == replica.number).count();

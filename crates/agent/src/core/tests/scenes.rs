@@ -224,6 +224,37 @@ fn a_drained_replica_stays_down_until_its_service_is_restarted() {
     assert_eq!(state(&host, 0, 1), Some(WorkloadState::Up));
 }
 
+#[test]
+fn names_are_told_anew_only_when_they_differ() {
+    let mut host = calm([2, 1, 0]);
+    let mut told = host.core.names_version();
+    let mut differs = |host: &Host| {
+        let now = host.core.names_version();
+        std::mem::replace(&mut told, now) != now
+    };
+    for step in [
+        Step::Scale { service: 0, replicas: 3 },
+        Step::Drain { service: 0, replica: 1 },
+        Step::Restart { service: 0 },
+        Step::Apply { replicas: [2, 2, 2], variant: 1 },
+    ] {
+        host.take(step);
+        assert!(!differs(&host));
+    }
+    let mut blog = super::host::project([1, 0, 0], 0);
+    blog.name = ProjectName::new("blog").unwrap();
+    blog.services =
+        [(ServiceName::new("posts").unwrap(), blog.services.remove(&name(0)).unwrap())].into();
+    host.apply(blog.clone());
+    assert!(differs(&host), "a name more");
+    blog.services.values_mut().for_each(|service| service.ports[0].number += 1);
+    host.apply(blog);
+    assert!(differs(&host), "another port");
+    host.take(Step::Remove);
+    assert!(differs(&host), "names less");
+    host.core.check_launches();
+}
+
 /// `base` alone, without a port to listen on and without a check.
 fn mute() -> Host {
     let mut host = Host::new();
