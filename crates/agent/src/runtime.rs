@@ -59,7 +59,7 @@ pub(crate) use worker::{Resumed, nobody_there};
 const LOOK_AT_DRAINING: Duration = Duration::from_millis(50);
 /// From look to look at adopted programs: another may listen where one of them did.
 const LOOK_AT_ADOPTED: Duration = Duration::from_secs(1);
-/// From look to look whether the kernel lost notices.
+/// From look to look whether the kernel lost notices, and whether somebody took programs away.
 const LOOK_AT_LOSSES: Duration = Duration::from_secs(2);
 
 /// Inputs that are taken before the data path is told of them.
@@ -173,6 +173,7 @@ pub(crate) struct Runtime {
     probes: BTreeMap<Key, AbortHandle>,
     joiners: BTreeMap<Key, Joiner>,
     adoptions: adoptions::Adoptions,
+    hooks: carriers::Hooks,
     /// What an operator should know and has no event for.
     warnings: Vec<String>,
     /// Why the data path is not what it should be.
@@ -234,6 +235,7 @@ impl Runtime {
             probes: BTreeMap::new(),
             joiners: BTreeMap::new(),
             adoptions: adoptions::Adoptions::default(),
+            hooks: carriers::Hooks::default(),
             warnings: parts.warnings,
             unsynced: None,
             notices_lost: 0,
@@ -289,6 +291,7 @@ impl Runtime {
                 _ = losses.tick() => {
                     slow = Some(unhurried());
                     self.look_at_losses();
+                    self.look_at_hooks();
                 }
                 _ = adopted.tick() => {
                     slow = Some(unhurried());
@@ -683,7 +686,14 @@ impl Runtime {
             self.unsynced.iter().map(|error| format!("the data path is not up to date: {error}"));
         let usage = self.core.intent().usage().warnings();
         let names = self.names.trouble();
-        self.warnings.iter().cloned().chain(unsynced).chain(names).chain(usage).collect()
+        self.warnings
+            .iter()
+            .cloned()
+            .chain(unsynced)
+            .chain(self.lacking())
+            .chain(names)
+            .chain(usage)
+            .collect()
     }
 }
 

@@ -27,6 +27,9 @@ pub struct Agent {
     /// Where the metrics are served over TCP besides the API.
     #[serde(default)]
     pub metrics: Option<SocketAddr>,
+    /// Kernel programs that the members should have and lack.
+    #[serde(default)]
+    pub missing: Vec<String>,
     /// Cgroups whose processes call services without being members.
     #[serde(default)]
     pub reach: Vec<ReachedCgroup>,

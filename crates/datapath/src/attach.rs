@@ -22,10 +22,12 @@ use crate::{
     Error,
     layout::{Delta, Member},
     object::Object,
+    occupancy,
     sys::{self, AttachType},
 };
 
 mod carriers;
+mod missing;
 
 pub(crate) use carriers::Carriers;
 
@@ -78,15 +80,27 @@ pub(crate) fn programs(reach: bool) -> impl Iterator<Item = &'static str> {
     HOOKS.iter().chain(reach).map(|(name, _)| *name).chain(["sock_ops", PUBLISHED])
 }
 
+/// The hooks of every member, and that of its listeners.
+pub(crate) fn member_hooks() -> impl Iterator<Item = Hook> {
+    HOOKS.iter().copied().chain([("sock_ops", AttachType::SockOps)])
+}
+
 /// The links under a pin directory.
 pub(crate) struct Links {
     directory: PathBuf,
     /// Watched cgroups, by id.
-    watched: HashMap<u64, OwnedFd>,
+    watched: HashMap<u64, Watch>,
     /// Adopted cgroups.
     pub(crate) adopted: Carriers,
     /// Those whose processes call services without being members.
     pub(crate) reach: Carriers,
+}
+
+/// The link that watches a cgroup.
+struct Watch {
+    link: OwnedFd,
+    /// Where the cgroup lies; not known of one that an earlier process watched.
+    cgroup: Option<PathBuf>,
 }
 
 /// What was changed so far of something that is done as a whole.
@@ -104,13 +118,11 @@ impl Links {
         let directory = pins.join("links");
         let adopted = Carriers::open(directory.join("hooked"), HOOKS)?;
         let reach = Carriers::open(directory.join("reach"), REACH_HOOKS)?;
-        let watch = directory.join("watch");
-        fs::create_dir_all(&watch)
-            .map_err(|e| Error::system(format!("make directory {}", watch.display()), e))?;
+        make(&directory.join("watch"))?;
         let mut links = Self { directory, watched: HashMap::new(), adopted, reach };
         for id in ids_in(&links.directory.join("watch"))? {
             if let Ok(link) = sys::open_pin(&links.watch_path(id)) {
-                links.watched.insert(id, link);
+                links.watched.insert(id, Watch { link, cgroup: None });
             }
         }
         Ok(links)
@@ -132,7 +144,7 @@ impl Links {
             return Err(error);
         }
         let watcher = object.program("sock_ops")?;
-        for link in self.watched.values() {
+        for Watch { link, .. } in self.watched.values() {
             // A link whose cgroup is gone cannot be updated and watches nothing.
             let _ = sys::link_update(link.as_fd(), watcher);
         }
@@ -180,19 +192,25 @@ impl Links {
         }
         let mut fresh = false;
         for (id, cgroup) in &wanted {
-            if self.watched.contains_key(id) {
+            if let Some(watch) = self.watched.get_mut(id) {
+                watch.cgroup.get_or_insert_with(|| cgroup.to_path_buf());
                 continue;
             }
-            let directory = open_cgroup(cgroup)?;
-            let program = object.program("sock_ops")?;
-            let fail = |e| Error::system(format!("watch listen() in {}", cgroup.display()), e);
-            let link = sys::link_create(program, Some(directory.as_fd()), AttachType::SockOps)
-                .map_err(fail)?;
-            sys::pin(link.as_fd(), &self.watch_path(*id)).map_err(fail)?;
-            self.watched.insert(*id, link);
+            self.watch_one(object, *id, cgroup)?;
             fresh = true;
         }
         Ok(fresh)
+    }
+
+    fn watch_one(&mut self, object: &Object, id: u64, cgroup: &Path) -> Result<(), Error> {
+        let directory = open_cgroup(cgroup)?;
+        let program = object.program("sock_ops")?;
+        let fail = |e| Error::system(format!("watch listen() in {}", cgroup.display()), e);
+        let link = sys::link_create(program, Some(directory.as_fd()), AttachType::SockOps)
+            .map_err(fail)?;
+        sys::pin(link.as_fd(), &self.watch_path(id)).map_err(fail)?;
+        self.watched.insert(id, Watch { link, cgroup: Some(cgroup.to_owned()) });
+        Ok(())
     }
 
     fn watch_path(&self, id: u64) -> PathBuf {
@@ -232,7 +250,7 @@ fn attach_hooks(
     for (name, attach_type) in hooks {
         attach_one(name, *attach_type, object, &target, pins, changes).map_err(
             |(what, e)| match e.raw_os_error() {
-                Some(libc::EPERM) => Error::HookTaken { hook: name, path: cgroup.to_owned() },
+                Some(libc::EPERM) => occupancy::refusal(name, *attach_type, cgroup),
                 _ => Error::system(format!("{what} {name}"), e),
             },
         )?;
@@ -313,6 +331,11 @@ impl Changes {
             }
         }
     }
+}
+
+fn make(directory: &Path) -> Result<(), Error> {
+    fs::create_dir_all(directory)
+        .map_err(|e| Error::system(format!("make directory {}", directory.display()), e))
 }
 
 /// The cgroup ids that name the entries of a directory.

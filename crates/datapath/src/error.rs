@@ -61,6 +61,16 @@ pub enum Error {
         /// Which cgroup.
         path: PathBuf,
     },
+    /// The kernel does not let a program be attached. The machine's fault.
+    #[error("the kernel does not allow hook {hook} of cgroup {}: {why}", path.display())]
+    Denied {
+        /// Which hook.
+        hook: &'static str,
+        /// Which cgroup.
+        path: PathBuf,
+        /// What is in the way, and what to do.
+        why: String,
+    },
     /// The wanted state contradicts itself. The caller's fault.
     #[error("{what}")]
     Invalid {

@@ -10,8 +10,8 @@ use std::{
 use sinew_model::Protocol;
 
 use crate::{
-    Affinity, BackendStats, Carrier, Datapath, EdgeStats, Error, FlowBackend, Listener, Totals,
-    Wanted,
+    Affinity, BackendStats, Carrier, Datapath, EdgeStats, Error, FlowBackend, Listener, Mended,
+    Totals, Wanted,
 };
 
 /// What a [`Fake`] holds and answers.
@@ -41,6 +41,10 @@ pub struct FakeState {
     pub hooked: Vec<PathBuf>,
     /// Cgroups whose hooks somebody else holds.
     pub taken: Vec<PathBuf>,
+    /// Hooks that the members lack until they are mended.
+    pub lacks: Vec<&'static str>,
+    /// Whether mending does not help.
+    pub mends_fail: bool,
     /// Whether it was detached.
     pub detached: bool,
 }
@@ -74,9 +78,26 @@ impl Datapath for Fake {
     }
 
     fn missing_hooks(&self, carrier: Carrier<'_>) -> Vec<&'static str> {
-        let (Carrier::Adopted(cgroup) | Carrier::Reach(cgroup)) = carrier;
+        let (Carrier::Adopted(cgroup) | Carrier::Reach(cgroup)) = carrier else {
+            return self.state().lacks.clone();
+        };
         let taken = self.state().taken.iter().any(|taken| cgroup.starts_with(taken));
         if taken { vec!["connect4"] } else { Vec::new() }
+    }
+
+    fn mend(&mut self) -> Vec<Mended> {
+        let mut state = self.state();
+        let lacked = std::mem::take(&mut state.lacks);
+        let error = state.mends_fail.then(|| Error::Denied {
+            hook: "connect4",
+            path: PathBuf::new(),
+            why: "a test says so".into(),
+        });
+        if error.is_some() {
+            state.lacks = lacked.clone();
+        }
+        let mended = Mended { cgroup: "members".into(), hooks: lacked, error };
+        if mended.hooks.is_empty() { Vec::new() } else { vec![mended] }
     }
 
     fn beat(&mut self) -> Result<(), Error> {

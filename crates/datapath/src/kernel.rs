@@ -14,7 +14,7 @@ use sinew_model::Protocol;
 
 use crate::{
     Affinity, BackendStats, Carrier, Datapath, EdgeStats, Error, Events, FlowBackend, Listener,
-    Resolver, Totals, Wanted,
+    Mended, Resolver, Totals, Wanted,
     attach::Links,
     layout::{Ledger, Tables, addr4, addr6, mapped},
     maps::{Maps, possible_cpus},
@@ -24,6 +24,8 @@ use crate::{
     sockets,
     sys::{self, AttachType},
 };
+
+mod mend;
 
 /// A heartbeat older than this bypasses the resolver: five beats.
 const HEARTBEAT_MAX_AGE_NS: u64 = 1_000_000_000;
@@ -190,7 +192,7 @@ impl Kernel {
         let Self { links, object, .. } = self;
         for (carriers, wanted) in [(&mut links.adopted, outside), (&mut links.reach, &reach)] {
             for (id, cgroup) in wanted {
-                // A link that somebody removed is made anew by the next start.
+                // One that somebody removed is put back when it is missed.
                 if carriers.contains(*id) && !first {
                     continue;
                 }
@@ -234,10 +236,11 @@ impl Datapath for Kernel {
     }
 
     fn missing_hooks(&self, carrier: Carrier<'_>) -> Vec<&'static str> {
-        match carrier {
-            Carrier::Adopted(cgroup) => self.links.adopted.missing(cgroup),
-            Carrier::Reach(cgroup) => self.links.reach.missing(cgroup),
-        }
+        self.lacks(carrier)
+    }
+
+    fn mend(&mut self) -> Vec<Mended> {
+        self.put_back()
     }
 
     fn beat(&mut self) -> Result<(), Error> {
@@ -340,6 +343,8 @@ impl Datapath for Kernel {
     }
 
     fn detach(&mut self) -> Result<(), Error> {
+        // Nobody puts back what goes now.
+        self.attached = false;
         self.links.remove()?;
         self.routes.remove()?;
         remove_tree(&self.options.pins)

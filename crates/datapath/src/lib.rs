@@ -17,6 +17,7 @@ mod maps;
 mod members;
 mod netlink;
 mod object;
+pub mod occupancy;
 mod routes;
 mod sockets;
 mod sys;
@@ -25,7 +26,7 @@ mod wanted;
 use std::{
     collections::HashMap,
     net::{Ipv4Addr, SocketAddr},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use sinew_model::Protocol;
@@ -97,9 +98,22 @@ pub struct EdgeStats {
     pub counters: sinew_abi::Edge,
 }
 
-/// A cgroup outside the members' that carries programs of its own.
+/// What was missing, and whether it is there again.
+#[derive(Debug)]
+pub struct Mended {
+    /// The cgroup that lacked hooks, or the directory that lacked pins.
+    pub cgroup: PathBuf,
+    /// Which.
+    pub hooks: Vec<&'static str>,
+    /// Why it still lacks them.
+    pub error: Option<Error>,
+}
+
+/// A cgroup that carries programs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Carrier<'a> {
+    /// The one that holds all members.
+    Members,
     /// An adopted one.
     Adopted(&'a Path),
     /// One of [`Reach::cgroups`].
@@ -126,6 +140,10 @@ pub trait Datapath: Send {
 
     /// The hooks that a cgroup should carry and does not.
     fn missing_hooks(&self, carrier: Carrier<'_>) -> Vec<&'static str>;
+
+    /// Looks whether everything is there that was put in force, and puts back what somebody took away.
+    /// Cheap when all is well. Answers what was missing.
+    fn mend(&mut self) -> Vec<Mended>;
 
     /// Shows that the resolver is alive; call it every 200 ms, only while it is.
     ///

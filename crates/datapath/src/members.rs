@@ -71,6 +71,11 @@ impl Members {
         Ok(Change { instances, members, outside })
     }
 
+    /// Cgroups outside the root that instances have.
+    pub(crate) fn outside(&self) -> impl Iterator<Item = PathBuf> + '_ {
+        self.outside.values().map(|instance| instance.cgroup.clone())
+    }
+
     /// Nothing is known until the next [`reach`](Self::reach).
     pub(crate) fn forget(&mut self) {
         *self = Self::new(std::mem::take(&mut self.root));

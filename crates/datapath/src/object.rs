@@ -144,23 +144,33 @@ const PROGRAMS: &str = "programs-";
 /// The loaded programs, by name.
 pub(crate) struct Object {
     programs: HashMap<String, OwnedFd>,
+    /// The maps, for pins that somebody removes.
+    maps: Vec<(&'static str, OwnedFd)>,
 }
 
 /// Every program, over the maps pinned in `maps` (created when missing); those for callers that are
 /// no members only for `reach`. Nothing is attached.
 pub(crate) fn load(maps: &Path, reach: bool) -> Result<Object, Error> {
-    if let Some(object) = find(maps, reach) {
-        return Ok(object);
-    }
-    let object = verify(maps, reach)?;
-    if let Err(error) = keep(&object, maps) {
-        tracing::warn!("the next start has to verify the kernel programs again: {error}");
-    }
-    Ok(object)
+    let programs = match find(maps, reach) {
+        Some(programs) => programs,
+        None => {
+            let programs = verify(maps, reach)?;
+            if let Err(error) = keep(&programs, maps) {
+                tracing::warn!("the next start has to verify the kernel programs again: {error}");
+            }
+            programs
+        }
+    };
+    let open = |name: &&'static str| {
+        let pin = sys::open_pin(&maps.join(name));
+        pin.map(|map| (*name, map)).map_err(|e| Error::system(format!("open map {name}"), e))
+    };
+    let maps = MAPS.iter().map(open).collect::<Result<_, _>>()?;
+    Ok(Object { programs, maps })
 }
 
 /// What an earlier start of this build loaded over these very maps.
-fn find(maps: &Path, reach: bool) -> Option<Object> {
+fn find(maps: &Path, reach: bool) -> Option<HashMap<String, OwnedFd>> {
     let directory = maps.join(build(maps).ok()?);
     let entries = fs::read_dir(&directory).ok()?;
     let opened = entries.map(|entry| {
@@ -170,11 +180,11 @@ fn find(maps: &Path, reach: bool) -> Option<Object> {
     });
     let programs: HashMap<_, _> = opened.collect::<io::Result<_>>().ok()?;
     // Somebody may have removed some.
-    attach::programs(reach).all(|name| programs.contains_key(name)).then_some(Object { programs })
+    attach::programs(reach).all(|name| programs.contains_key(name)).then_some(programs)
 }
 
 /// Lets the next start find it; older ones are of no use to anybody.
-fn keep(object: &Object, maps: &Path) -> io::Result<()> {
+fn keep(programs: &HashMap<String, OwnedFd>, maps: &Path) -> io::Result<()> {
     for entry in fs::read_dir(maps)?.flatten() {
         if entry.file_name().to_string_lossy().starts_with(PROGRAMS) {
             fs::remove_dir_all(entry.path())?;
@@ -182,7 +192,7 @@ fn keep(object: &Object, maps: &Path) -> io::Result<()> {
     }
     let fresh = maps.join(format!("{PROGRAMS}new"));
     fs::create_dir(&fresh)?;
-    for (name, program) in &object.programs {
+    for (name, program) in programs {
         sys::pin(program.as_fd(), &fresh.join(name))?;
     }
     // All of them or none.
@@ -201,7 +211,7 @@ fn build(maps: &Path) -> io::Result<String> {
 }
 
 /// Has the kernel verify and load it.
-fn verify(maps: &Path, reach: bool) -> Result<Object, Error> {
+fn verify(maps: &Path, reach: bool) -> Result<HashMap<String, OwnedFd>, Error> {
     let btf = Btf::of_kernel()?;
     let (bytes, tcp_sock) = fit(&btf);
     let missing = |what: String| Error::Unsupported {
@@ -236,7 +246,7 @@ fn verify(maps: &Path, reach: bool) -> Result<Object, Error> {
     let mut ebpf = loader
         .load(&bytes)
         .map_err(|e| Error::Refused { program: "object".into(), reason: chain(&e) })?;
-    Ok(Object { programs: load_programs(&mut ebpf, &kernel, reach)? })
+    load_programs(&mut ebpf, &kernel, reach)
 }
 
 fn load_programs(
@@ -292,6 +302,20 @@ fn chain(error: &dyn std::error::Error) -> String {
 }
 
 impl Object {
+    /// Whether every map is pinned in `directory`.
+    pub(crate) fn is_pinned(&self, directory: &Path) -> bool {
+        self.maps.iter().all(|(name, _)| directory.join(name).exists())
+    }
+
+    /// Pins the maps that are not pinned there.
+    pub(crate) fn pin_maps(&self, directory: &Path) -> Result<(), Error> {
+        let unpinned = self.maps.iter().map(|(name, map)| (map, directory.join(name)));
+        unpinned.filter(|(_, path)| !path.exists()).try_for_each(|(map, path)| {
+            sys::pin(map.as_fd(), &path)
+                .map_err(|e| Error::system(format!("pin {}", path.display()), e))
+        })
+    }
+
     /// Descriptor of a loaded program.
     pub(crate) fn program(&self, name: &str) -> Result<BorrowedFd<'_>, Error> {
         self.programs.get(name).map(OwnedFd::as_fd).ok_or_else(|| Error::Refused {

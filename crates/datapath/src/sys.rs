@@ -16,6 +16,7 @@ const OBJ_PIN: i32 = 6;
 const OBJ_GET: i32 = 7;
 const PROG_GET_FD_BY_ID: i32 = 13;
 const OBJ_GET_INFO_BY_FD: i32 = 15;
+const PROG_QUERY: i32 = 16;
 const LINK_CREATE: i32 = 28;
 const LINK_UPDATE: i32 = 29;
 const ITER_CREATE: i32 = 33;
@@ -121,6 +122,31 @@ pub(crate) fn link_update(link: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::
         flags: 0,
     };
     bpf(LINK_UPDATE, &mut attributes).map(drop)
+}
+
+/// What `BPF_PROG_QUERY` takes and answers.
+#[repr(C)]
+#[derive(Default)]
+struct Query {
+    target: u32,
+    attach_type: u32,
+    query_flags: u32,
+    attach_flags: u32,
+    program_ids: u64,
+    programs: u32,
+    pad: u32,
+    rest: [u64; 4],
+}
+
+/// How many programs stand on a hook of a cgroup or a network namespace itself, and with which flags.
+pub(crate) fn query(target: BorrowedFd<'_>, attach_type: AttachType) -> io::Result<(u32, u32)> {
+    let target = target.as_raw_fd() as u32;
+    // Without room for their numbers the kernel tells how many there are.
+    let mut query = Query { target, attach_type: attach_type as u32, ..Query::default() };
+    match bpf(PROG_QUERY, &mut query) {
+        Err(error) if error.raw_os_error() != Some(libc::ENOSPC) => Err(error),
+        _ => Ok((query.programs, query.attach_flags)),
+    }
 }
 
 /// What a link connects.

@@ -12,7 +12,7 @@ use sinew_api::{
     Agent, EdgeStatus, ExplainQuery, Explanation, ProjectStatus, ServiceStatus, Shadowed,
     WorkloadStatus,
 };
-use sinew_datapath::BackendStats;
+use sinew_datapath::{BackendStats, Carrier};
 use sinew_model::{Project, ServiceName};
 
 use super::answer::{Answer, Failure, blocking, named};
@@ -36,6 +36,7 @@ pub(super) async fn agent(State(handle): State<Handle>) -> Answer<Agent> {
         cgroup: paths.members(),
         pins: paths.pins.clone(),
         metrics: runtime.metrics_at,
+        missing: runtime.missing(Carrier::Members),
         reach: runtime.reached(),
         adopted: runtime.adopted(),
         shadowed: Vec::new(),
@@ -107,7 +108,7 @@ async fn shadowed(handle: &Handle) -> Result<Vec<Shadowed>, Refusal> {
 }
 
 pub(super) async fn workloads(State(handle): State<Handle>) -> Answer<Vec<WorkloadStatus>> {
-    Ok(Json(handle.call(|runtime| status::workloads(&runtime.core)).await?))
+    Ok(Json(handle.call(|runtime| runtime.workloads()).await?))
 }
 
 pub(super) async fn edges(State(handle): State<Handle>) -> Answer<Vec<EdgeStatus>> {

@@ -19,7 +19,27 @@ use crate::{
 pub(crate) const ALL: &[(&str, fn())] = &[
     ("a_full_map_warns_and_then_refuses", a_full_map_warns_and_then_refuses),
     ("what_was_adopted_may_not_call", what_was_adopted_may_not_call),
+    ("programs_that_somebody_took_away_are_missed", programs_that_somebody_took_away_are_missed),
 ];
+
+fn programs_that_somebody_took_away_are_missed() {
+    let host = Host::started();
+    let client = host.client();
+    let agent = || host.block_on(client.agent()).unwrap();
+    host.fake.state().lacks = vec!["connect4"];
+    host.eventually("they are put back", || host.fake.state().lacks.is_empty());
+    assert_eq!(agent().warnings, [""; 0]);
+
+    host.fake.state().mends_fail = true;
+    host.fake.state().lacks = vec!["bind6"];
+    let told = |warnings: &[String]| warnings.iter().any(|w| w.contains("members lacks bind6: "));
+    host.eventually("it is told", || told(&agent().warnings));
+    assert_eq!(agent().missing, ["bind6"]);
+
+    host.fake.state().mends_fail = false;
+    host.eventually("it is over", || agent().warnings.is_empty());
+    assert_eq!(agent().missing, [""; 0]);
+}
 
 /// One service that runs nothing and publishes so many ports of the host.
 fn publishing(ports: u16) -> Project {

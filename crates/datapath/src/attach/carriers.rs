@@ -4,14 +4,14 @@
 use std::{
     collections::HashSet,
     fs, io,
-    os::fd::AsFd as _,
     path::{Path, PathBuf},
 };
 
 use super::{
-    Changes, Hook, attach_hooks, cgroup_id, ids_in, open_cgroup, remove_pin, replace_hooks,
+    Changes, Hook, attach_hooks, cgroup_id, ids_in, make, missing::target, open_cgroup, remove_pin,
+    replace_hooks,
 };
-use crate::{Error, object::Object, sys};
+use crate::{Error, object::Object};
 
 /// Cgroups that carry the same hooks.
 pub(crate) struct Carriers {
@@ -72,12 +72,10 @@ impl Carriers {
     /// The hooks that a cgroup lacks, as the kernel says.
     pub(crate) fn missing(&self, cgroup: &Path) -> Vec<&'static str> {
         let id = open_cgroup(cgroup).and_then(|directory| cgroup_id(&directory, cgroup)).ok();
-        let target = |name: &str| {
-            let link = sys::open_pin(&self.pins(id?).join(name)).ok()?;
-            sys::link_info(link.as_fd()).ok().map(|info| info.target)
-        };
         let names = self.hooks.iter().map(|(name, _)| *name);
-        names.filter(|name| id.is_none() || target(name) != id).collect()
+        names
+            .filter(|name| id.is_none_or(|id| target(&self.pins(id).join(name)) != Some(id)))
+            .collect()
     }
 
     /// Replaces the programs of all of them.
@@ -90,9 +88,4 @@ impl Carriers {
     fn pins(&self, id: u64) -> PathBuf {
         self.directory.join(id.to_string())
     }
-}
-
-fn make(directory: &Path) -> Result<(), Error> {
-    fs::create_dir_all(directory)
-        .map_err(|e| Error::system(format!("make directory {}", directory.display()), e))
 }

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use sinew_datapath::{Datapath as _, Error, Service, ServicePort};
+use sinew_datapath::{Carrier, Datapath as _, Error, Service, ServicePort};
 use sinew_model::{Balance, Outlier, Protocol};
 
 use crate::world::World;
@@ -60,6 +60,66 @@ fn programs(maps: &Path) -> PathBuf {
     let entries = fs::read_dir(maps).unwrap().flatten();
     let mut programs = entries.filter(|e| e.file_name().to_string_lossy().starts_with("programs-"));
     programs.next().unwrap().path()
+}
+
+/// Names of what a look found missing; all of it came back.
+fn mended(world: &mut World) -> Vec<&'static str> {
+    let mended = world.kernel.mend();
+    let errors: Vec<_> = mended.iter().filter_map(|m| m.error.as_ref()).collect();
+    assert!(errors.is_empty(), "{errors:?}");
+    mended.into_iter().flat_map(|mended| mended.hooks).collect()
+}
+
+#[test]
+fn what_somebody_takes_away_comes_back() {
+    let mut world = two();
+    let unit = world.outside("unit");
+    world.adopt_nothing(&unit);
+    assert_eq!(mended(&mut world), [""; 0], "nothing is missing");
+    assert_eq!(world.kernel.missing_hooks(Carrier::Members), [""; 0]);
+
+    let links = world.pins().join("links");
+    fs::remove_file(links.join("connect4")).unwrap();
+    assert_eq!(world.kernel.missing_hooks(Carrier::Members), ["connect4"]);
+    assert_ne!(world.python(2, 0, CALLS), "{b'x': 30}", "it is in nobody's way any more");
+    assert_eq!(mended(&mut world), ["connect4"]);
+    all_is_well(&world, "after a pin was removed");
+
+    detach(&links.join("connect4"));
+    assert_eq!(mended(&mut world), ["connect4"]);
+    all_is_well(&world, "after a link was detached");
+
+    let of_unit = fs::read_dir(links.join("hooked")).unwrap().next().unwrap().unwrap().path();
+    fs::remove_file(of_unit.join("sendmsg6")).unwrap();
+    assert_eq!(mended(&mut world), ["sendmsg6"]);
+
+    // All of it, and the maps with it: the same ones are found by the next start.
+    fs::remove_dir_all(world.pins()).unwrap();
+    let back = mended(&mut world);
+    assert_eq!(back.last(), Some(&"maps"));
+    assert_eq!(back.iter().filter(|hook| **hook == "bind4").count(), 2, "members and the unit");
+    all_is_well(&world, "after all pins were removed");
+    let before = world.stats(1, 0, 8080).connections;
+    world.reopen();
+    assert_eq!(world.stats(1, 0, 8080).connections, before, "what was counted is known");
+    assert_eq!(mended(&mut world), [""; 0]);
+    all_is_well(&world, "after a restart");
+}
+
+/// Detaches a pinned link from what it is attached to, as `bpftool link detach` does.
+fn detach(pin: &Path) {
+    let path = std::ffi::CString::new(pin.to_str().unwrap()).unwrap();
+    let mut open = [path.as_ptr() as u64, 0];
+    let call = |command: i64, attributes: &mut [u64; 2]| {
+        // SAFETY: prefixes of `union bpf_attr`, whose pointers outlive the call.
+        let done = unsafe { libc::syscall(libc::SYS_bpf, command, attributes.as_mut_ptr(), 16) };
+        assert!(done >= 0, "{}", std::io::Error::last_os_error());
+        done
+    };
+    let link = call(7, &mut open);
+    call(34, &mut [link as u64, 0]);
+    // SAFETY: opened above, and nobody else's.
+    unsafe { libc::close(link as i32) };
 }
 
 #[test]

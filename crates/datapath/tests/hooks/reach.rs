@@ -6,10 +6,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use sinew_datapath::{Carrier, Datapath as _, Instance, Reach, Resolver};
+use sinew_datapath::{Carrier, Datapath as _, Reach, Resolver};
 use sinew_model::Protocol;
 
-use crate::world::{World, instance4, instance6, service4, service6};
+use crate::world::{World, instance4, service4, service6};
 
 /// Answers TCP and UDP with the caller's address.
 const SERVER: &str = r#"
@@ -106,19 +106,7 @@ fn whoever_is_in_reach_calls_services_and_is_counted_once() {
 
     // So does an adopted program.
     let adopted = world.outside("adopted");
-    world.kernel.hook(&adopted).unwrap();
-    world.wanted.set_instance(Instance {
-        id: 77,
-        cgroup: adopted.clone(),
-        service: 5,
-        address4: instance4(5, 0),
-        address6: instance6(5, 0),
-        ports: Vec::new(),
-        own_address: false,
-        brought: Vec::new(),
-        watch_listen: false,
-    });
-    world.apply();
+    world.adopt_nothing(&adopted);
     let own = instance4(5, 0).to_string();
     assert_eq!(world.python_in(&adopted, CALLS), [&*own; 3].join(" "));
     assert_eq!((counted(&world, 5, 1), counted(&world, 5, 2)), ((1, 0), (2, 0)));

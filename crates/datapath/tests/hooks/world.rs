@@ -102,6 +102,23 @@ impl World {
         self.kernel.apply(&self.wanted).unwrap();
     }
 
+    /// Adopts a cgroup, without ports.
+    pub(crate) fn adopt_nothing(&mut self, cgroup: &Path) {
+        self.kernel.hook(cgroup).unwrap();
+        self.wanted.set_instance(Instance {
+            id: 77,
+            cgroup: cgroup.to_owned(),
+            service: 5,
+            address4: instance4(5, 0),
+            address6: instance6(5, 0),
+            ports: Vec::new(),
+            own_address: false,
+            brought: Vec::new(),
+            watch_listen: false,
+        });
+        self.apply();
+    }
+
     /// Adds a service with replicas, none of which runs yet.
     pub(crate) fn service(&mut self, id: u32, port: u16, protocol: Protocol, replicas: u32) {
         let mut backends = Vec::new();

@@ -10,7 +10,6 @@ use finding::{Finding, Verdict};
 
 mod facts;
 mod finding;
-mod hooks;
 mod judge;
 
 pub(super) fn doctor(context: &Context) -> Result<(), Error> {

@@ -178,6 +178,7 @@ fn route(method: &Method, path: &str, body: &[u8], world: &mut World) -> Respons
             cgroup: PathBuf::new(),
             pins: PathBuf::new(),
             metrics: None,
+            missing: Vec::new(),
             reach: Vec::new(),
             adopted: Vec::new(),
             shadowed: Vec::new(),

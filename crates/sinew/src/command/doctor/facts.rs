@@ -6,10 +6,9 @@ use std::{
 };
 
 use sinew_api::{Client, ClientError};
+use sinew_datapath::occupancy::{self, Occupied};
 
 use crate::{command::block_on, context::Context};
-
-use super::hooks::{self, Occupied};
 
 /// What was seen.
 #[derive(Debug)]
@@ -85,7 +84,7 @@ fn hooks_above(root: &Path) -> io::Result<Vec<Occupied>> {
     let mut occupied = Vec::new();
     let above = wanted.ancestors().skip(1).take_while(|directory| directory.starts_with(root));
     for directory in above.filter(|directory| directory.exists()) {
-        occupied.extend(hooks::occupied(directory)?);
+        occupied.extend(occupancy::occupied(directory)?);
     }
     Ok(occupied)
 }
@@ -93,7 +92,7 @@ fn hooks_above(root: &Path) -> io::Result<Vec<Occupied>> {
 /// Without Sinew's own, which is there while a port is published.
 fn foreign_lookups(pins: &Path) -> io::Result<u32> {
     let own = u32::from(pins.join("links/published").exists());
-    hooks::lookups().map(|programs| programs.saturating_sub(own))
+    occupancy::lookups().map(|programs| programs.saturating_sub(own))
 }
 
 fn agent(context: &Context) -> Agent {

@@ -1,13 +1,13 @@
 //! From what was seen to what it means. No IO.
 
 use sinew_api::{AdoptedEndpoint, ReachedCgroup, Shadowed};
+use sinew_datapath::occupancy::{Occupied, Sharing};
 
 use crate::render::{self, style::state_word};
 
 use super::{
     facts::{Agent, Facts},
     finding::Finding,
-    hooks::{Occupied, Sharing},
 };
 
 /// The oldest kernel that Sinew supports.
@@ -258,11 +258,29 @@ fn running(agent: &sinew_api::Agent, group: bool) -> Vec<Finding> {
             .map(|text| Finding::warns("agent", text.clone(), "the agent says so about this host"))
             .map(|finding| finding.remedy("mend what it says; the agent's log may tell more")),
     );
+    findings.push(members(agent));
     findings.extend(agent.reach.iter().map(reached));
     findings.extend(agent.adopted.iter().map(adopted));
     findings.extend(agent.shadowed.iter().map(shadowed));
     findings
 }
+
+fn members(agent: &sinew_api::Agent) -> Finding {
+    if agent.missing.is_empty() {
+        return Finding::ok("members", "every kernel program of the members is in force");
+    }
+    let cgroup = agent.cgroup.display();
+    Finding::warns(
+        "members",
+        format!("{cgroup} lacks programs of Sinew's: {}", agent.missing.join(", ")),
+        "members do not reach services, or not in every way",
+    )
+    .remedy(PUT_BACK)
+}
+
+/// What to do about programs that the agent cannot put back.
+const PUT_BACK: &str = "the agent puts them back within seconds; if it cannot, its log says why \
+                        (see also: bpftool cgroup tree)";
 
 fn reached(reached: &ReachedCgroup) -> Finding {
     let cgroup = reached.cgroup.display();
@@ -276,7 +294,7 @@ fn reached(reached: &ReachedCgroup) -> Finding {
     )
     .remedy(
         "make that cgroup, or have who holds its hooks attach with BPF_F_ALLOW_MULTI (see: \
-         bpftool cgroup tree); then restart the agent",
+         bpftool cgroup tree): the agent tries again every other second",
     )
 }
 
@@ -296,7 +314,7 @@ fn adopted(endpoint: &AdoptedEndpoint) -> Finding {
         ),
         "it may not reach services, nor be told apart from strangers",
     )
-    .remedy("restart the agent; if they are missing then, see its log and: bpftool cgroup tree")
+    .remedy(PUT_BACK)
 }
 
 fn shadowed(shadowed: &Shadowed) -> Finding {
@@ -405,6 +423,7 @@ mod tests {
             cgroup: "/sys/fs/cgroup/sinew/members".into(),
             pins: "/sys/fs/bpf/sinew".into(),
             metrics: None,
+            missing: Vec::new(),
             reach: Vec::new(),
             adopted: Vec::new(),
             shadowed: Vec::new(),
@@ -446,6 +465,13 @@ mod tests {
         assert_eq!(ill(&with(false)), [("group", Verdict::Warns)]);
         // Made since: the agent does not know it yet.
         assert_eq!(ill(&with(true)), [("agent", Verdict::Warns)]);
+    }
+
+    #[test]
+    fn what_members_lack_is_told() {
+        let missing = vec!["connect4".to_owned()];
+        let agent = Agent::Running(Box::new(sinew_api::Agent { missing, ..agent() }));
+        assert_eq!(ill(&Facts { agent, ..well() }), [("members", Verdict::Warns)]);
     }
 
     #[test]
