@@ -100,6 +100,7 @@ impl Kernel {
         // What an earlier process took out of the maps counts as free now.
         maps.grace_period()?;
         let ledger = Ledger::read(&maps)?;
+        maps.close_eyes();
         let links = Links::open(&options.pins)?;
         let routes = Routes::install(options.network6)?;
         configure(&mut maps, options);

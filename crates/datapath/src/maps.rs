@@ -10,75 +10,12 @@ use sinew_abi as abi;
 
 use crate::{Error, layout::Tables, sys};
 
+mod shared;
+
+pub(crate) use shared::Shared;
+
 /// Words that hold a bit for each port.
 const PORT_WORDS: u32 = 65_536 / 64;
-
-/// An array map seen as memory: reads and writes need no system call.
-pub(crate) struct Shared<T> {
-    at: *mut u8,
-    len: u32,
-    _kind: PhantomData<T>,
-}
-
-// SAFETY: the memory is the kernel's and lives as long as the mapping; elements are plain values
-// that both sides read and write whole or word by word, and every access here is volatile.
-unsafe impl<T: aya::Pod> Send for Shared<T> {}
-
-impl<T: aya::Pod> Shared<T> {
-    pub(crate) fn open(maps: &Path, name: &str, len: u32) -> Result<Self, Error> {
-        let fd = pinned(maps, name)?;
-        let bytes = len as usize * Self::STRIDE;
-        // SAFETY: a new mapping of a map that was created with BPF_F_MMAPABLE; nothing aliases it.
-        let at = unsafe {
-            rustix::mm::mmap(
-                std::ptr::null_mut(),
-                bytes,
-                rustix::mm::ProtFlags::READ | rustix::mm::ProtFlags::WRITE,
-                rustix::mm::MapFlags::SHARED,
-                &fd,
-                0,
-            )
-        }
-        .map_err(|e| Error::system(format!("map {name} into memory"), e))?;
-        Ok(Self { at: at.cast(), len, _kind: PhantomData })
-    }
-
-    fn at(&self, index: u32) -> Option<*mut T> {
-        // SAFETY: inside the mapping; the stride keeps the alignment of every value.
-        (index < self.len).then(|| unsafe { self.at.add(index as usize * Self::STRIDE).cast() })
-    }
-
-    /// Reads an element; `None` beyond the end.
-    pub(crate) fn get(&self, index: u32) -> Option<T> {
-        // SAFETY: inside the mapping, and any bytes are a valid value.
-        self.at(index).map(|at| unsafe { at.read_volatile() })
-    }
-
-    /// Writes an element; beyond the end nothing is written.
-    pub(crate) fn set(&mut self, index: u32, value: &T) {
-        if let Some(at) = self.at(index) {
-            // SAFETY: inside the mapping.
-            unsafe { at.write_volatile(*value) };
-        }
-    }
-
-    /// A place in an element, for writing one field of it; `None` beyond the end.
-    pub(crate) fn place(&mut self, index: u32) -> Option<*mut T> {
-        self.at(index)
-    }
-}
-
-impl<T> Shared<T> {
-    /// The kernel rounds the size of array elements up to 8 bytes.
-    const STRIDE: usize = size_of::<T>().next_multiple_of(8);
-}
-
-impl<T> Drop for Shared<T> {
-    fn drop(&mut self) {
-        // SAFETY: the mapping made by `open`, unmapped once.
-        let _ = unsafe { rustix::mm::munmap(self.at.cast(), self.len as usize * Self::STRIDE) };
-    }
-}
 
 fn pinned(maps: &Path, name: &str) -> Result<OwnedFd, Error> {
     sys::open_pin(&maps.join(name)).map_err(|e| Error::system(format!("open map {name}"), e))
@@ -191,13 +128,20 @@ impl Maps {
         })
     }
 
+    /// Lets go of the memory that was looked at; what is used is seen again when it is used.
+    pub(crate) fn close_eyes(&self) {
+        self.backends.unmap();
+        self.slots.unmap();
+    }
+
     /// Records of open connections.
-    pub(crate) fn open_connections(&self) -> Result<impl Iterator<Item = abi::Socket> + '_, Error> {
+    pub(crate) fn open_connections(&self) -> Result<impl Iterator<Item = abi::Socket>, Error> {
+        let is_open = |r: &abi::Socket| r.cookie != 0 && r.flags & abi::socket_flags::COUNTED != 0;
         let overflowed = self.overflow.list((0, abi::Socket::ZERO))?;
         let placed = (0..abi::capacity::SOCKETS).filter_map(|index| self.sockets.get(index));
-        Ok(placed
-            .chain(overflowed.into_iter().map(|(_, record)| record))
-            .filter(|r| r.cookie != 0 && r.flags & abi::socket_flags::COUNTED != 0))
+        let placed: Vec<_> = placed.filter(is_open).collect();
+        self.sockets.unmap();
+        Ok(placed.into_iter().chain(overflowed.into_iter().map(|(_, r)| r).filter(is_open)))
     }
 
     /// What a service port is called.
@@ -247,14 +191,13 @@ impl Tables for Maps {
     }
 
     fn reset_hot(&mut self, index: u32, generation: u32) {
-        let Some(hot) = self.hot.place(index) else { return };
         // The generation first: a late release of the old one must not lower the new count.
-        // SAFETY: a place inside the mapping.
-        unsafe {
-            (&raw mut (*hot).generation).write_volatile(generation);
+        if let Some(hot) = self.hot.place(index) {
+            // SAFETY: a place inside the mapping.
+            unsafe { (&raw mut (*hot).generation).write_volatile(generation) };
             std::sync::atomic::fence(std::sync::atomic::Ordering::SeqCst);
-            hot.write_volatile(abi::BackendHot { generation, ..abi::BackendHot::ZERO });
         }
+        self.hot.set(index, &abi::BackendHot { generation, ..abi::BackendHot::ZERO });
     }
 
     fn slot(&self, index: u32) -> u32 {
