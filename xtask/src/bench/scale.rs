@@ -32,14 +32,12 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let small = Host::start(&world, &Datapath { name: "small", replicas: 3 })?;
     let large = Host::start(&world, &Datapath { name: "large", replicas: 3 })?;
     let mut report = Report::new("scale", command(), rounds);
-    {
-        let idle = sinew::Host::start(&world, "idle")?;
-        report.single("agent_idle_rss_mib", crowd::idle_mib(&idle)?);
-    }
     let crowded = world.room("crowd")?;
+    let rest_mib = crowd::rest_mib(&crowded, &sinew::Host::start(&world, "idle")?)?;
+    report.single("agent_rest_rss_mib", rest_mib);
     for size in SIZES {
         let mut found = measure(&small, &large, size, rounds)?;
-        found.measure_agent(&crowded, size, rounds)?;
+        found.measure_agent(&crowded, size, rounds, rest_mib)?;
         for (key, samples) in found.figures() {
             report.median(&format!("{key}{}", suffix(size)), samples);
         }
@@ -82,11 +80,17 @@ impl Found {
         ]
     }
 
-    fn measure_agent(&mut self, room: &Room, size: u32, rounds: usize) -> Result<()> {
+    fn measure_agent(
+        &mut self,
+        room: &Room,
+        size: u32,
+        rounds: usize,
+        rest_mib: f64,
+    ) -> Result<()> {
         for _ in 0..rounds {
             let found = crowd::run(room, size)?;
             self.agent_load_s.push(found.load_s);
-            self.agent_resident_mib.push(found.resident_mib);
+            self.agent_resident_mib.push(found.resident_mib + rest_mib);
             self.agent_change_ms.extend(found.one_change_ms);
         }
         Ok(())

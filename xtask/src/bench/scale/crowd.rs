@@ -1,5 +1,6 @@
 //! The agent with more endpoints than a host can run: its core over the kernel's data path, told
-//! that they run. A real one that has nothing to do tells what comes on top.
+//! that they run. A whole one that has nothing to do tells what comes on top: what it takes beyond a
+//! core that knows of nothing.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
@@ -26,13 +27,18 @@ pub(super) fn run(room: &Room, services: u32) -> Result<Found> {
     command.arg(room.pins()).arg(room.corner("crowd")?);
     command.args([services, ENDPOINTS].map(|n| n.to_string()));
     let mut process = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
-    let found = ask(&mut process);
+    let found = ask(&mut process, if services > 0 { CHANGES } else { 0 });
     drop(process.stdin.take());
     process.wait()?;
     found
 }
 
-fn ask(process: &mut Child) -> Result<Found> {
+/// Memory of an agent beside its core.
+pub(super) fn rest_mib(room: &Room, host: &Host) -> Result<f64> {
+    Ok(idle_mib(host)? - run(room, 0)?.resident_mib)
+}
+
+fn ask(process: &mut Child, changes: usize) -> Result<Found> {
     let pipes = process.stdin.as_mut().zip(process.stdout.as_mut());
     let (stdin, stdout) = pipes.context("the crowd has no pipes")?;
     let mut answers = BufReader::new(stdout).lines();
@@ -40,7 +46,7 @@ fn ask(process: &mut Child) -> Result<Found> {
         || -> Result<String> { Ok(answers.next().context("the crowd says nothing more")??) };
     let (load_s, kib) = loaded(&answer()?)?;
     let mut one_change_ms = Vec::new();
-    for _ in 0..CHANGES {
+    for _ in 0..changes {
         writeln!(stdin, "change")?;
         one_change_ms.push(number(&answer()?)? * 1e3);
     }
@@ -48,7 +54,7 @@ fn ask(process: &mut Child) -> Result<Found> {
 }
 
 /// Memory of an agent that has nothing to do.
-pub(super) fn idle_mib(host: &Host) -> Result<f64> {
+fn idle_mib(host: &Host) -> Result<f64> {
     // It takes calls before it is ready, and answers after.
     host.ask(&["ps"])?;
     let agent = host.agent().context("there is no agent")?;
