@@ -106,7 +106,8 @@ impl Core {
             Phase::Running => self.step_running(key, desire),
             Phase::Draining { until, .. } => self.step_draining(key, &desire, until <= self.now),
             Phase::Cleaning => self.step_cleaning(key),
-            Phase::Preparing | Phase::Registering(_) | Phase::Launching | Phase::Stopping => false,
+            Phase::Launching => self.step_launching(key, &desire),
+            Phase::Preparing | Phase::Registering(_) | Phase::Stopping => false,
         }
     }
 
@@ -127,7 +128,7 @@ impl Core {
             instance.kind = Kind::Launched(launch);
         }
         instance.waits_for = waits_for;
-        if instance.waits_for.is_some() || instance.retry.at.is_some_and(|at| at > now) {
+        if instance.waits_for.is_some() || instance.retry().at.is_some_and(|at| at > now) {
             return false;
         }
         self.outputs.push(Output::Prepare(key.clone()));
@@ -156,6 +157,13 @@ impl Core {
         }
         self.outputs.push(Output::Launch(key.clone()));
         self.set_phase(key, Phase::Launching)
+    }
+
+    fn step_launching(&mut self, key: &Key, desire: &Desire) -> bool {
+        if let Some(instance) = self.instances.get_mut(key) {
+            instance.leaves = matches!(desire, Desire::Gone | Desire::Hold);
+        }
+        false
     }
 
     fn step_running(&mut self, key: &Key, desire: Desire) -> bool {
@@ -233,9 +241,9 @@ impl Core {
     fn step_cleaning(&mut self, key: &Key) -> bool {
         let now = self.now;
         if let Some(instance) = self.instances.get_mut(key)
-            && instance.clean_at.is_some_and(|at| at <= now)
+            && instance.retry().clean_at.is_some_and(|at| at <= now)
         {
-            instance.clean_at = None;
+            instance.failing().clean_at = None;
             self.outputs.push(Output::Clean(key.clone()));
         }
         false

@@ -71,7 +71,7 @@ impl Core {
         instance.phase = Phase::Running;
         instance.restarts = process.map_or(0, |p| p.restarts);
         instance.process = process;
-        instance.ended = ended;
+        instance.ended = ended.map(Box::new);
         instance.listening = places.keys().copied().collect();
         if instance.adoption().is_some() {
             instance.outsider().places = places;
@@ -160,7 +160,7 @@ impl Core {
         match result {
             Ok(()) => {
                 instance.phase = Phase::Running;
-                instance.retry = super::instance::Retry::default();
+                instance.recover();
             }
             Err(error) => {
                 self.fail(key, &error);
@@ -173,7 +173,7 @@ impl Core {
     /// The step failed: what there is of the instance is cleared away; it is tried again later.
     fn fail(&mut self, key: &Key, error: &str) {
         let Some(instance) = self.instances.get_mut(key) else { return };
-        let retry = &mut instance.retry;
+        let retry = instance.failing();
         let pause = RETRY.saturating_mul(1 << retry.failures.min(10)).min(RETRY_MAX);
         retry.failures += 1;
         retry.at = Some(self.now + pause);
@@ -225,7 +225,7 @@ impl Core {
             return;
         }
         instance.silence();
-        instance.ended = Some(ended);
+        instance.ended = Some(Box::new(ended));
         self.touch(key);
     }
 
@@ -265,7 +265,7 @@ impl Core {
             Err(error) => {
                 self.warn(format!("what is left of {key} cannot be removed: {error}"));
                 if let Some(instance) = self.instances.get_mut(key) {
-                    instance.clean_at = Some(now + RETRY);
+                    instance.failing().clean_at = Some(now + RETRY);
                 }
                 self.timers.insert((now + RETRY, key.clone()));
             }

@@ -9,6 +9,7 @@ use std::{
 
 use sinew_api::WorkloadState;
 use sinew_model::{Check, Health, Port, Protocol, ServiceName};
+use smallvec::SmallVec;
 
 use super::{
     Ended,
@@ -119,7 +120,7 @@ pub(crate) enum Family {
 pub(super) struct Face {
     registered: bool,
     watch: bool,
-    choice: Vec<(Protocol, u16, Family)>,
+    choice: Heard,
     /// `None`: at its own addresses.
     places: Option<Box<Places>>,
 }
@@ -130,7 +131,12 @@ pub(super) struct Retry {
     pub(super) failures: u32,
     pub(super) at: Option<Instant>,
     pub(super) error: Option<String>,
+    /// When the removal of what is left is tried again.
+    pub(super) clean_at: Option<Instant>,
 }
+
+/// Ports that are listened on, seldom more than a few.
+pub(super) type Heard = SmallVec<[(Protocol, u16, Family); 4]>;
 
 /// An instance of a service, or a session.
 #[derive(Debug)]
@@ -147,6 +153,8 @@ pub(crate) struct Instance {
     pub kind: Kind,
     /// Where it stands.
     pub phase: Phase,
+    /// It goes as soon as it has come.
+    pub(super) leaves: bool,
     /// Its process, while one runs.
     pub process: Option<Process>,
     /// The kernel says that the process is gone, and the supervisor has not said how.
@@ -154,13 +162,13 @@ pub(crate) struct Instance {
     /// How often it was started again.
     pub restarts: u32,
     /// How its last process ended, until the next one starts.
-    pub ended: Option<Ended>,
+    pub ended: Option<Box<Ended>>,
     /// Why its health check failed last.
     pub unwell: Option<String>,
     /// What it waits for.
     pub(super) waits_for: Option<ServiceName>,
     /// Each once.
-    pub(super) listening: Vec<(Protocol, u16, Family)>,
+    pub(super) listening: Heard,
     /// What it has when it was adopted: the many others need no room for it.
     outsider: Option<Box<Outsider>>,
     /// Bound, and perhaps soon listening.
@@ -172,9 +180,7 @@ pub(crate) struct Instance {
     pub(super) probe: Option<Box<(u64, Health)>>,
     /// No connection was open at the last look.
     pub(super) idle: bool,
-    pub(super) retry: Retry,
-    /// When the removal of what is left is tried again.
-    pub(super) clean_at: Option<Instant>,
+    retry: Option<Box<Retry>>,
     pub(super) face: Face,
     /// The state and reason last published.
     pub(super) shown: Option<(WorkloadState, Option<String>)>,
@@ -189,21 +195,21 @@ impl Instance {
             address6: alloc::instance6(network, number),
             kind,
             phase: Phase::Waiting,
+            leaves: false,
             process: None,
             gone: false,
             restarts: 0,
             ended: None,
             unwell: None,
             waits_for: None,
-            listening: Vec::new(),
+            listening: Heard::new(),
             outsider: None,
             awaited: BTreeSet::new(),
             health: Tracker::new(now),
             steady_at: None,
             probe: None,
             idle: false,
-            retry: Retry::default(),
-            clean_at: None,
+            retry: None,
             face: Face::default(),
             shown: None,
         }
@@ -226,6 +232,20 @@ impl Instance {
     }
 
     /// What it has as it was adopted.
+    pub(super) fn retry(&self) -> &Retry {
+        static NOTHING_FAILED: Retry = Retry { failures: 0, at: None, error: None, clean_at: None };
+        self.retry.as_deref().unwrap_or(&NOTHING_FAILED)
+    }
+
+    pub(super) fn failing(&mut self) -> &mut Retry {
+        self.retry.get_or_insert_default()
+    }
+
+    /// What failed works now.
+    pub(super) fn recover(&mut self) {
+        self.retry = None;
+    }
+
     pub(super) fn outsider(&mut self) -> &mut Outsider {
         self.outsider.get_or_insert_default()
     }
@@ -267,7 +287,7 @@ impl Instance {
     /// Where it stands, in the API's words.
     pub(crate) fn state(&self) -> WorkloadState {
         match self.phase {
-            Phase::Waiting if self.retry.at.is_some() => WorkloadState::BackingOff,
+            Phase::Waiting if self.retry().at.is_some() => WorkloadState::BackingOff,
             Phase::Waiting => WorkloadState::Waiting,
             Phase::Preparing | Phase::Registering(_) | Phase::Launching => WorkloadState::Starting,
             Phase::Running if self.drained().is_some() => match self.idle {
@@ -296,7 +316,7 @@ impl Instance {
 
     /// Why it stands there, in words.
     pub(crate) fn reason(&self) -> Option<String> {
-        if let Some(error) = &self.retry.error {
+        if let Some(error) = &self.retry().error {
             return Some(error.clone());
         }
         match self.state() {
@@ -373,10 +393,13 @@ impl Instance {
 
     /// Whether callers may be sent to `port`.
     pub(crate) fn in_choice(&self, protocol: Protocol, port: u16) -> bool {
-        // What is adopted may listen before it has been let in.
-        let is_in = self.phase == Phase::Running
-            || (self.phase == Phase::Launching && self.adoption().is_none());
-        is_in
+        let launched = match self.phase {
+            Phase::Running => true,
+            // What is launched may be there before it is told that it was.
+            Phase::Launching => self.launch().is_some() && !self.leaves,
+            _ => false,
+        };
+        launched
             && self.serves()
             && !self.gone
             && self.drained().is_none()
@@ -489,6 +512,6 @@ mod tests {
     /// There may be a hundred thousand: what few of them have is kept apart.
     #[test]
     fn an_instance_takes_little_room() {
-        assert!(size_of::<super::Instance>() <= 464);
+        assert!(size_of::<super::Instance>() <= 376);
     }
 }

@@ -144,14 +144,7 @@ impl Core {
             protocol: port.protocol,
             balance: callable.balance,
             outlier: callable.outlier,
-            backends: self
-                .of(Some(name))
-                .filter(|i| i.phase.is_registered())
-                .filter(|i| i.declares(port.protocol, port.number))
-                .map(|i| backend(i, port))
-                // No room for more than there are.
-                .collect::<Box<[_]>>()
-                .into_vec(),
+            backends: self.backends(name, port),
         });
         datapath::Service {
             id: number,
@@ -163,6 +156,17 @@ impl Core {
     }
 
     /// Ports of the host that lead to a service; none when it is not wanted and only drains.
+    fn backends(&self, name: &ServiceName, port: &Port) -> Vec<Backend> {
+        let serving = || {
+            let registered = self.of(Some(name)).filter(|i| i.phase.is_registered());
+            registered.filter(|i| i.declares(port.protocol, port.number))
+        };
+        // Neither room for more than there are, nor holes where others were tried.
+        let mut backends = Vec::with_capacity(serving().count());
+        backends.extend(serving().map(|instance| backend(instance, port)));
+        backends
+    }
+
     fn published(&self, name: &ServiceName) -> Vec<datapath::Published> {
         let Some(service) = self.launches.get(name).map(|launch| &launch.service) else {
             return Vec::new();
