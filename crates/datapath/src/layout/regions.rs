@@ -26,11 +26,13 @@ impl Regions {
         if let Some(base) = self.free.get_mut(class as usize)?.pop() {
             return Some(base);
         }
-        let end = self.fresh.checked_add(1 << class)?;
-        if end <= capacity::SLOTS {
-            return Some(std::mem::replace(&mut self.fresh, end));
+        // What was used before goes first: changes that fail, after which the table is read anew,
+        // would else move ever further up.
+        if let Some(base) = self.split(class) {
+            return Some(base);
         }
-        self.split(class)
+        let end = self.fresh.checked_add(1 << class)?;
+        (end <= capacity::SLOTS).then(|| std::mem::replace(&mut self.fresh, end))
     }
 
     /// Halves the smallest larger region.

@@ -332,3 +332,19 @@ fn too_much_is_refused_before_anything_changes() {
     applied(&mut host, &[(2, &[0, 1])]);
     assert_eq!(host.view(), from_scratch(&[(2, endpoints(&[0, 1]))].into()));
 }
+
+#[test]
+fn changes_that_fail_lose_no_slots() {
+    let mut host = Host::default();
+    applied(&mut host, &[(1, &[0, 1, 2, 3])]);
+    let mut failed = 0;
+    for round in 0..400 {
+        let of: &[u8] = if round % 2 == 0 { &[0, 1, 2, 4] } else { &[0, 1, 2, 3] };
+        host.want(&[(1, endpoints(of))].into());
+        host.tables.fails_in = Some(round % 10);
+        failed += u32::from(host.apply().is_err());
+        host.tables.fails_in = None;
+    }
+    let last = host.tables.slots.keys().max().copied();
+    assert!(failed > 100 && last < Some(64), "{failed} failed, {last:?} is the last slot");
+}
