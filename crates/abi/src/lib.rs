@@ -68,7 +68,7 @@ macro_rules! plain {
         $(
             $(#[$meta])*
             #[repr(C)]
-            #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+            #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
             pub struct $name { $($(#[$fmeta])* pub $field: $ty),* }
 
             impl $name {

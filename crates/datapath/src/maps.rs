@@ -28,7 +28,7 @@ pub(crate) struct Hash<K, V> {
     _kind: PhantomData<fn(K) -> V>,
 }
 
-impl<K: aya::Pod, V: aya::Pod> Hash<K, V> {
+impl<K: aya::Pod + Eq + std::hash::Hash, V: aya::Pod> Hash<K, V> {
     fn open(maps: &Path, name: &'static str) -> Result<Self, Error> {
         Ok(Self { fd: pinned(maps, name)?, name, _kind: PhantomData })
     }

@@ -2,7 +2,9 @@
 //! iterators run on demand. Layouts are those of `union bpf_attr` in include/uapi/linux/bpf.h.
 
 use std::{
+    collections::HashSet,
     ffi::CString,
+    hash::Hash,
     io,
     net::{Ipv4Addr, UdpSocket},
     os::{
@@ -322,16 +324,86 @@ pub(crate) fn map_lookup<K: aya::Pod, V: aya::Pod>(
 }
 
 /// All keys of a hash map, as they were found while others may have changed it.
-pub(crate) fn map_keys<K: aya::Pod>(map: BorrowedFd<'_>, zero: K) -> io::Result<Vec<K>> {
-    let mut keys: Vec<K> = Vec::new();
-    loop {
+pub(crate) fn map_keys<K: aya::Pod + Eq + Hash>(
+    map: BorrowedFd<'_>,
+    zero: K,
+) -> io::Result<Vec<K>> {
+    walk(|last| {
         let mut next = zero;
-        let last = keys.last().copied();
-        let mut attributes = element(map, last.as_ref(), (&raw mut next) as u64);
+        let mut attributes = element(map, last, (&raw mut next) as u64);
         match bpf(MAP_NEXT_KEY, &mut attributes) {
-            Ok(_) => keys.push(next),
-            Err(e) if e.raw_os_error() == Some(libc::ENOENT) => return Ok(keys),
-            Err(e) => return Err(e),
+            Ok(_) => Ok(Some(next)),
+            Err(e) if e.raw_os_error() == Some(libc::ENOENT) => Ok(None),
+            Err(e) => Err(e),
         }
+    })
+}
+
+/// A walk is thrown back to its beginning when the key that it stands at is removed. It goes on until
+/// it has met all so often again: a map that changes faster cannot be read as a whole.
+const WALKS_AGAIN: usize = 4;
+
+/// Each key once, from `next`, which gives the one behind another.
+fn walk<K: Copy + Eq + Hash>(
+    mut next: impl FnMut(Option<&K>) -> io::Result<Option<K>>,
+) -> io::Result<Vec<K>> {
+    let (mut keys, mut seen) = (Vec::new(), HashSet::new());
+    let (mut at, mut met_again) = (None, 0);
+    while let Some(key) = next(at.as_ref())? {
+        if seen.insert(key) {
+            keys.push(key);
+        } else {
+            met_again += 1;
+        }
+        if met_again > WALKS_AGAIN * keys.len() {
+            break;
+        }
+        at = Some(key);
+    }
+    Ok(keys)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Walks the keys 0 to 9 in order, as the kernel does, while `change` is done to them before
+    /// each step.
+    fn walked(mut change: impl FnMut(u32, &mut Vec<u32>)) -> Vec<u32> {
+        let (mut there, mut step) = ((0..10).collect::<Vec<u32>>(), 0);
+        let next = |at: Option<&u32>| {
+            step += 1;
+            assert!(step < 1_000, "it never ends");
+            change(step, &mut there);
+            let behind = at.and_then(|at| there.iter().position(|key| key == at));
+            Ok(there.get(behind.map_or(0, |index| index + 1)).copied())
+        };
+        walk(next).unwrap()
+    }
+
+    #[test]
+    fn each_key_is_met_once() {
+        assert_eq!(walked(|_, _| ()), (0..10).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_walk_that_is_thrown_back_goes_on() {
+        let met = walked(|step, there| {
+            if step == 6 {
+                there.retain(|key| *key != 4);
+            }
+        });
+        assert_eq!(met, (0..10).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_map_that_always_changes_is_left_in_the_end() {
+        // Where the walk stands is always removed, and comes back when it has gone on.
+        let mut removed = None;
+        let met = walked(|_, there| {
+            let first = there.remove(0);
+            there.extend(removed.replace(first));
+        });
+        assert_eq!(met.len(), 10, "{met:?}");
     }
 }

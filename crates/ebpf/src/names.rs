@@ -87,9 +87,15 @@ pub fn peer6(context: &SockAddrContext, target: &Target) -> i32 {
     ALLOW
 }
 
+/// What the socket asked for and got: a bind() that the kernel refused in the end left no port.
+#[inline(always)]
+fn bound(target: &Target) -> Option<&'static Asked> {
+    bind::asked(target).filter(|asked| asked.port == target.port())
+}
+
 #[inline(always)]
 pub fn own4(target: &Target) -> i32 {
-    if let Some(asked) = bind::asked(target) {
+    if let Some(asked) = bound(target) {
         target.set_addr4(asked.addr[3]);
     }
     ALLOW
@@ -97,7 +103,7 @@ pub fn own4(target: &Target) -> i32 {
 
 #[inline(always)]
 pub fn own6(target: &Target) -> i32 {
-    if let Some(asked) = bind::asked(target) {
+    if let Some(asked) = bound(target) {
         target.set_addr6(&asked.addr);
     }
     ALLOW

@@ -97,9 +97,21 @@ l = socket.socket(); l.bind(("0.0.0.0", 9999)); l.listen()
 print(l.getsockname())
 l6 = socket.socket(socket.AF_INET6); l6.bind(("::", 9998)); l6.listen()
 print(l6.getsockname()[:2])
+late, late6 = socket.socket(), socket.socket(socket.AF_INET6)
+for s, at in (late, "127.0.0.1"), (late6, "::1"):
+    try: s.bind((at, 7777)); s.listen(); t = socket.socket(s.family); t.bind((at, 7777))
+    except OSError: print(s.getsockname()[:2], t.getsockname()[:2])
 "#,
     );
-    assert_eq!(answer, "('127.64.0.1', 8080) 127.80.2.1\n('0.0.0.0', 9999)\n('::', 9998)");
+    let expected = [
+        "('127.64.0.1', 8080) 127.80.2.1",
+        "('0.0.0.0', 9999)",
+        "('::', 9998)",
+        // A second one on the same port is bound to nothing.
+        "('127.0.0.1', 7777) ('0.0.0.0', 0)",
+        "('::1', 7777) ('::', 0)",
+    ];
+    assert_eq!(answer.lines().collect::<Vec<_>>(), expected);
 }
 
 #[test]
