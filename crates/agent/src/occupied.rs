@@ -6,6 +6,7 @@ use std::{
     net::{IpAddr, SocketAddr},
     os::unix::fs::MetadataExt as _,
     path::Path,
+    time::{Duration, Instant},
 };
 
 use sinew_abi::address::{self, Kind};
@@ -94,7 +95,15 @@ fn name_of(pid: u32) -> Option<String> {
     Some(format!("{} (process {pid})", name.trim()))
 }
 
+/// A look at all descriptors of all processes takes no longer; who was not found by then stays
+/// unnamed.
+const PATIENCE: Duration = Duration::from_secs(2);
+
 fn holder_pid(inode: u32) -> Option<u32> {
+    holder_before(inode, Instant::now() + PATIENCE)
+}
+
+fn holder_before(inode: u32, end: Instant) -> Option<u32> {
     let socket = format!("socket:[{inode}]");
     let holds = |pid: u32| {
         let descriptors = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
@@ -103,7 +112,7 @@ fn holder_pid(inode: u32) -> Option<u32> {
     };
     let processes = fs::read_dir("/proc").ok()?.flatten();
     let mut pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
-    pids.find(|pid| holds(*pid))
+    pids.by_ref().take_while(|_| Instant::now() < end).find(|pid| holds(*pid))
 }
 
 #[cfg(test)]
@@ -122,6 +131,14 @@ mod tests {
             inode: 0,
             cookie: 0,
         }
+    }
+
+    #[test]
+    fn the_search_for_a_holder_ends() {
+        let held = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        let inode = u32::try_from(rustix::fs::fstat(&held).unwrap().st_ino).unwrap();
+        assert_eq!(holder_pid(inode), Some(std::process::id()));
+        assert_eq!(holder_before(inode, Instant::now()), None);
     }
 
     #[test]

@@ -19,9 +19,9 @@ use super::{
 use crate::{
     adopt::{Surroundings, inspect},
     key::Key,
-    limits,
+    limits, publish,
     refusal::Refusal,
-    runtime::Handle,
+    runtime::{Handle, Runtime},
 };
 
 const ACCEPTED: Json<Accepted> = Json(Accepted {});
@@ -50,9 +50,29 @@ pub(super) async fn apply(
         Ok::<_, Refusal>(project)
     })
     .await??;
+    let project = compare(&handle, &asking, project).await?;
     let plan =
         handle.call(move |runtime| runtime.apply(&asking.caller, project, dry_run)).await??;
     Ok(Json(plan))
+}
+
+/// Compares what a project publishes anew with what listens on the host.
+async fn compare(handle: &Handle, asking: &Asking, project: Project) -> Result<Project, Refusal> {
+    let caller = asking.caller.clone();
+    let look = move |runtime: &mut Runtime| {
+        let intent = runtime.to_compare(&caller, &project)?;
+        Ok::<_, Refusal>((intent, project))
+    };
+    let (intent, project) = handle.call(look).await??;
+    let Some(intent) = intent else { return Ok(project) };
+    let datapath = handle.datapath.clone();
+    let compared = blocking(move || {
+        let listeners = datapath.lock().listeners();
+        let listeners = listeners.map_err(|error| Refusal::Datapath { what: error.to_string() })?;
+        publish::check_host(&intent, &project, &listeners)?;
+        Ok(project)
+    });
+    compared.await?
 }
 
 fn dry_run(query: Option<&str>) -> Result<bool, Failure> {

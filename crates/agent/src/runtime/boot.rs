@@ -30,6 +30,9 @@ use crate::{
 
 /// Who waits longer says so.
 const LONG: Duration = Duration::from_secs(1);
+/// Nobody waits longer: a supervisor that does not answer is replaced long before, so one that takes
+/// this long never will.
+const GIVE_UP: Duration = Duration::from_secs(60);
 
 /// What a predecessor left.
 #[derive(Debug, Default)]
@@ -90,15 +93,8 @@ async fn resume(record: &Record, paths: &Paths, shims: &Shims) -> Result<Resumed
         Origin::Launched(_) => {
             let directory = paths.workload(&record.key);
             let supervised = reconnect(shims, &directory);
-            tokio::pin!(supervised);
-            let supervised = match timeout(LONG, supervised.as_mut()).await {
-                Ok(supervised) => supervised,
-                Err(_) => {
-                    tracing::warn!("the start waits for the supervisor of {}", record.key);
-                    supervised.await
-                }
-            };
-            supervised
+            patiently(&record.key, supervised, LONG, GIVE_UP)
+                .await?
                 .map(|supervised| Resumed::Supervised(Box::new(supervised)))
                 .map_err(|error| error.to_string())
         }
@@ -116,6 +112,22 @@ async fn resume(record: &Record, paths: &Paths, shims: &Shims) -> Result<Resumed
             }
         },
     }
+}
+
+/// Waits for the supervisor of an instance, and says so when that takes `long`.
+async fn patiently<T>(
+    key: &Key,
+    answer: impl Future<Output = T>,
+    long: Duration,
+    give_up: Duration,
+) -> Result<T, String> {
+    tokio::pin!(answer);
+    if let Ok(answer) = timeout(long, answer.as_mut()).await {
+        return Ok(answer);
+    }
+    tracing::warn!("the start waits for the supervisor of {key}");
+    let late = timeout(give_up, answer).await;
+    late.map_err(|_| format!("its supervisor did not answer for {} s", give_up.as_secs()))
 }
 
 fn populated(mut watch: Watch) -> Result<Resumed, String> {
@@ -242,4 +254,19 @@ fn names(directory: &Path) -> Vec<String> {
         .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
         .filter_map(|entry| entry.file_name().into_string().ok())
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_supervisor_that_never_answers_is_not_waited_for_for_ever() {
+        let key = Key::of(&ServiceName::new("web").unwrap(), 0);
+        let soon = Duration::from_millis(1);
+        let answer = patiently(&key, std::future::pending::<()>(), soon, soon).await;
+        assert!(answer.unwrap_err().contains("did not answer"));
+        let later = async { tokio::task::yield_now().await };
+        assert_eq!(patiently(&key, later, Duration::ZERO, GIVE_UP).await, Ok(()));
+    }
 }

@@ -57,6 +57,21 @@ impl Runtime {
         if self.ending.is_some() { Err(Refusal::Stopping) } else { Ok(()) }
     }
 
+    /// What has to be compared with the host's listeners before `project` is applied, if anything:
+    /// whoever asks does that, since it takes longer than this thread has time for.
+    pub(crate) fn to_compare(
+        &self,
+        caller: &Caller,
+        project: &Project,
+    ) -> Result<Option<Arc<Intent>>, Refusal> {
+        self.check_not_ending()?;
+        if let Some(owned) = self.core.intent().projects.get(&project.name) {
+            caller.may_replace(owned)?;
+        }
+        let intent = self.core.intent();
+        Ok(publish::has_new(intent, project).then(|| intent.clone()))
+    }
+
     pub(crate) fn apply(
         &mut self,
         caller: &Caller,
@@ -69,12 +84,6 @@ impl Runtime {
             caller.may_replace(owned)?;
         }
         let plan = Plan::between(before.as_deref().map(|owned| &owned.project), Some(&project));
-        if publish::has_new(self.core.intent(), &project) {
-            let listeners = self.datapath.lock().listeners();
-            let listeners =
-                listeners.map_err(|error| Refusal::Datapath { what: error.to_string() })?;
-            publish::check_host(self.core.intent(), &project, &listeners)?;
-        }
         let attached: BTreeSet<_> = self.core.attached_names().into_keys().collect();
         let next = self.core.intent().apply(project, caller.owner(), &attached)?;
         if !dry_run {
