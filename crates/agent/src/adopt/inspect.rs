@@ -58,6 +58,7 @@ pub(crate) fn inspect(
     if let Some(path) = target.cgroup() {
         check_cgroup(caller, path)?;
     }
+    check_self(caller, &pids)?;
     for pid in &pids {
         check_user(caller, *pid)?;
         check_network(*pid)?;
@@ -161,6 +162,23 @@ pub(crate) fn check_user(caller: &Caller, pid: u32) -> Result<(), Refusal> {
     caller.may_adopt(pid, &users)
 }
 
+/// Nobody adopts the ground it stands on: a member may not call the API, so neither that shell nor
+/// whatever it starts could release it again.
+fn check_self(caller: &Caller, pids: &[u32]) -> Result<(), Refusal> {
+    if !pids.contains(&caller.pid) {
+        return Ok(());
+    }
+    Err(Refusal::target(
+        format!(
+            "you would adopt yourself: process {}, which asks for it, is among what you name, and \
+             members may not call Sinew's API, not even to release themselves",
+            caller.pid
+        ),
+        "name the main process of a service, or ask from another terminal or session; `sinew exec` \
+         opens a shell in the network",
+    ))
+}
+
 /// The adoption lasts longer than the processes of the moment: whoever owns the cgroup says what
 /// comes into it.
 ///
@@ -244,6 +262,41 @@ mod tests {
         for (said, expected) in said {
             assert!(said.contains(expected), "{expected}: {said}");
         }
+    }
+
+    #[test]
+    fn whoever_asks_is_not_adopted_itself() {
+        let mut shell = std::process::Command::new("sh");
+        let mut shell = shell.args(["-c", "sleep 1000 & wait"]).spawn().unwrap();
+        let below = loop {
+            let all = tree::processes_of(shell.id()).unwrap();
+            if let Some(child) = all.into_iter().find(|pid| *pid != shell.id()) {
+                break child;
+            }
+            std::thread::yield_now();
+        };
+        let around = Surroundings {
+            paths: Arc::new(Paths {
+                run: "/nonexistent".into(),
+                state: "/nonexistent".into(),
+                pins: "/nonexistent".into(),
+                cgroup: "/nonexistent".into(),
+            }),
+            datapath: SharedDatapath::new(Box::new(Fake::default())),
+        };
+        let ask = |pid| {
+            let target = AdoptTarget::Pid(shell.id());
+            inspect(&target, &[], &Caller::new(pid, 0, 0, Vec::new()), &around)
+        };
+        let said = [ask(shell.id()), ask(below)].map(|asked| asked.unwrap_err().to_string());
+        let other = ask(std::process::id());
+        let sleeper = rustix::process::Pid::from_raw(below as i32).unwrap();
+        rustix::process::kill_process(sleeper, rustix::process::Signal::KILL).unwrap();
+        shell.wait().unwrap();
+        for said in said {
+            assert!(said.contains("you would adopt yourself"), "{said}");
+        }
+        assert!(other.is_ok(), "{other:?}");
     }
 
     #[test]
