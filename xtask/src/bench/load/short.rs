@@ -58,7 +58,9 @@ pub(crate) fn run(args: &Args) -> Result<Found> {
     let start = Instant::now();
     let tally = std::thread::scope(|scope| {
         let (targets, stop) = (&targets, &stop);
-        let work = |thread| scope.spawn(move || repeat(targets, thread, patience, stop));
+        // They begin apart: side by side they would find each server warm from one another.
+        let first = |thread| thread * targets.len() / args.threads;
+        let work = |thread| scope.spawn(move || repeat(targets, first(thread), patience, stop));
         let threads: Vec<_> = (0..args.threads).map(work).collect();
         let waited = wait(args.milliseconds);
         stop.store(true, Ordering::Relaxed);
@@ -91,9 +93,9 @@ fn wait(milliseconds: Option<u64>) -> io::Result<()> {
     io::stdin().read_to_end(&mut Vec::new()).map(|_| ())
 }
 
-fn repeat(targets: &[SocketAddr], thread: usize, patience: Duration, stop: &AtomicBool) -> Tally {
+fn repeat(targets: &[SocketAddr], first: usize, patience: Duration, stop: &AtomicBool) -> Tally {
     let mut tally = Tally::default();
-    for target in targets.iter().cycle().skip(thread % targets.len()) {
+    for target in targets.iter().cycle().skip(first) {
         if stop.load(Ordering::Relaxed) {
             break;
         }
