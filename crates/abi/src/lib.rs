@@ -8,10 +8,12 @@
 #![no_std]
 
 pub mod address;
+pub mod facts;
 pub mod histogram;
+pub mod near;
 
 /// Raised whenever a map's layout or the meaning of a field changes.
-pub const ABI_VERSION: u32 = 1;
+pub const ABI_VERSION: u32 = 2;
 
 /// Declared capacities of the maps: nearing one warns, reaching it refuses.
 pub mod capacity {
@@ -19,6 +21,10 @@ pub mod capacity {
     pub const INSTANCES: u32 = 16_384;
     /// Service addresses of one family: service × port × protocol.
     pub const SERVICES: u32 = 65_536;
+    /// Places of [`NearService`]; a power of two.
+    pub const NEAR_SERVICES: u32 = 32_768;
+    /// Places of [`NearCaller`]; a power of two.
+    pub const NEAR_CALLERS: u32 = 16_384;
     /// Backends, one a listening port of an endpoint.
     pub const BACKENDS: u32 = 131_072;
     /// Entries of all slot regions together, the old and the new ones of a change included.
@@ -75,6 +81,7 @@ macro_rules! plain {
                 /// All fields zero, which is a valid value of every type of this crate.
                 pub const ZERO: Self = Self { $($field: <$ty as Zero>::ZERO),* };
             }
+            impl Zero for $name { const ZERO: Self = Self::ZERO; }
             // The sum of the fields equals the size: no padding, so no uninitialised byte crosses.
             const _: () = assert!(size_of::<$name>() == $size && 0 $(+ size_of::<$ty>())* == $size);
             // SAFETY: repr(C), integers and arrays of them only, no padding (asserted above).
@@ -155,6 +162,30 @@ plain! {
         /// Number of slots.
         len: u32,
     }
+    /// A copy of an entry of `SERVICES4` at a place that its key tells ([`near::service4`]), for
+    /// those who must not search. A place holds one of the keys that lead to it, or none.
+    NearService = 64 {
+        /// Odd while the rest is being written; another one after.
+        turn: u64,
+        /// The key; its protocol is 0 in a place that is free.
+        key: ServiceKey4,
+        /// The value.
+        service: Service,
+        /// Fills the cache line.
+        reserved: u64,
+    }
+    /// The same of an entry of `INSTANCES` ([`near::caller`]), as far as a caller needs it. What
+    /// stands beside a cgroup does not change while the cgroup does not.
+    NearCaller = 32 {
+        /// The cgroup's id; 0 in a place that is free or being written.
+        cgroup: u64,
+        /// [`Instance::addr4`].
+        addr4: u32,
+        /// [`Instance::service`].
+        service: u32,
+        /// [`Instance::addr6`].
+        addr6: [u32; 4],
+    }
     /// Settings of the outlier ejection of one service port.
     Outlier = 32 {
         /// Failures in a row that eject; 0: never.
@@ -214,8 +245,8 @@ plain! {
         connect_ewma_us: u32,
         /// Failures since the last success.
         failures: u32,
-        /// Ejections since it was last well.
-        ejections: u32,
+        /// Copy of [`Backend::weight`], so that who only loses a draw costs one line; 0: no backend.
+        weight: u32,
         /// Choices that passed it over as hung.
         hung: u32,
         /// Connections given to it.
@@ -234,8 +265,10 @@ plain! {
         ejected: u64,
         /// When the last probe was let through; 0: none under way.
         probe_ns: u64,
+        /// Ejections since it was last well.
+        ejections: u32,
         /// Fills the second line.
-        reserved: [u64; 3],
+        reserved: [u32; 5],
     }
     /// A member cgroup, by cgroup id in `INSTANCES`.
     Instance = 72 {
@@ -396,25 +429,28 @@ plain! {
         family: u32,
     }
     /// Settings that the programs read; one entry of `CONFIG`.
-    Config = 64 {
+    Config = 72 {
+        /// What is added to the time in ticks to make it monotonic; 0: not known yet. The programs
+        /// find it themselves.
+        clock_base_ns: u64,
         /// Last sign of life of the resolver, monotonic.
         heartbeat_ns: u64,
         /// A heartbeat older than this bypasses the resolver.
         heartbeat_max_age_ns: u64,
         /// A backend whose accept queue was not seen empty for so long is passed over.
         hung_after_ns: u64,
-        /// Address of the resolver; 0: none.
-        resolver4: u32,
-        /// Its port in network byte order.
-        resolver_port: u32,
-        /// Its IPv6 address.
-        resolver6: [u32; 4],
         /// One of so many connections is reported as a flow; 0: none.
         flow_sample: u32,
         /// [`ABI_VERSION`] of the writer.
         abi_version: u32,
         /// First 48 bits of the IPv6 network, in the order of memory.
         prefix6: [u32; 2],
+        /// Address of the resolver; 0: none.
+        resolver4: u32,
+        /// Its port in network byte order.
+        resolver_port: u32,
+        /// Its IPv6 address.
+        resolver6: [u32; 4],
     }
     /// Which callers that are no members may call services; one entry of `REACH`.
     Reach = 16 {

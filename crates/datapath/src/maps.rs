@@ -8,7 +8,7 @@ use std::{
 
 use sinew_abi as abi;
 
-use crate::{Error, layout::Tables, sys};
+use crate::{Error, layout::Tables, near::Near, sys};
 
 mod shared;
 
@@ -94,13 +94,24 @@ pub(crate) struct Maps {
     instances: Hash<u64, abi::Instance>,
     listeners: Hash<u32, u32>,
     listeners6: Hash<u32, u32>,
+    near: Near,
 }
 
 impl Maps {
     /// Opens what `object::load` pinned.
     pub(crate) fn open(maps: &Path) -> Result<Self, Error> {
         use abi::capacity as c;
+        let services4 = Hash::open(maps, "SERVICES4")?;
+        let instances = Hash::open(maps, "INSTANCES")?;
+        let near = Near::open(
+            maps,
+            &services4.list((abi::ServiceKey4::ZERO, abi::Service::ZERO))?,
+            &instances.list((0, abi::Instance::ZERO))?,
+        )?;
         Ok(Self {
+            near,
+            services4,
+            instances,
             config: Shared::open(maps, "CONFIG", 1)?,
             reach: Shared::open(maps, "REACH", 1)?,
             hot: Shared::open(maps, "BACKEND_HOT", c::BACKENDS)?,
@@ -116,13 +127,11 @@ impl Maps {
             port_names: Shared::open(maps, "PORT_NAMES", c::SERVICES)?,
             outliers: Shared::open(maps, "OUTLIERS", c::SERVICES)?,
             service_hot: Shared::open(maps, "SERVICE_HOT", c::SERVICES)?,
-            services4: Hash::open(maps, "SERVICES4")?,
             services6: Hash::open(maps, "SERVICES6")?,
             published: Hash::open(maps, "PUBLISHED")?,
             published_ports: Shared::open(maps, "PUBLISHED_PORTS", PORT_WORDS)?,
             listen_keys: Hash::open(maps, "LISTEN_KEYS")?,
             adopted_listeners: Hash::open(maps, "ADOPTED_LISTENERS")?,
-            instances: Hash::open(maps, "INSTANCES")?,
             listeners: Hash::open(maps, "LISTENERS")?,
             listeners6: Hash::open(maps, "LISTENERS6")?,
         })
@@ -188,6 +197,10 @@ impl Tables for Maps {
 
     fn set_backend(&mut self, index: u32, value: &abi::Backend) {
         self.backends.set(index, value);
+        if let Some(hot) = self.hot.place(index) {
+            // SAFETY: a place inside the mapping.
+            unsafe { (&raw mut (*hot).weight).write_volatile(value.weight) };
+        }
     }
 
     fn reset_hot(&mut self, index: u32, generation: u32) {
@@ -229,7 +242,10 @@ impl Tables for Maps {
     }
 
     fn put_service4(&mut self, key: &abi::ServiceKey4, value: &abi::Service) -> Result<(), Error> {
-        self.services4.put(key, value)
+        self.near.remove_service(key);
+        self.services4.put(key, value)?;
+        self.near.put_service(key, value);
+        Ok(())
     }
 
     fn put_service6(&mut self, key: &abi::ServiceKey6, value: &abi::Service) -> Result<(), Error> {
@@ -237,6 +253,7 @@ impl Tables for Maps {
     }
 
     fn remove_service4(&mut self, key: &abi::ServiceKey4) -> Result<(), Error> {
+        self.near.remove_service(key);
         self.services4.remove(key)
     }
 
@@ -304,10 +321,14 @@ impl Tables for Maps {
     }
 
     fn put_instance(&mut self, cgroup: u64, value: &abi::Instance) -> Result<(), Error> {
-        self.instances.put(&cgroup, value)
+        self.near.remove_caller(cgroup);
+        self.instances.put(&cgroup, value)?;
+        self.near.put_caller(cgroup, value);
+        Ok(())
     }
 
     fn remove_instance(&mut self, cgroup: u64) -> Result<(), Error> {
+        self.near.remove_caller(cgroup);
         self.instances.remove(&cgroup)
     }
 

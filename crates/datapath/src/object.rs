@@ -17,7 +17,7 @@ use aya::{
     programs::{Program, ProgramError},
 };
 
-use crate::{Error, attach, btf::Btf, sys};
+use crate::{Error, attach, btf::Btf, facts, sys};
 
 /// The object is built by `cargo xtask ebpf` and committed, so that users need no BPF toolchain.
 static OBJECT: &[u8] = include_bytes!("../object/sinew.bpf.o");
@@ -29,6 +29,8 @@ pub(crate) const MAPS: &[&str] = &[
     "INSTANCES",
     "SERVICES4",
     "SERVICES6",
+    "NEAR_SERVICES",
+    "NEAR_CALLERS",
     "PUBLISHED",
     "PUBLISHED_PORTS",
     "SERVICE_HOT",
@@ -54,88 +56,6 @@ pub(crate) const MAPS: &[&str] = &[
     "OVERFLOW_HINTS",
     "BOUND",
     "EVENTS",
-];
-
-/// `call` of a kernel function (BPF_PSEUDO_KFUNC_CALL) with a marker where the BTF id belongs.
-const fn marked_call(marker: u32) -> u64 {
-    (marker as u64) << 32 | 0x2085
-}
-const CAST_TO_KERNEL_CONTEXT: u64 = marked_call(0x5e1f_0001);
-const READ_ONLY_CAST: u64 = marked_call(0x5e1f_0002);
-/// `r0 = r1`, in place of a call that this kernel does not have; the code behind it is dead.
-const MOVE: u64 = 0x10bf;
-
-/// What a kernel lacks changes what is measured, never what works: without context casts (before
-/// 6.2) byte counts and outcomes of connections are not known.
-fn fit(btf: &Btf) -> (Vec<u8>, u32) {
-    let mut object = OBJECT.to_vec();
-    let ids = (
-        btf.function("bpf_cast_to_kern_ctx"),
-        btf.function("bpf_rdonly_cast"),
-        btf.structure("tcp_sock"),
-    );
-    let (cast, read_only, tcp_sock) = match ids {
-        (Some(cast), Some(read_only), Some(tcp_sock)) => {
-            (u64::from(cast) << 32 | 0x2085, u64::from(read_only) << 32 | 0x2085, tcp_sock)
-        }
-        _ => (MOVE, MOVE, 0),
-    };
-    // Instructions lie at multiples of 8 inside sections that do too.
-    for instruction in object.chunks_exact_mut(8) {
-        let patched = match u64::from_le_bytes([
-            instruction[0],
-            instruction[1],
-            instruction[2],
-            instruction[3],
-            instruction[4],
-            instruction[5],
-            instruction[6],
-            instruction[7],
-        ]) {
-            CAST_TO_KERNEL_CONTEXT => cast,
-            READ_ONLY_CAST => read_only,
-            _ => continue,
-        };
-        instruction.copy_from_slice(&patched.to_le_bytes());
-    }
-    (object, tcp_sock)
-}
-
-struct Offset {
-    global: &'static str,
-    structure: &'static str,
-    member: &'static str,
-    /// Added to the member's own.
-    inside: u32,
-}
-
-const fn offset(global: &'static str, structure: &'static str, member: &'static str) -> Offset {
-    Offset { global, structure, member, inside: 0 }
-}
-
-const OFFSETS: &[Offset] = &[
-    offset("OFF_ACK_BACKLOG", "sock", "sk_ack_backlog"),
-    offset("OFF_SK_FLAGS", "sock_common", "skc_flags"),
-    offset("OFF_BYTES_ACKED", "tcp_sock", "bytes_acked"),
-    offset("OFF_BYTES_RECEIVED", "tcp_sock", "bytes_received"),
-    // struct minmax holds three samples of {time, value}: the first value is the minimum.
-    Offset { global: "OFF_RTT_MIN", structure: "tcp_sock", member: "rtt_min", inside: 4 },
-    offset("OFF_MSTAMP", "tcp_sock", "tcp_mstamp"),
-    offset("OFF_RETRANS", "tcp_sock", "total_retrans"),
-    offset("OFF_SRTT", "tcp_sock", "srtt_us"),
-    offset("OFF_COOKIE", "sock_common", "skc_cookie"),
-    offset("OFF_FAMILY", "sock_common", "skc_family"),
-    offset("OFF_STATE", "sock_common", "skc_state"),
-    offset("OFF_RCV_SADDR", "sock_common", "skc_rcv_saddr"),
-    offset("OFF_RCV_SADDR6", "sock_common", "skc_v6_rcv_saddr"),
-    offset("OFF_NUM", "sock_common", "skc_num"),
-    // The pointer to the cgroup is the first member.
-    offset("OFF_SK_CGROUP", "sock", "sk_cgrp_data"),
-    offset("OFF_CGROUP_NODE", "cgroup", "kn"),
-    offset("OFF_NODE_ID", "kernfs_node", "id"),
-    // A cgroup begins with its own state.
-    offset("OFF_CGROUP_PARENT", "cgroup_subsys_state", "parent"),
-    offset("OFF_STATE_CGROUP", "cgroup_subsys_state", "cgroup"),
 ];
 
 /// Where loaded programs are pinned, in the directory of the maps: one directory a build.
@@ -213,33 +133,14 @@ fn build(maps: &Path) -> io::Result<String> {
 /// Has the kernel verify and load it.
 fn verify(maps: &Path, reach: bool) -> Result<HashMap<String, OwnedFd>, Error> {
     let btf = Btf::of_kernel()?;
-    let (bytes, tcp_sock) = fit(&btf);
-    let missing = |what: String| Error::Unsupported {
-        what,
-        remedy: "use Linux 6.1 or later with IPv6 and type information",
-    };
-    let mut values = Vec::new();
-    for o in OFFSETS {
-        let found = btf
-            .offset(o.structure, o.member)
-            .ok_or_else(|| missing(format!("{}.{}", o.structure, o.member)))?;
-        values.push((o.global, found + o.inside));
-    }
-    let only = btf
-        .bit_offset("sock_common", "skc_ipv6only")
-        .ok_or_else(|| missing("sock_common.skc_ipv6only".into()))?;
-    values.push(("OFF_IPV6ONLY", only / 8));
-    values.push(("MASK_IPV6ONLY", 1 << (only % 8)));
-    values.push(("ID_TCP_SOCK", tcp_sock));
+    let mut bytes = OBJECT.to_vec();
+    facts::write(&btf, &mut bytes)?;
 
     let pins: Vec<(&str, PathBuf)> = MAPS.iter().map(|name| (*name, maps.join(name))).collect();
     let kernel = aya::Btf::from_sys_fs()
         .map_err(|e| Error::Refused { program: "object".into(), reason: chain(&e) })?;
     let mut loader = EbpfLoader::new();
     loader.btf(Some(&kernel));
-    for (global, value) in &values {
-        loader.override_global(global, value, true);
-    }
     for (name, path) in &pins {
         loader.map_pin_path(name, path.clone());
     }

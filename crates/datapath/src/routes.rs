@@ -1,8 +1,10 @@
 //! Routes and addresses of the network namespace.
 //!
 //! Service addresses exist inside connect() only: an `unreachable` route keeps everybody else off
-//! them. IPv4 instance addresses are loopback addresses and need nothing; IPv6 ones have to be
-//! addresses of `lo` before a program can bind them.
+//! them. IPv4 instance addresses are loopback addresses and need nothing to work; since the routes
+//! of the services lie beside theirs, a route that says the same once more spares each look-up of
+//! one the way back to that of 127.0.0.0/8. IPv6 ones have to be addresses of `lo` before a program
+//! can bind them.
 
 use std::{
     collections::HashSet,
@@ -26,7 +28,12 @@ const DELETE_ROUTE: u16 = 25;
 const AF_INET: u8 = 2;
 const AF_INET6: u8 = 10;
 const TABLE_LOCAL: u8 = 255;
+/// Of `rtm_type`.
+const LOCAL_ROUTE: u8 = 2;
 const UNREACHABLE: u8 = 7;
+/// Of `rtm_scope`.
+const EVERYWHERE: u8 = 0;
+const HOST: u8 = 254;
 /// Marks our routes (`rtm_protocol`), so that a stranger can tell whose they are.
 const PROTOCOL: u8 = 83;
 /// No duplicate address detection: the address is ours alone.
@@ -34,6 +41,8 @@ const NO_DAD: u8 = 2;
 const ADDRESS: u16 = 1;
 const LOCAL: u16 = 2;
 const DESTINATION: u16 = 1;
+const OUT_INTERFACE: u16 = 4;
+const PREFERRED_SOURCE: u16 = 7;
 const LOOPBACK_INDEX: u32 = 1;
 
 /// The service ranges of a network.
@@ -51,9 +60,23 @@ fn v6(network: &[u8; 6], subnet: u16, host: u64) -> Ipv6Addr {
     octets.into()
 }
 
-fn route(family: u8, prefix: &[u8], length: u8) -> Vec<u8> {
-    let mut body = vec![family, length, 0, 0, TABLE_LOCAL, PROTOCOL, 0, UNREACHABLE, 0, 0, 0, 0];
+fn route(family: u8, prefix: &[u8], length: u8, scope: u8, kind: u8) -> Vec<u8> {
+    let mut body = vec![family, length, 0, 0, TABLE_LOCAL, PROTOCOL, scope, kind, 0, 0, 0, 0];
     attribute(&mut body, DESTINATION, prefix);
+    body
+}
+
+/// Keeps everybody off a range of service addresses.
+fn unreachable(family: u8, prefix: &[u8], length: u8) -> Vec<u8> {
+    route(family, prefix, length, EVERYWHERE, UNREACHABLE)
+}
+
+/// What the route of 127.0.0.0/8 says, of instances alone.
+fn instances4() -> Vec<u8> {
+    let first = Ipv4Addr::new(127, address::INSTANCES4, 0, 0);
+    let mut body = route(AF_INET, &first.octets(), 12, HOST, LOCAL_ROUTE);
+    attribute(&mut body, OUT_INTERFACE, &LOOPBACK_INDEX.to_ne_bytes());
+    attribute(&mut body, PREFERRED_SOURCE, &Ipv4Addr::LOCALHOST.octets());
     body
 }
 
@@ -62,20 +85,15 @@ impl Routes {
     pub(crate) fn install(network6: [u8; 6]) -> Result<Self, Error> {
         let mut routes = Self { network6, addresses: HashSet::new(), ipv6: true };
         let mut netlink = routes.connect()?;
-        for (family, prefix, length) in routes.ranges() {
-            let done =
-                netlink.request(NEW_ROUTE, REPLACE, &route(family, &prefix, length), |_, _| ());
-            match done {
+        for (family, route) in routes.all() {
+            match netlink.request(NEW_ROUTE, REPLACE, &route, |_, _| ()) {
                 Err(error) if family == AF_INET6 => {
                     tracing::warn!(%error, "IPv6 is off in this network namespace: IPv4 only");
                     routes.ipv6 = false;
                 }
                 done => {
                     done.map_err(|e| {
-                        Error::system(
-                            "keep strangers off the service addresses (unreachable route)",
-                            e,
-                        )
+                        Error::system("set the routes of the service and instance addresses", e)
                     })?;
                 }
             }
@@ -90,10 +108,15 @@ impl Routes {
         Connection::open(Family::Route).map_err(|e| Error::system("open a netlink socket", e))
     }
 
-    fn ranges(&self) -> [(u8, Vec<u8>, u8); 2] {
+    /// Families and routes.
+    fn all(&self) -> [(u8, Vec<u8>); 3] {
         let first = Ipv4Addr::new(127, address::SERVICES4, 0, 0);
         let first6 = v6(&self.network6, address::SERVICES6, 0);
-        [(AF_INET, first.octets().to_vec(), 12), (AF_INET6, first6.octets().to_vec(), 64)]
+        [
+            (AF_INET, unreachable(AF_INET, &first.octets(), 12)),
+            (AF_INET, instances4()),
+            (AF_INET6, unreachable(AF_INET6, &first6.octets(), 64)),
+        ]
     }
 
     fn list(&self, netlink: &mut Connection) -> Result<HashSet<Ipv6Addr>, Error> {
@@ -145,13 +168,12 @@ impl Routes {
     pub(crate) fn remove(&mut self) -> Result<(), Error> {
         self.change(&self.addresses.clone(), &HashSet::new())?;
         let mut netlink = self.connect()?;
-        for (family, prefix, length) in self.ranges() {
+        for (family, route) in self.all() {
             if family == AF_INET6 && !self.ipv6 {
                 continue;
             }
-            let done = netlink.request(DELETE_ROUTE, 0, &route(family, &prefix, length), |_, _| ());
-            ignore(done, libc::ESRCH)
-                .map_err(|e| Error::system("remove the unreachable route", e))?;
+            let done = netlink.request(DELETE_ROUTE, 0, &route, |_, _| ());
+            ignore(done, libc::ESRCH).map_err(|e| Error::system("remove a route", e))?;
         }
         Ok(())
     }

@@ -119,13 +119,18 @@ impl Target {
         unsafe { crate::kernel::ipv6_only(self.socket(), self.stream()) }
     }
 
-    /// Whether this TCP socket is a subflow of an MPTCP one.
+    /// Whether no program knows anything of the socket that calls connect().
+    #[inline(always)]
+    pub fn is_fresh(&self) -> bool {
+        // SAFETY: the context of the running program, a hook of connect().
+        unsafe { crate::kernel::is_fresh(self.raw) }
+    }
+
+    /// Whether the socket that calls connect() is a subflow of an MPTCP one.
     #[inline(always)]
     pub fn is_mptcp(&self) -> bool {
-        // SAFETY: the helper takes any socket pointer and answers null for other kinds.
-        let mptcp =
-            unsafe { aya_ebpf::helpers::generated::bpf_skc_to_mptcp_sock(self.socket().cast()) };
-        !mptcp.is_null()
+        // SAFETY: as above; a socket of another kind is not looked at.
+        self.stream() && unsafe { crate::kernel::is_mptcp(self.raw) }
     }
 
     /// Source address of a datagram.

@@ -87,17 +87,21 @@ pub fn slot(index: u32) -> u32 {
 /// The load of a backend; `out` says whether one with an ejection behind it is still out.
 #[inline(always)]
 pub fn load(backend: u32, out: impl FnOnce(&Backend, *const BackendHot, u64) -> bool) -> Load {
-    let (Some(config), Some(hot)) = (BACKENDS.get(backend), BACKEND_HOT.get_ptr(backend)) else {
-        return Load { active: u32::MAX, weight: 1, connect_us: 0, ejected: true };
-    };
+    const NOBODY: Load = Load { active: u32::MAX, weight: 1, connect_us: 0, ejected: true };
+    let Some(hot) = BACKEND_HOT.get_ptr(backend) else { return NOBODY };
     // SAFETY: a map value; other CPUs write it, so each field is read once.
     unsafe {
         let until = read_volatile(&raw const (*hot).ejected_until_ns);
+        let weight = read_volatile(&raw const (*hot).weight);
+        if weight == 0 {
+            return NOBODY;
+        }
         Load {
             active: in_flight(read_volatile(&raw const (*hot).active)),
-            weight: config.weight,
+            weight,
             connect_us: read_volatile(&raw const (*hot).connect_ewma_us),
-            ejected: until != 0 && out(config, hot, until),
+            ejected: until != 0
+                && BACKENDS.get(backend).is_none_or(|config| out(config, hot, until)),
         }
     }
 }
@@ -256,11 +260,16 @@ pub fn still_fit(from: &impl Candidates, service: &Service, backend: u32, genera
 }
 
 /// The backend of a call: the one the source had, else a chosen one. `NONE` when there is none.
-/// Who the source is, is asked for only when that matters: the stack is short.
+/// The random word and the source are asked for only when they matter: the stack is short.
 #[inline(always)]
-pub fn take(from: &impl Caller, service: &Service, source: impl FnOnce() -> [u32; 4]) -> u32 {
+pub fn take(
+    from: &impl Caller,
+    service: &Service,
+    random: impl FnOnce() -> u32,
+    source: impl FnOnce() -> [u32; 4],
+) -> u32 {
     if service.affinity_ns == 0 {
-        return choose(from, service).backend;
+        return choose(from, service, random).backend;
     }
     let key = AffinityKey { source: source(), index: service.index, reserved: 0 };
     let until_ns = from.now_ns() + service.affinity_ns;
@@ -275,7 +284,7 @@ pub fn take(from: &impl Caller, service: &Service, source: impl FnOnce() -> [u32
             return backend;
         }
     }
-    let taken = choose(from, service).backend;
+    let taken = choose(from, service, random).backend;
     if let Some(config) = BACKENDS.get(taken) {
         let value = Affinity { until_ns, backend: taken, generation: config.generation };
         let _ = AFFINITIES.insert(&key, &value, 0);
@@ -283,9 +292,16 @@ pub fn take(from: &impl Caller, service: &Service, source: impl FnOnce() -> [u32
     taken
 }
 
+/// A word that nobody can tell beforehand.
+#[inline(always)]
+pub fn random() -> u32 {
+    // SAFETY: no arguments.
+    unsafe { bpf_get_prandom_u32() }
+}
+
 /// Chooses a backend of `service` and counts a refusal or a panic.
 #[inline(always)]
-fn choose(from: &impl Caller, service: &Service) -> Choice {
+fn choose(from: &impl Caller, service: &Service, random: impl FnOnce() -> u32) -> Choice {
     let hot = SERVICE_HOT.get_ptr_mut(service.index);
     let mut turn = 0;
     if service.balance == sinew_abi::balance::ROUND_ROBIN {
@@ -294,9 +310,7 @@ fn choose(from: &impl Caller, service: &Service) -> Choice {
             turn = unsafe { next64(&raw mut (*hot).turn) } as u32;
         }
     }
-    // SAFETY: no arguments.
-    let random = unsafe { bpf_get_prandom_u32() };
-    let (mut choice, walk) = choice::draw(from, service, random, turn);
+    let (mut choice, walk) = choice::draw(from, service, random(), turn);
     if choice.backend != NONE && !choice.panic {
         return choice;
     }
@@ -398,9 +412,12 @@ pub fn succeeded(hot: *mut BackendHot, start_ns: u64) {
         if read_volatile(&raw const (*hot).failures) != 0 {
             (&raw mut (*hot).failures).write_volatile(0);
         }
+        // What is well has nothing in its second line to look at.
+        if read_volatile(&raw const (*hot).ejected_until_ns) == 0 {
+            return;
+        }
         let probe = read_volatile(&raw const (*hot).probe_ns);
-        let probed = probe != 0 && start_ns >= probe;
-        if probed && read_volatile(&raw const (*hot).ejected_until_ns) != 0 {
+        if probe != 0 && start_ns >= probe {
             (&raw mut (*hot).ejected_until_ns).write_volatile(0);
             (&raw mut (*hot).ejections).write_volatile(0);
             (&raw mut (*hot).probe_ns).write_volatile(0);

@@ -148,6 +148,16 @@ fn choose(from: &impl Candidates, service: &Service, random: u32, turn: u32) -> 
     walk.choice
 }
 
+/// Spreads numbers that follow one another evenly over all words: the finalizer of splitmix64
+/// (G. Steele, D. Lea, C. Flood, "Fast Splittable Pseudorandom Number Generators", 2014).
+#[inline(always)]
+pub const fn mix(number: u64) -> u32 {
+    let z = number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    (z >> 32) as u32
+}
+
 /// `(at + by) % len` for `at < len`, `by <= len`, without a division.
 #[inline(always)]
 const fn wrap(at: u32, by: u32, len: u32) -> u32 {
@@ -389,6 +399,24 @@ mod tests {
             *counts.entry(choice.backend).or_insert(0) += 1;
         }
         assert!(counts.values().all(|n| (9_000..11_000).contains(n)), "{counts:?}");
+    }
+
+    #[test]
+    fn numbers_in_a_row_draw_evenly() {
+        // Cookies come from every CPU in rows of their own.
+        for stride in [1, 2, 64, 4096] {
+            let table = table(vec![FIT; 7]);
+            let mut counts = [[0u32; 7]; 2];
+            let mut last = 0;
+            for n in 0..70_000u64 {
+                let random = mix((1 << 40) + n * stride);
+                let taken = choose(&table, &service(7, balance::RANDOM), random, 0).backend;
+                counts[0][taken as usize] += 1;
+                counts[1][(7 + taken as usize - last) % 7] += 1;
+                last = taken as usize;
+            }
+            assert!(counts.iter().flatten().all(|n| (9_500..10_500).contains(n)), "{counts:?}");
+        }
     }
 
     #[test]

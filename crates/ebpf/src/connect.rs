@@ -3,24 +3,28 @@
 use aya_ebpf::{
     EbpfContext,
     bindings::{bpf_sock_addr, sockaddr},
-    helpers::generated::{bpf_bind, bpf_ktime_get_coarse_ns},
+    helpers::generated::bpf_bind,
     programs::SockAddrContext,
 };
 use sinew_abi::{
     Event, Instance, NONE, Service, ServiceKey4, ServiceKey6, Socket,
     address::{self, Kind},
-    event, socket_flags, verdict,
+    event, near, socket_flags, verdict,
 };
 
 use crate::{
     address::{AF_INET, AF_INET6, DNS, LOCALHOST4, ONE6, Target, errno, is_mapped, mapped, refuse},
     backend::{self, Kernel, Reach},
     bind::same,
+    clock,
     count::{self, add32, add64, own},
-    events, identity, lookup,
-    maps::{BACKEND_HOT, BACKENDS, CONFIG, PORT_NAMES, SERVICES4, SERVICES6},
+    events,
+    identity::{self, Caller},
+    lookup,
+    maps::{BACKEND_HOT, BACKENDS, CONFIG, NEAR_SERVICES, PORT_NAMES, SERVICES4, SERVICES6},
     names, record, resolver,
 };
+use sinew_ebpf::choice::mix;
 
 pub const ALLOW: i32 = 1;
 
@@ -53,9 +57,30 @@ pub fn connect4(context: &SockAddrContext, target: &Target) -> i32 {
 /// A call to a service by its IPv4 address.
 #[inline(always)]
 pub fn call4(context: &SockAddrContext, target: &Target, addr: u32, port: u32) -> i32 {
-    match service4(target, addr, port) {
-        Some(service) => to_service(context, target, service, mapped(addr), Family::V4),
+    let key = ServiceKey4 { addr, port: port as u16, protocol: target.protocol() };
+    match copy4(&key).or_else(|| by_key4(&key).copied()) {
+        Some(service) => {
+            let caller = identity::caller();
+            to_service(context, target, caller, &service, mapped(addr), Family::V4)
+        }
         None => no_such_port(target, mapped(addr)),
+    }
+}
+
+/// The copy that lies where the key leads, when it is this key's and whole.
+#[inline(always)]
+fn copy4(key: &ServiceKey4) -> Option<Service> {
+    let place = NEAR_SERVICES.get_ptr(near::service4(key))?;
+    // SAFETY: a map value that user space may be writing: what was read is whole if the turn was
+    // even before and is the same after. Loads are not reordered on x86-64.
+    unsafe {
+        let turn = || (&raw const (*place).turn).read_volatile();
+        let before = turn();
+        if before & 1 != 0 || (&raw const (*place).key).read_volatile() != *key {
+            return None;
+        }
+        let service = (&raw const (*place).service).read_volatile();
+        (turn() == before).then_some(service)
     }
 }
 
@@ -107,7 +132,7 @@ pub fn call6(
         (service6(target, addr, port), Family::V6)
     };
     match service {
-        Some(service) => to_service(context, target, service, addr, family),
+        Some(service) => to_service(context, target, identity::current(), service, addr, family),
         None => no_such_port(target, addr),
     }
 }
@@ -164,9 +189,13 @@ fn beside_mapped(context: &SockAddrContext, target: &Target, addr: [u32; 4], por
 
 #[inline(always)]
 pub fn service4(target: &Target, addr: u32, port: u32) -> Option<&'static Service> {
-    let key = ServiceKey4 { addr, port: port as u16, protocol: target.protocol() };
+    by_key4(&ServiceKey4 { addr, port: port as u16, protocol: target.protocol() })
+}
+
+#[inline(always)]
+fn by_key4(key: &ServiceKey4) -> Option<&'static Service> {
     // SAFETY: entries are replaced as a whole and stay readable until this program returns.
-    unsafe { SERVICES4.get(&key) }
+    unsafe { SERVICES4.get(key) }
 }
 
 #[inline(always)]
@@ -226,32 +255,38 @@ pub enum Family {
 fn to_service(
     context: &SockAddrContext,
     target: &Target,
+    instance: Option<impl Caller>,
     service: &Service,
     asked: [u32; 4],
     family: Family,
 ) -> i32 {
-    // SAFETY: no arguments. Coarse time costs half of the exact one, and nothing decided by it is
-    // finer than a tick.
-    let now_ns = unsafe { bpf_ktime_get_coarse_ns() };
+    let now_ns = clock::now_ns();
     let stream = target.stream();
-    let instance = identity::current();
+    let fresh = target.is_fresh();
     let cookie = record::cookie(context);
-    if let Some(old) = record::find(cookie) {
-        settle(old, stream, now_ns);
-        // SAFETY: found in this run. Its place is free for the new record, wherever that goes.
-        unsafe { record::free(old, cookie) };
-    }
+    let random = if fresh {
+        // A new cookie is a number that no other socket has: as good as a random one, without a
+        // call. And there is nothing to look for.
+        mix(cookie)
+    } else {
+        if let Some(old) = record::find(cookie) {
+            settle(old, stream, now_ns);
+            // SAFETY: found in this run. Its place is free for the new record, wherever that goes.
+            unsafe { record::free(old, cookie) };
+        }
+        backend::random()
+    };
     let reach = match family {
         Family::V6 if target.ipv6_only() => Reach::V6,
         Family::V6 => Reach::Both,
         _ => Reach::V4,
     };
     let kernel = Kernel { now_ns, stream, reach, context: context.as_ptr() };
-    let taken = backend::take(&kernel, service, || affinity_source(instance));
+    let taken = backend::take(&kernel, service, || random, || affinity_source(instance));
     let (Some(config), Some(hot)) = (BACKENDS.get(taken), BACKEND_HOT.get_ptr_mut(taken)) else {
         return refused(target, asked, verdict::NO_BACKEND, service.service);
     };
-    let source = instance.map_or(0, |i| i.service);
+    let source = instance.map_or(0, Caller::service);
     // The hook sees the first subflow of an MPTCP connection and nobody sees its release: it is
     // given a backend and not counted in flight.
     let stored = !target.is_mptcp()
@@ -297,8 +332,8 @@ fn to_service(
 
 /// What the caller is known by where callers keep their backends.
 #[inline(always)]
-pub fn affinity_source(instance: Option<&Instance>) -> [u32; 4] {
-    instance.map_or([0; 4], |i| mapped(i.addr4))
+pub fn affinity_source(instance: Option<impl Caller>) -> [u32; 4] {
+    instance.map_or([0; 4], |i| mapped(i.addr4()))
 }
 
 /// A program connects the same socket again: its earlier attempt has failed, or, for UDP, is over.
@@ -371,21 +406,21 @@ pub fn is_instance6(addr: &[u32; 4]) -> bool {
 
 /// Calls inside the network bear the caller's own address; calls to the outside keep the host's.
 #[inline(always)]
-fn source4(target: &Target, instance: &Instance) {
-    let mut name = [AF_INET, instance.addr4, 0, 0];
+fn source4(target: &Target, instance: impl Caller) {
+    let mut name = [AF_INET, instance.addr4(), 0, 0];
     set_source(target.raw(), name.as_mut_ptr(), 16);
 }
 
 #[inline(always)]
-fn source_mapped(target: &Target, instance: &Instance) {
-    let addr = mapped(instance.addr4);
+fn source_mapped(target: &Target, instance: impl Caller) {
+    let addr = mapped(instance.addr4());
     let mut name = [AF_INET6, 0, addr[0], addr[1], addr[2], addr[3], 0];
     set_source(target.raw(), name.as_mut_ptr(), 28);
 }
 
 #[inline(always)]
-fn source6(target: &Target, instance: &Instance) {
-    let addr = instance.addr6;
+fn source6(target: &Target, instance: impl Caller) {
+    let addr = instance.addr6();
     let mut name = [AF_INET6, 0, addr[0], addr[1], addr[2], addr[3], 0];
     set_source(target.raw(), name.as_mut_ptr(), 28);
 }

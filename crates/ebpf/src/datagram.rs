@@ -2,9 +2,7 @@
 //! remembered per socket and address, and the sender of an answer is shown by the name that was
 //! asked for.
 
-use aya_ebpf::{
-    EbpfContext, helpers::generated::bpf_ktime_get_coarse_ns, programs::SockAddrContext,
-};
+use aya_ebpf::{EbpfContext, programs::SockAddrContext};
 use sinew_abi::{
     DatagramPeer, Instance, PeerKey, Service,
     address::{self, Kind},
@@ -15,6 +13,7 @@ use crate::{
     address::{DNS, LOCALHOST4, ONE6, Target, errno, is_mapped, mapped, refuse},
     backend::{self, Kernel, Reach},
     bind::same,
+    clock,
     connect::{self, ALLOW},
     count::{self, add64},
     identity, lookup,
@@ -210,8 +209,7 @@ fn peer(
     port: u32,
     six: bool,
 ) -> Option<DatagramPeer> {
-    // SAFETY: no arguments.
-    let now_ns = unsafe { bpf_ktime_get_coarse_ns() };
+    let now_ns = clock::now_ns();
     // The kernel takes no IPv4-mapped destination from the IPv6 hook.
     let reach = if six { Reach::V6 } else { Reach::V4 };
     let kernel = Kernel { now_ns, stream: false, reach, context: context.as_ptr() };
@@ -229,7 +227,8 @@ fn peer(
         }
     }
     let instance = identity::current();
-    let taken = backend::take(&kernel, service, || connect::affinity_source(instance));
+    let taken =
+        backend::take(&kernel, service, backend::random, || connect::affinity_source(instance));
     let (config, hot) = (BACKENDS.get(taken)?, BACKEND_HOT.get_ptr_mut(taken)?);
     let addr = if kernel.by_ipv6(taken, config) { config.addr6 } else { mapped(config.addr4) };
     let value = DatagramPeer {

@@ -1,20 +1,94 @@
 //! Who the current process is.
 
-use aya_ebpf::helpers::generated::{bpf_get_current_ancestor_cgroup_id, bpf_get_current_cgroup_id};
-use sinew_abi::Instance;
+use aya_ebpf::helpers::generated::bpf_get_current_ancestor_cgroup_id;
+use sinew_abi::{Instance, NearCaller, near};
 
-use crate::maps::INSTANCES;
+use crate::{
+    kernel,
+    maps::{INSTANCES, NEAR_CALLERS},
+};
 
 /// Levels of the cgroup tree that are looked at when the process is not directly in its instance's
 /// cgroup: a workload may make cgroups of its own, an adopted unit may lie deep. Deeper trees than
 /// this are not made by any manager; the verifier wants a bound.
 const LEVELS: i32 = 64;
 
+/// What a call needs to know of the instance that makes it.
+pub trait Caller: Copy {
+    fn addr4(self) -> u32;
+    fn addr6(self) -> [u32; 4];
+    fn service(self) -> u32;
+}
+
+impl Caller for &Instance {
+    #[inline(always)]
+    fn addr4(self) -> u32 {
+        self.addr4
+    }
+
+    #[inline(always)]
+    fn addr6(self) -> [u32; 4] {
+        self.addr6
+    }
+
+    #[inline(always)]
+    fn service(self) -> u32 {
+        self.service
+    }
+}
+
+impl Caller for NearCaller {
+    #[inline(always)]
+    fn addr4(self) -> u32 {
+        self.addr4
+    }
+
+    #[inline(always)]
+    fn addr6(self) -> [u32; 4] {
+        self.addr6
+    }
+
+    #[inline(always)]
+    fn service(self) -> u32 {
+        self.service
+    }
+}
+
+/// As [`current`], faster, for those whose stack holds a copy.
+#[inline(always)]
+pub fn caller() -> Option<NearCaller> {
+    let cgroup = kernel::current_cgroup();
+    copy(cgroup).or_else(|| {
+        let i = by_cgroup(cgroup)?;
+        Some(NearCaller { cgroup, addr4: i.addr4, service: i.service, addr6: i.addr6 })
+    })
+}
+
+#[inline(always)]
+fn copy(id: u64) -> Option<NearCaller> {
+    let place = NEAR_CALLERS.get_ptr(near::caller(id))?;
+    // SAFETY: a map value that user space may be writing: it belongs to `id` if it did so before
+    // and after it was read, since user space clears the id first and sets it last. Loads are not
+    // reordered on x86-64.
+    unsafe {
+        let belongs = || (&raw const (*place).cgroup).read_volatile() == id;
+        if !belongs() {
+            return None;
+        }
+        let copy = place.read_volatile();
+        belongs().then_some(copy)
+    }
+}
+
 /// The instance that the current process belongs to.
 #[inline(always)]
 pub fn current() -> Option<&'static Instance> {
-    // SAFETY: no arguments; every hook that calls this runs in process context.
-    let id = unsafe { bpf_get_current_cgroup_id() };
+    // Every hook that calls this runs in process context.
+    by_cgroup(kernel::current_cgroup())
+}
+
+#[inline(always)]
+fn by_cgroup(id: u64) -> Option<&'static Instance> {
     // SAFETY: entries are replaced as a whole and stay readable until this program returns.
     if let Some(instance) = unsafe { INSTANCES.get(&id) } {
         return Some(instance);

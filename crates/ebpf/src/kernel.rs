@@ -1,98 +1,74 @@
-//! What the kernel's own structures tell. The compiler emits no field relocations, so user space
-//! finds the offsets in the kernel's BTF and writes them here before the load; the verifier then
-//! sees constants. `u32::MAX` stays where the kernel lacks the field, and what depends on it is
-//! left out.
+//! What the kernel's own structures tell. See `sinew_abi::facts` for how their offsets get here.
 
 use core::{ffi::c_void, ptr::read_volatile};
 
-use aya_ebpf::{bindings::bpf_sock, helpers::generated as gen_helpers};
-use sinew_abi::Instance;
+use aya_ebpf::{
+    bindings::{bpf_sock, bpf_sock_addr},
+    helpers::generated as gen_helpers,
+};
+use sinew_abi::{Instance, facts};
 
 use crate::maps::INSTANCES;
 
-macro_rules! offsets {
-    ($($(#[$meta:meta])* $name:ident)*) => { $(
-        $(#[$meta])*
-        #[unsafe(no_mangle)]
-        static $name: u32 = u32::MAX;
-    )* };
-}
-
-offsets! {
-    /// `sock.sk_ack_backlog`
-    OFF_ACK_BACKLOG
-    /// Byte that holds `sock_common.skc_ipv6only`
-    OFF_IPV6ONLY
-    /// Its bit in that byte
-    MASK_IPV6ONLY
-    /// `sock_common.skc_flags`
-    OFF_SK_FLAGS
-    /// `tcp_sock.bytes_acked`
-    OFF_BYTES_ACKED
-    /// `tcp_sock.bytes_received`
-    OFF_BYTES_RECEIVED
-    /// `tcp_sock.rtt_min.s[0].v`
-    OFF_RTT_MIN
-    /// `tcp_sock.tcp_mstamp`
-    OFF_MSTAMP
-    /// `tcp_sock.total_retrans`
-    OFF_RETRANS
-    /// `tcp_sock.srtt_us`
-    OFF_SRTT
-    /// `sock_common.skc_cookie`
-    OFF_COOKIE
-    /// `sock_common.skc_family`
-    OFF_FAMILY
-    /// `sock_common.skc_state`
-    OFF_STATE
-    /// `sock_common.skc_rcv_saddr`
-    OFF_RCV_SADDR
-    /// `sock_common.skc_v6_rcv_saddr`
-    OFF_RCV_SADDR6
-    /// `sock_common.skc_num`
-    OFF_NUM
-    /// `sock.sk_cgrp_data.cgroup`
-    OFF_SK_CGROUP
-    /// `cgroup.kn`
-    OFF_CGROUP_NODE
-    /// `kernfs_node.id`
-    OFF_NODE_ID
-    /// `cgroup.self.parent`
-    OFF_CGROUP_PARENT
-    /// `cgroup_subsys_state.cgroup`
-    OFF_STATE_CGROUP
-    /// BTF id of `struct tcp_sock`; 0 when the kernel cannot cast contexts (before 6.2)
-    ID_TCP_SOCK
-}
-
+/// A fact about the running kernel.
 #[inline(always)]
-fn value(of: &'static u32) -> u32 {
-    // SAFETY: a static of this object; volatile, since the loader rewrites it and the compiler
-    // would otherwise fold the value above.
-    unsafe { read_volatile(of) }
+fn fact<const FACT: u32>() -> u64 {
+    let value: u64;
+    // SAFETY: a move of a constant, which the loader replaces by the fact.
+    unsafe {
+        core::arch::asm!(
+            "{value} = {mark}",
+            value = out(reg) value,
+            mark = const facts::MARK + FACT,
+            options(nomem, nostack),
+        );
+    }
+    value
 }
 
-/// A field of a kernel structure.
+/// A field of a kernel structure, at the offset that `FACT` tells.
 ///
 /// # Safety
-/// `base` is a BTF pointer of the verifier to the structure that `offset` belongs to; the verifier
-/// refuses the program otherwise, and the kernel handles a fault of the load.
+/// `base` is a BTF pointer of the verifier to the structure that the offset belongs to; the
+/// verifier refuses the program otherwise, and the kernel handles a fault of the load.
 #[inline(always)]
-unsafe fn field<T: Copy>(base: *const u8, offset: &'static u32) -> T {
+unsafe fn field<T: Copy, const FACT: u32>(base: *const u8) -> T {
     // SAFETY: see above.
-    unsafe { read_volatile(base.add(value(offset) as usize).cast()) }
+    unsafe { read_volatile(base.add(fact::<FACT>() as usize).cast()) }
 }
 
-/// Length of a listener's accept queue, or `u32::MAX` when `socket` is no TCP socket.
+/// Length of a tick.
+#[inline(always)]
+pub fn tick_ns() -> u64 {
+    fact::<{ facts::TICK_NS }>()
+}
+
+/// Id of the current process's cgroup: what the helper for it answers, for less than half.
+#[inline(always)]
+pub fn current_cgroup() -> u64 {
+    // SAFETY: the current task as a BTF pointer, and from there structures that the kernel's types
+    // name; none of them goes while the task runs.
+    unsafe {
+        let task: *const u8 = gen_helpers::bpf_get_current_task_btf().cast();
+        let set = field::<_, { facts::TASK_CGROUPS }>(task);
+        let cgroup = field::<_, { facts::DEFAULT_CGROUP }>(set);
+        field::<_, { facts::NODE_ID }>(field::<_, { facts::CGROUP_NODE }>(cgroup))
+    }
+}
+
+/// Length of a TCP listener's accept queue.
 ///
 /// # Safety
-/// `socket` is a socket pointer of the verifier.
+/// `socket` is a socket pointer of the verifier to a TCP listener.
 #[inline(always)]
 pub unsafe fn accept_queue(socket: *mut bpf_sock) -> u32 {
     // SAFETY: as above; a BTF pointer to `tcp_sock`, which begins with `sock`.
     unsafe {
+        if casts() {
+            return field::<_, { facts::ACK_BACKLOG }>(as_tcp(socket.cast_const().cast()));
+        }
         let tcp = tcp_sock(socket.cast());
-        if tcp.is_null() { u32::MAX } else { field(tcp, &OFF_ACK_BACKLOG) }
+        if tcp.is_null() { u32::MAX } else { field::<_, { facts::ACK_BACKLOG }>(tcp) }
     }
 }
 
@@ -115,7 +91,7 @@ pub unsafe fn cookie(socket: *mut c_void) -> u64 {
     // SAFETY: as above; the cookie is a word of the common part of any socket.
     unsafe {
         let tcp = tcp_sock(socket);
-        if tcp.is_null() { 0 } else { field(tcp, &OFF_COOKIE) }
+        if tcp.is_null() { 0 } else { field::<_, { facts::COOKIE }>(tcp) }
     }
 }
 
@@ -135,11 +111,12 @@ pub unsafe fn owner(socket: *mut c_void) -> Option<&'static Instance> {
     }
     // SAFETY: a BTF pointer to `tcp_sock`, and from there to structures that the kernel's types
     // name; reading through one that is null gives zeros.
-    let mut cgroup: *const u8 = unsafe { field(tcp, &OFF_SK_CGROUP) };
+    let mut cgroup: *const u8 = unsafe { field::<_, { facts::SK_CGROUP }>(tcp) };
     let mut level = 0;
     while level < LEVELS {
         // SAFETY: as above.
-        let id: u64 = unsafe { field(field(cgroup, &OFF_CGROUP_NODE), &OFF_NODE_ID) };
+        let id: u64 =
+            unsafe { field::<_, { facts::NODE_ID }>(field::<_, { facts::CGROUP_NODE }>(cgroup)) };
         if id == 0 {
             return None;
         }
@@ -148,7 +125,9 @@ pub unsafe fn owner(socket: *mut c_void) -> Option<&'static Instance> {
             return Some(instance);
         }
         // SAFETY: as above.
-        cgroup = unsafe { field(field(cgroup, &OFF_CGROUP_PARENT), &OFF_STATE_CGROUP) };
+        cgroup = unsafe {
+            field::<_, { facts::STATE_CGROUP }>(field::<_, { facts::CGROUP_PARENT }>(cgroup))
+        };
         level += 1;
     }
     None
@@ -173,8 +152,8 @@ pub unsafe fn ipv6_only(socket: *mut bpf_sock, stream: bool) -> bool {
         return false;
     }
     // SAFETY: a BTF pointer to a socket, which begins with `sock_common`.
-    let byte: u8 = unsafe { field(sock, &OFF_IPV6ONLY) };
-    u32::from(byte) & value(&MASK_IPV6ONLY) != 0
+    let byte: u8 = unsafe { field::<_, { facts::IPV6ONLY }>(sock) };
+    u64::from(byte) & fact::<{ facts::IPV6ONLY_MASK }>() != 0
 }
 
 /// What a TCP socket can tell when it is closed.
@@ -194,40 +173,112 @@ pub struct TcpFacts {
 /// Bit of `sk_flags` that tcp_fin() sets (`SOCK_DONE` of include/net/sock.h).
 const SOCK_DONE: u64 = 1 << 1;
 
-/// The `struct sock` behind the context of a cgroup socket program.
+/// What the kernel itself hands to a program of this context: of a cgroup socket program the
+/// `struct sock`, of one on addresses the `struct bpf_sock_addr_kern`.
 ///
 /// `bpf_cast_to_kern_ctx` is a kernel function that the verifier turns into nothing. The loader
 /// finds the call by its immediate and writes the function's BTF id there.
 ///
 /// # Safety
 /// `context` is the context of the running program, on a kernel that has the function
-/// (`ID_TCP_SOCK` is not 0).
+/// ([`casts`]).
 #[inline(always)]
-unsafe fn kernel_socket(context: *mut bpf_sock) -> *const u8 {
-    let socket: *const u8;
+unsafe fn kernel_context(context: *mut c_void) -> *const u8 {
+    let inner: *const u8;
     // SAFETY: the call takes r1, returns r0 and clobbers r1 to r5.
     unsafe {
         core::arch::asm!(
             ".quad 0x5e1f000100002085",
             inlateout("r1") context => _,
-            lateout("r0") socket,
+            lateout("r0") inner,
             lateout("r2") _,
             lateout("r3") _,
             lateout("r4") _,
             lateout("r5") _,
         );
     }
-    socket
+    inner
 }
 
-/// Whether nobody has asked for the cookie of this socket yet.
+/// Whether this kernel casts contexts.
+#[inline(always)]
+fn casts() -> bool {
+    fact::<{ facts::TCP_SOCK_ID }>() != 0
+}
+
+/// A socket seen as a `struct tcp_sock` by `bpf_rdonly_cast`, another function that turns into
+/// nothing.
+///
+/// # Safety
+/// `socket` is a BTF pointer of the verifier to a TCP socket, on a kernel that [`casts`].
+#[inline(always)]
+unsafe fn as_tcp(socket: *const u8) -> *const u8 {
+    let tcp: *const u8;
+    // SAFETY: the call takes r1 and r2, a constant, returns r0 and clobbers r1 to r5.
+    unsafe {
+        core::arch::asm!(
+            ".quad 0x5e1f000200002085",
+            inlateout("r1") socket => _,
+            inlateout("r2") fact::<{ facts::TCP_SOCK_ID }>() => _,
+            lateout("r0") tcp,
+            lateout("r3") _,
+            lateout("r4") _,
+            lateout("r5") _,
+        );
+    }
+    tcp
+}
+
+/// The cookie of a socket, 0 when nobody has asked for it yet; `None` on a kernel that does not tell
+/// without making one up.
 ///
 /// # Safety
 /// `context` is the context pointer of a cgroup socket program.
 #[inline(always)]
-pub unsafe fn without_cookie(context: *mut bpf_sock) -> bool {
-    // SAFETY: the kernel has the cast, and the cookie is a word of the common part of any socket.
-    value(&ID_TCP_SOCK) != 0 && unsafe { field::<u64>(kernel_socket(context), &OFF_COOKIE) } == 0
+pub unsafe fn known_cookie(context: *mut bpf_sock) -> Option<u64> {
+    if !casts() {
+        return None;
+    }
+    // SAFETY: the cookie is a word of the common part of any socket.
+    Some(unsafe { field::<_, { facts::COOKIE }>(kernel_context(context.cast())) })
+}
+
+/// The socket that a program on connect() runs for.
+///
+/// # Safety
+/// `context` is the context pointer of such a program, on a kernel that [`casts`].
+#[inline(always)]
+unsafe fn called_socket(context: *mut bpf_sock_addr) -> *const u8 {
+    // SAFETY: the kernel's context holds it.
+    unsafe { field::<_, { facts::CALLED_SOCKET }>(kernel_context(context.cast())) }
+}
+
+/// Whether nobody has asked for the cookie of the calling socket yet: no program knows anything of
+/// it. False as well on a kernel that does not tell.
+///
+/// # Safety
+/// `context` is the context pointer of a program on connect().
+#[inline(always)]
+pub unsafe fn is_fresh(context: *mut bpf_sock_addr) -> bool {
+    // SAFETY: see above.
+    casts() && unsafe { field::<u64, { facts::COOKIE }>(called_socket(context)) } == 0
+}
+
+/// Whether the calling TCP socket is a subflow of an MPTCP one.
+///
+/// # Safety
+/// `context` is the context pointer of a program on connect(), and its socket one of a stream.
+#[inline(always)]
+pub unsafe fn is_mptcp(context: *mut bpf_sock_addr) -> bool {
+    // SAFETY: see above; the helper takes any socket pointer.
+    unsafe {
+        if !casts() {
+            let socket = (*context).__bindgen_anon_1.sk;
+            return !gen_helpers::bpf_skc_to_mptcp_sock(socket.cast()).is_null();
+        }
+        fact::<{ facts::IS_MPTCP }>() != facts::UNKNOWN
+            && field::<u8, { facts::IS_MPTCP }>(as_tcp(called_socket(context))) != 0
+    }
 }
 
 /// Reads them, or `None` on a kernel without context casts.
@@ -236,32 +287,23 @@ pub unsafe fn without_cookie(context: *mut bpf_sock) -> bool {
 /// `context` is the context pointer of a cgroup socket program and its socket is plain TCP.
 #[inline(always)]
 pub unsafe fn tcp_facts(context: *mut bpf_sock) -> Option<TcpFacts> {
-    if value(&ID_TCP_SOCK) == 0 {
+    if !casts() {
         return None;
     }
-    let tcp: *const u8;
-    // `bpf_rdonly_cast` sees the socket as a `tcp_sock`; see `kernel_socket`.
-    // SAFETY: the call takes r1 and r2, a constant, returns r0 and clobbers r1 to r5.
+    // SAFETY: see above; then a BTF pointer to `tcp_sock`, per the cast.
     unsafe {
-        core::arch::asm!(
-            ".quad 0x5e1f000200002085",
-            inlateout("r1") kernel_socket(context) => _,
-            inlateout("r2") u64::from(value(&ID_TCP_SOCK)) => _,
-            lateout("r0") tcp,
-            lateout("r3") _,
-            lateout("r4") _,
-            lateout("r5") _,
-        );
-    }
-    // SAFETY: a BTF pointer to `tcp_sock`, per the cast above.
-    unsafe {
-        let flags: u64 = field(tcp, &OFF_SK_FLAGS);
+        let tcp = as_tcp(kernel_context(context.cast()));
+        let flags: u64 = field::<_, { facts::SK_FLAGS }>(tcp);
         Some(TcpFacts {
-            sent_bytes: field(tcp, &OFF_BYTES_ACKED),
-            received_bytes: field(tcp, &OFF_BYTES_RECEIVED),
-            rtt_us: if field::<u32>(tcp, &OFF_SRTT) == 0 { 0 } else { field(tcp, &OFF_RTT_MIN) },
-            last_us: field(tcp, &OFF_MSTAMP),
-            retransmits: field(tcp, &OFF_RETRANS),
+            sent_bytes: field::<_, { facts::BYTES_ACKED }>(tcp),
+            received_bytes: field::<_, { facts::BYTES_RECEIVED }>(tcp),
+            rtt_us: if field::<u32, { facts::SRTT }>(tcp) == 0 {
+                0
+            } else {
+                field::<_, { facts::RTT_MIN }>(tcp)
+            },
+            last_us: field::<_, { facts::MSTAMP }>(tcp),
+            retransmits: field::<_, { facts::RETRANS }>(tcp),
             fin_received: flags & SOCK_DONE != 0,
         })
     }
@@ -284,7 +326,7 @@ pub struct Bound {
 #[inline(always)]
 pub unsafe fn state(socket: *const u8) -> u8 {
     // SAFETY: see above.
-    unsafe { field(socket, &OFF_STATE) }
+    unsafe { field::<_, { facts::STATE }>(socket) }
 }
 
 /// Where `socket` listens; `None` when it is not in state `listen`.
@@ -295,16 +337,16 @@ pub unsafe fn state(socket: *const u8) -> u8 {
 pub unsafe fn listener(socket: *const u8, listen: u8) -> Option<Bound> {
     // SAFETY: see above.
     unsafe {
-        if field::<u8>(socket, &OFF_STATE) != listen {
+        if field::<u8, { facts::STATE }>(socket) != listen {
             return None;
         }
-        let six = value(&OFF_RCV_SADDR6) as usize;
+        let six = fact::<{ facts::RCV_SADDR6 }>() as usize;
         let word = |i: usize| read_volatile(socket.add(six + i * 4).cast::<u32>());
         Some(Bound {
-            family: field(socket, &OFF_FAMILY),
-            addr4: field(socket, &OFF_RCV_SADDR),
+            family: field::<_, { facts::FAMILY }>(socket),
+            addr4: field::<_, { facts::RCV_SADDR }>(socket),
             addr6: [word(0), word(1), word(2), word(3)],
-            port: field(socket, &OFF_NUM),
+            port: field::<_, { facts::NUM }>(socket),
         })
     }
 }

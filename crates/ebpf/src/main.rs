@@ -11,6 +11,7 @@
 mod address;
 mod backend;
 mod bind;
+mod clock;
 mod connect;
 mod count;
 mod datagram;

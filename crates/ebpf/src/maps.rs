@@ -9,8 +9,9 @@ use aya_ebpf::{
 };
 use sinew_abi::{
     Affinity, AffinityKey, Asked, Backend, BackendHot, Config, Counters, DatagramPeer, Edge,
-    EdgeKey, Event, Instance, ListenKey, ListenValue, Outlier, PeerKey, PortName, PublishedKey,
-    Reach, Region, Service, ServiceHot, ServiceKey4, ServiceKey6, Socket, capacity as c,
+    EdgeKey, Event, Instance, ListenKey, ListenValue, NearCaller, NearService, Outlier, PeerKey,
+    PortName, PublishedKey, Reach, Region, Service, ServiceHot, ServiceKey4, ServiceKey6, Socket,
+    capacity as c,
 };
 
 const LAZY: usize = BPF_F_NO_PREALLOC as usize;
@@ -28,6 +29,11 @@ pub static INSTANCES: HashMap<u64, Instance, { c::INSTANCES as usize }> = HashMa
 pub static SERVICES4: HashMap<ServiceKey4, Service, { c::SERVICES as usize }> = HashMap::new();
 #[btf_map]
 pub static SERVICES6: HashMap<ServiceKey6, Service, { c::SERVICES as usize }> = HashMap::new();
+/// Copies for the calls that every connection makes.
+#[btf_map]
+pub static NEAR_SERVICES: Array<NearService, { c::NEAR_SERVICES as usize }, SHARED> = Array::new();
+#[btf_map]
+pub static NEAR_CALLERS: Array<NearCaller, { c::NEAR_CALLERS as usize }, SHARED> = Array::new();
 /// Addresses of the host that lead to a service.
 #[btf_map]
 pub static PUBLISHED: HashMap<PublishedKey, ServiceKey4, { c::PUBLISHED as usize }, LAZY> =

@@ -9,9 +9,7 @@ use core::ffi::c_void;
 
 use aya_ebpf::{
     bindings::{bpf_sk_lookup, bpf_sock, sk_action},
-    helpers::generated::{
-        bpf_ktime_get_coarse_ns, bpf_map_lookup_elem, bpf_sk_assign, bpf_sk_release,
-    },
+    helpers::generated::{bpf_map_lookup_elem, bpf_sk_assign, bpf_sk_release},
 };
 use sinew_abi::{
     OUTSIDE, PublishedKey, Service,
@@ -26,6 +24,7 @@ use sinew_ebpf::{
 use crate::{
     address::{AF_INET6, mapped},
     backend::{self, Caller, LISTEN},
+    clock,
     count::{self, add64},
     kernel,
     maps::{
@@ -128,11 +127,10 @@ fn of_plan(local: &[u32; 4], six: bool) -> bool {
 
 #[inline(always)]
 fn hand_over(context: *mut bpf_sk_lookup, service: &Service, remote: [u32; 4], six: bool) -> u32 {
-    // SAFETY: no arguments.
-    let now_ns = unsafe { bpf_ktime_get_coarse_ns() };
+    let now_ns = clock::now_ns();
     let stranger = Stranger { now_ns, six: u32::from(six), reserved: 0 };
     for _ in 0..TRIES {
-        let taken = backend::take(&stranger, service, || remote);
+        let taken = backend::take(&stranger, service, backend::random, || remote);
         let Some(hot) = BACKEND_HOT.get_ptr_mut(taken) else { break };
         // SAFETY: the reference taken is released on every path; the kernel keeps a listener that
         // was assigned for as long as the packet needs it.

@@ -98,8 +98,11 @@ pub unsafe fn uncount(record: *mut Socket) {
         }
         (*record).flags &= !socket_flags::COUNTED;
         if let Some(hot) = BACKEND_HOT.get_ptr_mut((*record).backend) {
-            if (*hot).generation == (*record).generation {
-                add32(&raw mut (*hot).active, u32::MAX);
+            // Written before it is read: the line comes from another CPU once, not twice. A
+            // backend of another generation gets back what it never had lost.
+            add32(&raw mut (*hot).active, u32::MAX);
+            if (*hot).generation != (*record).generation {
+                add32(&raw mut (*hot).active, 1);
             }
         }
     }

@@ -2,9 +2,7 @@
 //! how it went. No callback runs while it lives.
 
 use aya_ebpf::{
-    bindings::bpf_sock,
-    helpers::generated::{bpf_get_prandom_u32, bpf_ktime_get_coarse_ns},
-    programs::SockContext,
+    bindings::bpf_sock, helpers::generated::bpf_get_prandom_u32, programs::SockContext,
 };
 use sinew_abi::{
     BackendHot, Event, PortName, Socket, event, histogram, protocol, socket_flags, verdict,
@@ -12,7 +10,7 @@ use sinew_abi::{
 
 use crate::{
     address::mapped,
-    backend,
+    backend, clock,
     count::{self, add64},
     events,
     kernel::{self, TcpFacts},
@@ -31,12 +29,13 @@ pub fn release(context: &SockContext) -> i32 {
     // SAFETY: a word of the context.
     let state = unsafe { (*socket).state };
     // SAFETY: the context of the running program.
-    if unsafe { kernel::without_cookie(socket) } {
+    let cookie = match unsafe { kernel::known_cookie(socket) } {
         // Nobody has asked for this socket's cookie, so it has no record: a server's end. Making
         // one up, and touching the cold place it leads to, would double the cost of every close.
-        return ALLOW;
-    }
-    let cookie = record::cookie(context);
+        Some(0) => return ALLOW,
+        Some(cookie) => cookie,
+        None => record::cookie(context),
+    };
     let Some(found) = record::find(cookie) else { return ALLOW };
     // SAFETY: found in this run; freed below, so what is needed later is copied first.
     unsafe {
@@ -130,7 +129,7 @@ fn on_backend(
         if verdict == verdict::REFUSED && !backend::refusal_counts(index) {
             return;
         }
-        backend::failed(index, hot, bpf_ktime_get_coarse_ns());
+        backend::failed(index, hot, clock::now_ns());
     }
 }
 

@@ -1,11 +1,12 @@
 //! Queries to the host's name servers go to Sinew's resolver while that one shows signs of life;
 //! when its heartbeat is stale they pass untouched, and only service names fail to resolve.
 
-use aya_ebpf::{helpers::generated::bpf_ktime_get_coarse_ns, programs::SockAddrContext};
+use aya_ebpf::programs::SockAddrContext;
 use sinew_abi::Config;
 
 use crate::{
     address::{Target, is_mapped, mapped},
+    clock,
     count::own,
     maps::{CONFIG, NAME_SERVERS},
     names,
@@ -19,8 +20,7 @@ pub fn alive_for(addr: &[u32; 4]) -> Option<&'static Config> {
     if config.resolver_port == 0 {
         return None;
     }
-    // SAFETY: no arguments. Coarse time is cheap and the heartbeat is coarser.
-    let now = unsafe { bpf_ktime_get_coarse_ns() };
+    let now = clock::now_ns();
     if now > config.heartbeat_ns && now - config.heartbeat_ns > config.heartbeat_max_age_ns {
         own(|c| c.queries_bypassed += 1);
         return None;

@@ -173,6 +173,9 @@ impl Tables {
             (index, get(&all, index).generation)
         };
         let services4 = MapData::from_pin(maps.join("SERVICES4")).unwrap();
+        // What is written to the hash has to be what callers find.
+        let mut copies: Array<_, abi::NearService> = array(&maps, "NEAR_SERVICES");
+        copies.set(abi::near::service4(&key()), abi::NearService::ZERO, 0).unwrap();
         Self {
             hot: array(&maps, "BACKEND_HOT"),
             service_hot: array(&maps, "SERVICE_HOT"),
@@ -184,9 +187,7 @@ impl Tables {
     }
 
     fn service(&self) -> abi::Service {
-        let addr = u32::from_ne_bytes(service4(1).octets());
-        let key = abi::ServiceKey4 { addr, port: PORT.to_be(), protocol: abi::protocol::TCP };
-        self.services4.get(&key, 0).unwrap()
+        self.services4.get(&key(), 0).unwrap()
     }
 
     /// The places in the order of the slots.
@@ -203,11 +204,13 @@ impl Tables {
         let rule = abi::Outlier { probe_ns: clock.half_ns, ..rule };
         self.outliers.set(service.index, rule, 0).unwrap();
         for (place, (index, generation)) in self.backends.iter().enumerate() {
-            let mut hot = abi::BackendHot { generation: *generation, ..abi::BackendHot::ZERO };
+            let mut hot =
+                abi::BackendHot { generation: *generation, weight: 256, ..abi::BackendHot::ZERO };
             if let Some(replica) = case.replicas.iter().find(|r| r.place == place) {
                 (hot.ejected_until_ns, hot.probe_ns) = clock.ejection(replica.ejection);
                 hot.queue_empty_ns = if replica.queue == Queue::Hangs { 1 } else { clock.now_ns };
                 hot.active = replica.active;
+                hot.weight = replica.weight;
                 hot.connect_ewma_us = if replica.slow { 50_000 } else { 0 };
             }
             self.hot.set(*index, hot, 0).unwrap();
@@ -223,6 +226,11 @@ impl Tables {
         let places = self.backends.iter().map(given).enumerate();
         places.flat_map(|(place, n)| std::iter::repeat_n(place, n as usize)).collect()
     }
+}
+
+fn key() -> abi::ServiceKey4 {
+    let addr = u32::from_ne_bytes(service4(1).octets());
+    abi::ServiceKey4 { addr, port: PORT.to_be(), protocol: abi::protocol::TCP }
 }
 
 fn array<T: aya::Pod>(maps: &Path, name: &str) -> Array<MapData, T> {

@@ -14,6 +14,7 @@ mod choice;
 mod families;
 #[path = "../../../ebpf/src/model.rs"]
 mod model;
+mod near;
 mod pins;
 mod publish;
 mod reach;
