@@ -167,7 +167,7 @@ pub(crate) struct Exec {
     #[arg(long)]
     pub(crate) keep_privileges: bool,
     /// The command and its arguments
-    #[arg(last = true, required = true, value_name = "CMD")]
+    #[arg(trailing_var_arg = true, required = true, value_name = "CMD")]
     pub(crate) argv: Vec<OsString>,
 }
 

@@ -42,6 +42,17 @@ async fn the_command_has_no_more_rights_than_a_workload() {
 }
 
 #[tokio::test]
+async fn the_dashes_may_be_left_out() {
+    let host = Host::new();
+    let _agent = host.agent(World::default());
+    // What follows the command is its own.
+    let ended = host.run(&["exec", "sh", "-c", "echo $0 $1", "--", "--output"]).await;
+    assert_eq!((ended.stdout(), ended.status()), ("-- --output\n", 0));
+    let ended = host.run(&["exec", "--no-such-option", "true"]).await;
+    assert_eq!(ended.status(), 2);
+}
+
+#[tokio::test]
 async fn failures_have_statuses_of_their_own() {
     let host = Host::new();
     let agent = host.agent(World::default());
