@@ -16,13 +16,15 @@ use tokio::sync::oneshot;
 
 use crate::{core::Family, key::Key, launch::Owner, refusal::Refusal};
 
+mod above;
 mod foreign;
 mod inspect;
 mod places;
 mod unit;
 
+pub(crate) use above::Above;
 pub(crate) use foreign::{Foreign, Seen};
-pub(crate) use inspect::{Subject, Surroundings, check_user, inspect};
+pub(crate) use inspect::{Subject, Surroundings, check_owner, check_user, inspect};
 pub(crate) use places::{places_of, sockets_of};
 
 /// What was adopted.

@@ -22,6 +22,7 @@ use tokio::{
 };
 
 use crate::{
+    adopt::Above,
     alloc::Network6,
     attach::Joiner,
     bus::Bus,
@@ -174,6 +175,7 @@ pub(crate) struct Runtime {
     joiners: BTreeMap<Key, Joiner>,
     adoptions: adoptions::Adoptions,
     hooks: carriers::Hooks,
+    above: Arc<Above>,
     /// What an operator should know and has no event for.
     warnings: Vec<String>,
     /// Why the data path is not what it should be.
@@ -236,6 +238,7 @@ impl Runtime {
             joiners: BTreeMap::new(),
             adoptions: adoptions::Adoptions::default(),
             hooks: carriers::Hooks::default(),
+            above: Arc::default(),
             warnings: parts.warnings,
             unsynced: None,
             notices_lost: 0,
@@ -585,6 +588,7 @@ impl Runtime {
                 directory: self.paths.workload(key),
                 cgroup: self.paths.member(key),
                 shims: Shims { exe: self.exe.clone(), cgroup: self.paths.shim(key) },
+                above: self.above.clone(),
             };
             self.background.spawn(worker::run(place, orders, self.inputs.clone()));
             sender

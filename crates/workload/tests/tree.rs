@@ -117,6 +117,33 @@ fn one_that_may_not_be_moved_keeps_all_where_they_were() {
 }
 
 #[test]
+fn a_tree_that_always_has_somebody_outside_is_given_up_and_put_back() {
+    let place = Place::new();
+    let (home, to) = (place.cgroup.join("home"), place.cgroup.join("to"));
+    let program = Program::start(&home, "sleep 1000 & read line; wait");
+    let root = program.0.id();
+    while tree::processes_of(root).unwrap().len() < 2 {
+        std::thread::yield_now();
+    }
+    cgroup::create(&to).unwrap();
+    // As one is let in, the others are outside again: a fork bomb that never tires.
+    let looks = std::cell::Cell::new(0);
+    let never_done = |_| {
+        looks.set(looks.get() + 1);
+        for pid in cgroup::processes(&to).unwrap() {
+            cgroup::move_pid(&home, pid).unwrap();
+        }
+        Ok(())
+    };
+    let error = tree::move_tree(program.id(), &home, &to, &never_done).unwrap_err();
+    assert!(matches!(error, tree::TreeError::Growing), "{error}");
+    assert!(error.to_string().contains("faster than they can be moved"), "{error}");
+    assert!(looks.get() >= 1000, "given up after {} looks", looks.get());
+    assert_eq!(cgroup::processes(&to).unwrap(), Vec::<u32>::new(), "nobody is left there");
+    assert_eq!(cgroup::processes(&home).unwrap().len(), 2);
+}
+
+#[test]
 fn a_number_of_somebody_else_is_not_moved() {
     let place = Place::new();
     let (home, to) = (place.cgroup.join("home"), place.cgroup.join("to"));

@@ -1,22 +1,13 @@
 //! Watches a cgroup that somebody else makes, fills, empties and removes: a unit that is restarted
 //! has a new one of the same name.
 
-use std::{
-    io,
-    mem::MaybeUninit,
-    os::fd::OwnedFd,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{path::PathBuf, sync::Arc};
 
-use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
 use sinew_workload::cgroup::{self, Watch};
 use tokio::io::{Interest, unix::AsyncFd};
 
+use super::above::{Above, BLIND};
 use crate::pollable::{self, Pollable};
-
-/// From look to look where nothing can be watched (a user has 128 inotify instances by default).
-const BLIND: Duration = Duration::from_secs(1);
 
 /// What was seen.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,6 +24,8 @@ pub(crate) enum Seen {
 #[derive(Debug)]
 pub(crate) struct Foreign {
     path: PathBuf,
+    /// Tells what is made and removed where it lies.
+    above: Arc<Above>,
     /// The cgroup that carries the programs.
     hooked: Option<u64>,
     events: Option<AsyncFd<Pollable<Watch>>>,
@@ -42,21 +35,21 @@ pub(crate) struct Foreign {
 
 impl Foreign {
     /// Watches what is at `path`, where the cgroup with the id `hooked` carries the programs.
-    pub(crate) fn new(path: PathBuf, hooked: Option<u64>) -> Self {
-        Self { path, hooked, events: None, populated: None }
+    pub(crate) fn new(path: PathBuf, hooked: Option<u64>, above: Arc<Above>) -> Self {
+        Self { path, above, hooked, events: None, populated: None }
     }
 
     /// The next change; the first one tells how things are. May be dropped at any time.
     pub(crate) async fn next(&mut self) -> Seen {
         loop {
             // Before the look, so that no change between them is missed.
-            let made = Above::watch(&self.path);
+            let made = self.above.watch(&self.path);
             if let Some(seen) = self.look() {
                 return seen;
             }
             tokio::select! {
                 () = changed(self.events.as_mut()) => {}
-                () = made.changed() => {}
+                () = made => {}
             }
         }
     }
@@ -102,45 +95,12 @@ async fn changed(events: Option<&mut AsyncFd<Pollable<Watch>>>) {
     }
 }
 
-/// Tells when something is made or removed in the nearest directory above a path.
-struct Above(Option<AsyncFd<OwnedFd>>);
-
-impl Above {
-    fn watch(path: &Path) -> Self {
-        Self(Self::open(path).ok())
-    }
-
-    fn open(path: &Path) -> io::Result<AsyncFd<OwnedFd>> {
-        let flags = WatchFlags::CREATE
-            | WatchFlags::MOVED_TO
-            | WatchFlags::DELETE
-            | WatchFlags::DELETE_SELF;
-        let inotify = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC)?;
-        let watched = path
-            .ancestors()
-            .skip(1)
-            .any(|directory| inotify::add_watch(&inotify, directory, flags).is_ok());
-        if watched { pollable::readable(inotify) } else { Err(io::ErrorKind::NotFound.into()) }
-    }
-
-    async fn changed(&self) {
-        let Some(inotify) = &self.0 else { return tokio::time::sleep(BLIND).await };
-        loop {
-            let Ok(mut ready) = inotify.readable().await else {
-                return tokio::time::sleep(BLIND).await;
-            };
-            let mut buffer = [MaybeUninit::uninit(); 4096];
-            match rustix::io::read(inotify.get_ref(), &mut buffer) {
-                Err(rustix::io::Errno::WOULDBLOCK) => ready.clear_ready(),
-                _ => return,
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use std::process::{Child, Command, Stdio};
+    use std::{
+        path::Path,
+        process::{Child, Command, Stdio},
+    };
 
     use super::*;
 
@@ -171,7 +131,7 @@ mod tests {
         let trial = Trial::new();
         let path = trial.0.join("slice/unit");
         let mut child = trial.fill(&path);
-        let mut foreign = Foreign::new(path.clone(), cgroup::id(&path).ok());
+        let mut foreign = Foreign::new(path.clone(), cgroup::id(&path).ok(), Arc::default());
         assert_eq!(foreign.next().await, Seen::Filled(child.id()));
         child.kill().unwrap();
         child.wait().unwrap();

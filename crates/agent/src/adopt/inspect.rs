@@ -56,7 +56,7 @@ pub(crate) fn inspect(
         }
     };
     if let Some(path) = target.cgroup() {
-        check_cgroup(caller, path)?;
+        check_owner(caller.uid, path)?;
     }
     check_self(caller, &pids)?;
     for pid in &pids {
@@ -96,6 +96,7 @@ fn process(pid: u32, paths: &Paths) -> Result<(Target, Vec<u32>), Refusal> {
         }
         _ => is.clone(),
     };
+    check_kind(&from)?;
     let all = tree::processes_of(pid).map_err(|_| gone())?;
     if all.contains(&std::process::id()) {
         return Err(Refusal::target(
@@ -145,6 +146,7 @@ fn members(path: &Path, paths: &Paths) -> Result<Vec<u32>, Refusal> {
     if path.starts_with(&paths.cgroup) {
         return refuse(format!("{shown} belongs to Sinew already"), "see `sinew ps`");
     }
+    check_kind(path)?;
     let pids = cgroup::processes(path).unwrap_or_default();
     if pids.is_empty() {
         return refuse(format!("there is no process in {shown}"), "start it first, then repeat");
@@ -179,18 +181,32 @@ fn check_self(caller: &Caller, pids: &[u32]) -> Result<(), Refusal> {
     ))
 }
 
+/// In a threaded cgroup the kernel tells of threads and not of processes, and lets none of them come
+/// in from outside: what runs there could neither be seen nor be given back.
+fn check_kind(cgroup: &Path) -> Result<(), Refusal> {
+    let kind = fs::read_to_string(cgroup.join("cgroup.type")).unwrap_or_default();
+    match kind.trim() {
+        kind @ ("threaded" | "domain invalid") => Err(Refusal::target(
+            format!("{} is a threaded cgroup (cgroup.type: {kind})", cgroup.display()),
+            "name the cgroup above it whose cgroup.type is `domain threaded`: it holds the \
+             processes of those threads",
+        )),
+        _ => Ok(()),
+    }
+}
+
 /// The adoption lasts longer than the processes of the moment: whoever owns the cgroup says what
-/// comes into it.
+/// comes into it. Asked anew whenever there is another cgroup at its path.
 ///
 /// # Errors
-/// When the cgroup is not the caller's own.
-fn check_cgroup(caller: &Caller, path: &Path) -> Result<(), Refusal> {
+/// When the cgroup is not that user's own.
+pub(crate) fn check_owner(uid: u32, path: &Path) -> Result<(), Refusal> {
     let owner = fs::metadata(path).ok().map(|directory| directory.uid());
-    if caller.uid == 0 || owner == Some(caller.uid) {
+    if uid == 0 || owner == Some(uid) {
         return Ok(());
     }
     Err(Refusal::target(
-        format!("{} does not belong to user {}", path.display(), caller.uid),
+        format!("{} does not belong to user {uid}", path.display()),
         "adopt it as root, or adopt a process of your own by its number",
     ))
 }
@@ -244,6 +260,8 @@ mod tests {
         for path in [paths.cgroup.join("members/svc-x/0"), trial.join("b")] {
             cgroup::create(&path).unwrap();
         }
+        cgroup::create(&trial.join("c/threads")).unwrap();
+        fs::write(trial.join("c/threads/cgroup.type"), "threaded").unwrap();
         let group = |path: &str| refused(&AdoptTarget::Cgroup(path.into()), &paths);
         let said = [
             (group("/"), "is the root of all cgroups"),
@@ -253,6 +271,7 @@ mod tests {
             (group(&format!("/{name}/b")), "there is no process in"),
             (group(&format!("/{name}/none")), "there is no cgroup"),
             (group("/../../tmp"), "there is no cgroup"),
+            (group(&format!("/{name}/c/threads")), "is a threaded cgroup"),
             (refused(&AdoptTarget::Pid(u32::MAX), &paths), "there is no process"),
             (refused(&AdoptTarget::Pid(1), &paths), "is the init of this machine"),
             (refused(&AdoptTarget::Pid(2), &paths), "a kernel thread"),
@@ -303,7 +322,7 @@ mod tests {
     fn a_cgroup_of_somebody_else_is_refused() {
         use std::os::unix::fs::chown;
         let trial = tempfile::tempdir().unwrap();
-        let may = |uid| check_cgroup(&Caller::new(1, uid, uid, Vec::new()), trial.path());
+        let may = |uid| check_owner(uid, trial.path());
         chown(trial.path(), Some(33), None).unwrap();
         assert!(may(0).is_ok() && may(33).is_ok());
         let said = may(34).unwrap_err().to_string();

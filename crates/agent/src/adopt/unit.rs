@@ -1,12 +1,20 @@
 //! The cgroup of a systemd unit, by systemd's own word.
 
 use std::{
+    io,
     path::{Path, PathBuf},
-    process::Command,
+    process::{Command, Output, Stdio},
+    sync::mpsc,
+    thread,
+    time::Duration,
 };
+
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use crate::refusal::Refusal;
 
+/// systemd answers within milliseconds, unless it is stuck.
+const PATIENCE: Duration = Duration::from_secs(5);
 /// Exists while systemd is the init of this machine (sd_booted(3)).
 const BOOTED: &str = "/run/systemd/system";
 
@@ -33,20 +41,48 @@ fn cgroup_by(booted: &Path, systemctl: &Path, name: &str) -> Result<PathBuf, Ref
             "name a process by its number, or a cgroup by its path",
         ));
     }
-    ask(systemctl, name)
+    ask(systemctl, PATIENCE, name)
 }
 
-fn ask(systemctl: &Path, name: &str) -> Result<PathBuf, Refusal> {
+fn ask(systemctl: &Path, patience: Duration, name: &str) -> Result<PathBuf, Refusal> {
     let broken = |what: String| Refusal::target(what, "see `systemctl status`");
-    let answer = Command::new(systemctl)
-        .args(["show", "--property=LoadState,ControlGroup", "--", name])
-        .output()
+    let mut asked = Command::new(systemctl);
+    asked.args(["show", "--property=LoadState,ControlGroup", "--", name]);
+    let answer = answer_within(patience, &mut asked)
         .map_err(|error| broken(format!("systemctl cannot be run: {error}")))?;
+    let Some(answer) = answer else {
+        return Err(broken(format!(
+            "systemctl did not tell about {name} within {} s",
+            patience.as_secs()
+        )));
+    };
     if !answer.status.success() {
         let what = String::from_utf8_lossy(&answer.stderr).trim().to_owned();
         return Err(broken(format!("systemctl does not tell about {name}: {what}")));
     }
     read(&String::from_utf8_lossy(&answer.stdout), name)
+}
+
+/// What a program says; `None`, and it is killed, when it does not end in time. Waited for by a thread
+/// of its own, since whoever inherited its output may keep that open.
+fn answer_within(patience: Duration, command: &mut Command) -> io::Result<Option<Output>> {
+    let child =
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+    let process = Pid::from_child(&child);
+    let process = pidfd_open(process, PidfdFlags::empty())?;
+    let (sender, answer) = mpsc::channel();
+    thread::spawn(move || {
+        // Nobody waits any more when it comes too late.
+        let _ = sender.send(child.wait_with_output());
+    });
+    match answer.recv_timeout(patience) {
+        Ok(output) => output.map(Some),
+        Err(_) => {
+            // It may just have ended.
+            let _ = pidfd_send_signal(&process, Signal::KILL);
+            Ok(None)
+        }
+    }
 }
 
 fn read(answer: &str, name: &str) -> Result<PathBuf, Refusal> {
@@ -86,16 +122,20 @@ mod tests {
 test \"$1 $2 $3\" = 'show --property=LoadState,ControlGroup --' || exit 1
 case $4 in
   nginx.service) echo LoadState=loaded; echo ControlGroup=/system.slice/nginx.service;;
+  stuck.service) exec sleep 1000;;
   idle.service) echo LoadState=loaded; echo ControlGroup=;;
   *) echo LoadState=not-found; echo ControlGroup=;;
 esac\n";
         std::fs::write(&systemctl, script).unwrap();
         std::fs::set_permissions(&systemctl, std::fs::Permissions::from_mode(0o755)).unwrap();
-        let told = |name| ask(&systemctl, name).map_err(|refusal| refusal.to_string());
+        let told = |name| ask(&systemctl, PATIENCE, name).map_err(|refusal| refusal.to_string());
         assert_eq!(told("nginx.service"), Ok("/system.slice/nginx.service".into()));
         assert_eq!(told("idle.service"), Err("the unit idle.service does not run".into()));
         assert_eq!(told("x.service"), Err("there is no unit x.service".into()));
-        let broken = ask(Path::new("/nonexistent"), "x").unwrap_err().to_string();
+        let stuck = ask(&systemctl, Duration::from_millis(100), "stuck.service").unwrap_err();
+        let stuck = stuck.to_string();
+        assert!(stuck.starts_with("systemctl did not tell about stuck.service"), "{stuck}");
+        let broken = ask(Path::new("/nonexistent"), PATIENCE, "x").unwrap_err().to_string();
         assert!(broken.starts_with("systemctl cannot be run"), "{broken}");
     }
 

@@ -187,13 +187,19 @@ impl Runtime {
     /// Prepares a cgroup: one of its own, or the one that somebody else has made.
     pub(super) fn prepare(&mut self, key: &Key) -> Result<(), String> {
         let adopted = self.core.instance(key).and_then(Instance::adoption);
+        let owner = adopted.map(|adoption| adoption.owner.uid);
         match adopted.and_then(|adoption| adoption.target.cgroup()).map(ToOwned::to_owned) {
             // It comes when its unit is started.
             Some(path) if !path.is_dir() => {
                 self.adoptions.hooked.remove(key);
                 Ok(())
             }
-            Some(path) => self.hook(key, &path),
+            Some(path) => {
+                if let Some(owner) = owner {
+                    adopt::check_owner(owner, &path).map_err(|refusal| refusal.to_string())?;
+                }
+                self.hook(key, &path)
+            }
             None => cgroup::create(&self.paths.member(key)).map_err(|error| error.to_string()),
         }
     }

@@ -20,7 +20,7 @@ use tokio::{task::JoinSet, time::timeout};
 
 use super::{Members, Order, Resumed, Runtime, nobody_there, worker::ended};
 use crate::{
-    adopt::{Foreign, Places, Target, places_of, sockets_of},
+    adopt::{Foreign, Places, Target, check_owner, places_of, sockets_of},
     core::{Found, Input, Process},
     intent::Intent,
     key::Key,
@@ -105,7 +105,11 @@ async fn resume(record: &Record, paths: &Paths, shims: &Shims) -> Result<Resumed
         }
         Origin::Adopted(adoption) => match adoption.target.cgroup() {
             // Who carries the programs is known when they are attached.
-            Some(path) => Ok(Resumed::Foreign(Foreign::new(path.to_owned(), None))),
+            Some(path) if path.is_dir() => {
+                check_owner(adoption.owner.uid, path).map_err(|refusal| refusal.to_string())?;
+                Ok(Resumed::Foreign(Foreign::new(path.to_owned(), None, Arc::default())))
+            }
+            Some(path) => Ok(Resumed::Foreign(Foreign::new(path.to_owned(), None, Arc::default()))),
             None => {
                 let watch = Watch::new(&paths.member(&record.key));
                 populated(watch.map_err(|error| error.to_string())?)
@@ -159,7 +163,8 @@ impl Runtime {
         for (record, mut resumed) in discovered.running {
             self.hook_found(&record);
             if let (Resumed::Foreign(foreign), Some(path)) = (&mut resumed, record.foreign()) {
-                *foreign = Foreign::new(path.to_owned(), self.hooked(&record.key));
+                *foreign =
+                    Foreign::new(path.to_owned(), self.hooked(&record.key), self.above.clone());
             }
             found.push(self.found_instance(&record, &resumed, &all));
             orders.push((record.key, resumed));

@@ -5,6 +5,7 @@ use std::{
     os::fd::OwnedFd,
     panic::AssertUnwindSafe,
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
@@ -24,7 +25,7 @@ use tokio::{
 };
 
 use crate::{
-    adopt::{Adopting, Adoption, Foreign, Releasing, Seen, Target, check_user},
+    adopt::{Above, Adopting, Adoption, Foreign, Releasing, Seen, Target, check_user},
     attach::Joiner,
     bus::now_ms,
     core::{Ended, Input, Process},
@@ -113,6 +114,7 @@ pub(crate) struct Place {
     pub(crate) directory: PathBuf,
     pub(crate) cgroup: PathBuf,
     pub(crate) shims: Shims,
+    pub(crate) above: Arc<Above>,
 }
 
 /// What a worker watches.
@@ -286,7 +288,8 @@ impl Worker {
             Target::Process { process, from } => (*process, from),
             Target::Unit { cgroup: path, .. } | Target::Cgroup { path } => {
                 let pids = cgroup::processes(path).unwrap_or_default();
-                self.watched = Watched::Foreign(Foreign::new(path.clone(), hooked));
+                self.watched =
+                    Watched::Foreign(Foreign::new(path.clone(), hooked, self.place.above.clone()));
                 return Ok(pids.len());
             }
         };
