@@ -65,9 +65,7 @@ fn taken_by(project: &ProjectName, old: &Published<'_>, new: &Published<'_>) -> 
     Refusal::HostPortTaken {
         field: new.field(),
         what: format!("{host}: the service {service} of the project {project} has {theirs}"),
-        remedy: format!(
-            "choose another port, or take it down first: `sinew down` in the directory of {project}"
-        ),
+        remedy: format!("choose another port, or take it down first: `sinew down {project}`"),
     }
 }
 

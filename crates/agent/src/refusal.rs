@@ -303,9 +303,9 @@ impl Refusal {
                 "see what there is with `sinew services` and `sinew ps`".into()
             }
             Self::NoRoute { .. } => "GET /v1/openapi.json describes the API".into(),
-            Self::NameTaken { project, .. } => format!(
-                "choose another name, or take it down first: `sinew down` in the directory of {project}"
-            ),
+            Self::NameTaken { project, .. } => {
+                format!("choose another name, or take it down first: `sinew down {project}`")
+            }
             Self::NameAttached { .. } => {
                 "choose another name, or end that process or release it first".into()
             }

@@ -9,7 +9,7 @@ use sinew_model::{ProjectName, ServiceName};
 mod help;
 mod value;
 
-pub(crate) use value::{Adoptable, Callee, Caller, Endpoint, PortSpec, ScaleTo};
+pub(crate) use value::{Adoptable, Callee, Caller, Endpoint, PortSpec, ScaleTo, Source};
 
 /// Binds ordinary Linux programs into one service network.
 #[derive(Debug, Parser)]
@@ -199,9 +199,9 @@ pub(crate) struct Services {
 
 #[derive(Debug, Args)]
 pub(crate) struct Logs {
-    /// Only of these services
-    #[arg(value_name = "SERVICE")]
-    pub(crate) services: Vec<ServiceName>,
+    /// Only of these services or replicas
+    #[arg(value_name = "SERVICE[/REPLICA]")]
+    pub(crate) sources: Vec<Source>,
     /// Go on as lines are written, through restarts of the agent too
     #[arg(long, short)]
     pub(crate) follow: bool,

@@ -36,6 +36,8 @@ pub(crate) enum Error {
     Exec { program: String, source: io::Error },
     #[error("project {project} is not up after {seconds} s")]
     NotReady { project: String, seconds: f64, details: Vec<String> },
+    #[error("there is no {of}, and nothing that it wrote")]
+    NoOutput { of: crate::args::Source },
     #[error("left before project {project} was up")]
     LeftStarting { project: String },
     #[error("project {project} was not stopped to the end; still there: {}", names.join(", "))]
@@ -82,12 +84,21 @@ impl Error {
             Self::Exec { source, .. } if source.kind() == io::ErrorKind::NotFound => {
                 "give its path, or put its directory into PATH"
             }
-            Self::NotReady { .. } => {
-                "it goes on: see `sinew ps` and `sinew logs`, wait longer with --timeout, or stop \
-                 it with `sinew down`"
+            Self::NotReady { project, .. } => {
+                return Some(format!(
+                    "it goes on: see `sinew ps` and `sinew logs`, wait longer with --timeout, or \
+                     stop it with `sinew down {project}`"
+                ));
             }
-            Self::LeftStarting { .. } => "it goes on: see `sinew ps`, stop it with `sinew down`",
-            Self::LeftRunning { .. } => "see `sinew ps`; stop them with `sinew down`",
+            Self::LeftStarting { project } => {
+                return Some(format!(
+                    "it goes on: see `sinew ps`, stop it with `sinew down {project}`"
+                ));
+            }
+            Self::LeftRunning { project, .. } => {
+                return Some(format!("see `sinew ps`; stop them with `sinew down {project}`"));
+            }
+            Self::NoOutput { .. } => "see what there is with `sinew ps`",
             Self::LostStopping { .. } => "run `sinew down` again when the agent is back",
             Self::NotDone { .. } => {
                 "it goes on: see `sinew ps` and `sinew logs`, or wait longer with --timeout"

@@ -152,6 +152,7 @@ pub(super) const LOGS_EXAMPLES: &str = "\
 Examples:
   sinew logs                      everything that is kept
   sinew logs -f --tail 10 orders  the last lines of each replica of `orders`, then as they come
+  sinew logs orders/2             those of one replica
   sinew logs --output json        one JSON value a line";
 
 pub(super) const EXPLAIN: &str = "\

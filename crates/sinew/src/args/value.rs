@@ -83,6 +83,42 @@ impl FromStr for Endpoint {
     }
 }
 
+/// `orders`, all replicas of it, or `orders/2`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Source {
+    pub(crate) service: ServiceName,
+    pub(crate) replica: Option<u32>,
+}
+
+impl Source {
+    /// Whether that replica is meant.
+    pub(crate) fn covers(&self, service: &ServiceName, replica: u32) -> bool {
+        self.service == *service && self.replica.is_none_or(|own| own == replica)
+    }
+}
+
+impl FromStr for Source {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text.contains('/') {
+            let Endpoint { service, replica } = text.parse()?;
+            return Ok(Self { service, replica: Some(replica) });
+        }
+        let service = ServiceName::new(text).map_err(|error| error.to_string())?;
+        Ok(Self { service, replica: None })
+    }
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.replica {
+            Some(replica) => write!(f, "{}/{replica}", self.service),
+            None => write!(f, "{}", self.service),
+        }
+    }
+}
+
 /// What `sinew adopt` takes: a number is a process, a path a cgroup, all else a unit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Adoptable(pub(crate) AdoptTarget);

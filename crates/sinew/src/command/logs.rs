@@ -1,32 +1,39 @@
 //! `sinew logs`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use futures_util::StreamExt as _;
-use sinew_api::{Client, LogPosition, LogQuery};
+use sinew_api::{Client, LogPosition, LogQuery, ServiceStatus};
 use sinew_model::ServiceName;
 
 use crate::{
-    args::Logs, command::printer::Printer, context::Context, error::Error, render::style::Tint,
+    args::{Logs, Source},
+    command::printer::Printer,
+    context::Context,
+    error::Error,
+    render::style::Tint,
     spawn,
 };
 
 pub(super) async fn logs(args: &Logs, context: &Context) -> Result<(), Error> {
     let mut client = context.client().await?;
     let services = client.services().await?;
-    let shown = services
-        .iter()
-        .filter(|service| args.services.is_empty() || args.services.contains(&service.name));
+    let names: BTreeSet<&ServiceName> = args.sources.iter().map(|source| &source.service).collect();
+    let shown = services.iter().filter(|service| names.is_empty() || names.contains(&service.name));
     let mut printer = Printer::new(context, shown.map(|service| (&service.name, service.replicas)));
     let mut query = LogQuery {
-        services: args.services.clone(),
+        services: names.into_iter().cloned().collect(),
         follow: args.follow,
         tail: args.tail,
         from: Vec::new(),
     };
-    let mut positions = if args.follow { ends(&client).await? } else { BTreeMap::new() };
+    let mut positions = ends(&client).await?;
+    if !args.follow {
+        // A follower may wait for what is not there yet.
+        check(&args.sources, &services, &positions)?;
+    }
     loop {
-        match show(&client, &query, &mut printer, &mut positions).await {
+        match show(&client, &query, &args.sources, &mut printer, &mut positions).await {
             Ok(()) if !args.follow => return Ok(()),
             Ok(()) => {}
             Err(Error::Client(error)) if args.follow && error.agent_is_away() => {}
@@ -58,16 +65,35 @@ async fn ends(client: &Client) -> Result<Positions, Error> {
     Ok(positions.into_iter().map(|at| ((at.service, at.replica), at.offset)).collect())
 }
 
+/// # Errors
+/// With the first of `sources` that neither is there nor has left anything.
+fn check(sources: &[Source], services: &[ServiceStatus], written: &Positions) -> Result<(), Error> {
+    let runs = |source: &Source| {
+        let service = services.iter().find(|service| service.name == source.service);
+        let replicas = service.map_or(0, |service| u32::from(service.replicas));
+        service.is_some() && source.replica.is_none_or(|replica| replica < replicas)
+    };
+    let wrote =
+        |source: &Source| written.keys().any(|(service, replica)| source.covers(service, *replica));
+    match sources.iter().find(|source| !runs(source) && !wrote(source)) {
+        Some(source) => Err(Error::NoOutput { of: source.clone() }),
+        None => Ok(()),
+    }
+}
+
 async fn show(
     client: &Client,
     query: &LogQuery,
+    sources: &[Source],
     printer: &mut Printer<'_>,
     positions: &mut Positions,
 ) -> Result<(), Error> {
     let mut lines = client.logs(query).await?;
     while let Some(line) = lines.next().await {
         let line = line?;
-        printer.log(&line)?;
+        if sources.is_empty() || sources.iter().any(|s| s.covers(&line.service, line.replica)) {
+            printer.log(&line)?;
+        }
         // Older lines than at the beginning do not take the place back.
         let position = positions.entry((line.service, line.replica)).or_default();
         *position = line.offset.max(*position);

@@ -91,7 +91,7 @@ async fn a_second_interrupt_leaves_and_says_what_runs() {
     assert_eq!(
         ended.stderr(),
         "error: project shop was not stopped to the end; still there: db/0\n\
-         help: see `sinew ps`; stop them with `sinew down`\n"
+         help: see `sinew ps`; stop them with `sinew down shop`\n"
     );
     assert_eq!(ended.status(), 1);
 }
