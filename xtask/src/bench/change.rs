@@ -79,6 +79,7 @@ impl Failures {
     fn report(&self, report: &mut Report) {
         for (change, found) in &self.found {
             report.single(&format!("{change}_connections"), found.connections as f64);
+            report.single(&format!("{change}_connections_per_s"), found.per_second());
             report.single(&format!("{change}_failures"), found.failures() as f64);
         }
         report.single("concurrency", CONCURRENCY as f64);
