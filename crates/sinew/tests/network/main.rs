@@ -13,6 +13,7 @@ mod bpf;
 mod clock;
 mod faults;
 mod group;
+mod health;
 mod life;
 mod look;
 mod machine;
