@@ -18,6 +18,7 @@ mod near;
 mod pins;
 mod publish;
 mod reach;
+mod source;
 mod tcp;
 mod udp;
 mod world;

@@ -2,9 +2,11 @@
 
 use std::io::BufRead as _;
 
+use sinew_abi::verdict;
+use sinew_datapath::{Datapath as _, Event};
 use sinew_model::Protocol;
 
-use crate::world::{World, instance6, run, service6, signal};
+use crate::world::{World, eventually, instance6, run, service6, signal};
 
 /// An HTTP server that answers with a word, one thread a connection, like many small services.
 fn http(word: &str) -> String {
@@ -226,6 +228,105 @@ fn failures_eject_and_a_probe_brings_back() {
     let answer = world.python(2, 0, &calls(100));
     let stats = world.stats(1, 1, 8080);
     assert!(stats.refused >= 3 && stats.refused < 20 && stats.ejections >= 1, "{stats:?} {answer}");
+    assert!(stats.ejected_now, "{stats:?}");
+
+    world.python_server(1, 1, &http("back").replace("8080", "8081"));
+    eventually("its probe is due", || world.stats(1, 1, 8080).awaits_probe);
+    // Whoever draws it first probes it; from then on it is one of three again.
+    let answer = world.python(2, 0, &calls(200));
+    let stats = world.stats(1, 1, 8080);
+    assert!(!answer.contains("Error") && count(&answer, "back") >= 20, "{stats:?} {answer}");
+    assert!(!stats.ejected_now && !stats.awaits_probe, "{stats:?}");
+    assert_eq!(stats.failures_in_a_row, 0, "{stats:?}");
+}
+
+/// How often `word` answered, by what [`CALL`] printed.
+fn count(answer: &str, word: &str) -> u32 {
+    let behind = answer.split_once(&format!("('{word}', ")).map_or("0", |(_, behind)| behind);
+    behind.split(')').next().unwrap().parse().unwrap()
+}
+
+/// One replica that is not looked at, as one of another host, and serves as the script says.
+fn unlooked(server: &str) -> World {
+    let mut world = World::new();
+    world.service(1, 8080, Protocol::Tcp, 1);
+    let mut service = (*world.wanted.services[&1]).clone();
+    service.ports[0].backends[0].local = false;
+    world.wanted.set_service(service);
+    world.client(2);
+    world.python_server(1, 0, server);
+    world.kernel.sample_flows(1);
+    world
+}
+
+/// Verdicts of the next connections that end, in their order.
+fn verdicts(world: &mut World, n: usize) -> Vec<u32> {
+    let mut next = || match world.wait(|event| matches!(event, Event::Flow(_))) {
+        Event::Flow(flow) => flow.verdict,
+        other => panic!("{other:?}"),
+    };
+    (0..n).map(|_| next()).collect()
+}
+
+#[test]
+fn a_reset_is_the_backends_fault_unless_it_answered() {
+    let mut world = unlooked(
+        r#"
+import socket, struct
+l = socket.create_server(("0.0.0.0", 8080))
+print("ready")
+while True:
+    c = l.accept()[0]
+    if c.recv(9) == b"answer": c.sendall(b"well"); c.recv(9)
+    c.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)); c.close()
+"#,
+    );
+    let script = r#"
+import socket
+def reset(say):
+    s = socket.create_connection(("127.64.0.1", 8080), timeout=20); s.sendall(say)
+    if say == b"answer": s.recv(9); s.sendall(b"more")
+    try: s.recv(9); print("no reset")
+    except ConnectionResetError: s.close()
+reset(b"nothing"); reset(b"answer")
+"#;
+    assert_eq!(world.python(2, 0, script), "");
+    assert_eq!(verdicts(&mut world, 2), [verdict::RESET; 2]);
+    assert_eq!(world.kernel_edges(2, 1).reset, 2);
+    let stats = world.stats(1, 0, 8080);
+    assert_eq!((stats.reset, stats.failures_in_a_row, stats.active), (2, 1, 0), "{stats:?}");
+}
+
+#[test]
+fn giving_up_is_the_callers_fault_until_it_has_asked_again() {
+    // Its queue has place for one: whoever comes later is not answered.
+    let mut world = unlooked(
+        r#"
+import socket, time
+l = socket.socket(); l.bind(("0.0.0.0", 8080)); l.listen(0)
+print("ready")
+time.sleep(1000)
+"#,
+    );
+    let script = r#"
+import socket
+first = socket.create_connection(("127.64.0.1", 8080), timeout=20)
+def begin():
+    s = socket.socket(); s.setblocking(False)
+    try: s.connect(("127.64.0.1", 8080)); print("connected")
+    except BlockingIOError: return s
+begin().close()
+retried = begin()
+# `tcpi_retransmits`
+while retried.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 104)[2] == 0: pass
+retried.close()
+"#;
+    assert_eq!(world.python(2, 0, script), "");
+    assert_eq!(verdicts(&mut world, 2), [verdict::CANCELLED, verdict::TIMED_OUT]);
+    let edge = world.kernel_edges(2, 1);
+    assert_eq!((edge.cancelled, edge.timed_out, edge.reset), (1, 1, 0));
+    let stats = world.stats(1, 0, 8080);
+    assert_eq!((stats.timed_out, stats.active), (1, 0), "{stats:?}");
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::{
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::atomic::{AtomicU32, Ordering},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use sinew_datapath::{
@@ -243,6 +243,18 @@ impl World {
 
     /// The same in a cgroup that is no member's.
     pub(crate) fn python_server_in(&mut self, cgroup: &Path, script: &str) -> u32 {
+        let (line, pid) = self.python_begun(cgroup, script);
+        assert_eq!(line, "ready", "the server did not start");
+        pid
+    }
+
+    /// Starts a Python program as a member and answers the first line that it prints.
+    pub(crate) fn python_caller(&mut self, service: u32, script: &str) -> String {
+        self.python_begun(&self.cgroup(service, 0), script).0
+    }
+
+    /// A Python program's first line and its process.
+    fn python_begun(&mut self, cgroup: &Path, script: &str) -> (String, u32) {
         let mut child = self
             .command_in(cgroup, "python3", &["-u", "-c", script])
             .stdin(Stdio::null())
@@ -251,10 +263,9 @@ impl World {
             .unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        assert_eq!(line.trim(), "ready", "the server did not start");
         let pid = child.id();
         self.children.push(child);
-        pid
+        (line.trim().to_owned(), pid)
     }
 
     /// Runs a Python program as a member and returns what it printed.
@@ -364,6 +375,15 @@ pub(crate) fn run(program: &str, arguments: &[&str]) -> String {
         String::from_utf8_lossy(&output.stderr)
     );
     String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// Waits for something that no event tells of; 20 s are for loaded machines.
+pub(crate) fn eventually(what: &str, mut is: impl FnMut() -> bool) {
+    let end = Instant::now() + Duration::from_secs(20);
+    while !is() {
+        assert!(Instant::now() < end, "{what}: not within 20 s");
+        std::thread::sleep(Duration::from_millis(5));
+    }
 }
 
 pub(crate) fn signal(pid: u32, signal: rustix::process::Signal) {
