@@ -299,7 +299,12 @@ impl Ledger {
         let kept: HashSet<u64> = placed.backends.iter().copied().collect();
         self.ports.insert(id, placed);
         for key in before.iter().flat_map(|b| &b.backends).filter(|key| !kept.contains(key)) {
-            self.remove_backend(tables, *key)?;
+            // Who read the tables after a change that failed may have taken another port's for
+            // this one's, whose number it has now; that port has said so since.
+            let owned = |at: &u32| tables.backend(*at).index == index;
+            if self.backends.get(key).is_some_and(owned) {
+                self.remove_backend(tables, *key)?;
+            }
         }
         Ok(())
     }
