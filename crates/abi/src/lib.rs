@@ -162,8 +162,8 @@ plain! {
         /// Number of slots.
         len: u32,
     }
-    /// A copy of an entry of `SERVICES4` at a place that its key tells ([`near::service4`]), for
-    /// those who must not search. A place holds one of the keys that lead to it, or none.
+    /// A copy of an entry of `SERVICES4` at a place that its key tells ([`near::service4`]): it
+    /// spares a search. A place holds one of the keys that lead to it, or none.
     NearService = 64 {
         /// Odd while the rest is being written; another one after.
         turn: u64,
@@ -174,8 +174,8 @@ plain! {
         /// Fills the cache line.
         reserved: u64,
     }
-    /// The same of an entry of `INSTANCES` ([`near::caller`]), as far as a caller needs it. What
-    /// stands beside a cgroup does not change while the cgroup does not.
+    /// The same of an entry of `INSTANCES` ([`near::caller`]), as far as a caller needs it. When
+    /// what stands beside a cgroup changes, the place is free for a grace period.
     NearCaller = 32 {
         /// The cgroup's id; 0 in a place that is free or being written.
         cgroup: u64,
@@ -623,6 +623,8 @@ mod tests {
             assert_eq!(is, declared, "size of {name}");
         }
         assert_eq!(core::mem::offset_of!(BackendHot, refused), 64, "the choice reads one line");
+        assert_eq!(core::mem::offset_of!(BackendHot, active), 0, "counted in one word");
+        assert_eq!(core::mem::offset_of!(BackendHot, generation), 4, "with the generation");
         assert_eq!(core::mem::offset_of!(Event, addr), 40);
         assert_eq!(core::mem::offset_of!(Socket, source), 24);
         assert_eq!(core::mem::offset_of!(Service, affinity_ns), 24);

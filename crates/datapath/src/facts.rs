@@ -125,3 +125,26 @@ fn find(btf: &Btf, tcp_sock: u32) -> Result<[u32; facts::COUNT as usize], Error>
     set(facts::TICK_NS, clock_getres(ClockId::MonotonicCoarse).tv_nsec as u32);
     Ok(found)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    static OBJECT: &[u8] = include_bytes!("../object/sinew.bpf.o");
+
+    #[test]
+    fn every_mark_of_the_object_is_written() {
+        let facts: Vec<u32> = (0..facts::COUNT).collect();
+        let mut asked = vec![0; facts.len()];
+        for instruction in OBJECT.as_chunks().0 {
+            let word = u64::from_le_bytes(*instruction);
+            let marked = ((word >> 32) as u32).wrapping_sub(facts::MARK) < facts::COUNT;
+            let fact = fact(word, &facts);
+            assert_eq!(marked, fact.is_some(), "{word:#x} bears a mark and asks for nothing");
+            if let Some(fact) = fact {
+                asked[fact as usize] += 1;
+            }
+        }
+        assert!(asked.iter().all(|times| *times > 0), "nobody asks for some: {asked:?}");
+    }
+}

@@ -386,6 +386,8 @@ fn configure(maps: &mut Maps, options: &Options) {
     unsafe {
         (&raw mut (*config).heartbeat_max_age_ns).write_volatile(HEARTBEAT_MAX_AGE_NS);
         (&raw mut (*config).hung_after_ns).write_volatile(HUNG_AFTER.as_nanos() as u64);
+        // The programs find it anew: a kernel that loses ticks has fallen behind by now.
+        (&raw mut (*config).clock_base_ns).write_volatile(0);
         (&raw mut (*config).abi_version).write_volatile(abi::ABI_VERSION);
         // Those who watched an earlier agent's flows went with it.
         (&raw mut (*config).flow_sample).write_volatile(0);

@@ -153,6 +153,16 @@ impl Maps {
         Ok(placed.into_iter().chain(overflowed.into_iter().map(|(_, r)| r).filter(is_open)))
     }
 
+    fn set_weight(&mut self, index: u32, weight: u32) {
+        if let Some(hot) = self.hot.place(index) {
+            // SAFETY: a place inside the mapping.
+            unsafe { (&raw mut (*hot).weight).write_volatile(weight) };
+        } else if let Some(hot) = self.hot.get(index) {
+            // Without a mapping what the programs counted meanwhile is lost.
+            self.hot.set(index, &abi::BackendHot { weight, ..hot });
+        }
+    }
+
     /// What a service port is called.
     pub(crate) fn port_name(&self, index: u16) -> abi::PortName {
         self.port_names.get(index.into()).unwrap_or(abi::PortName::ZERO)
@@ -196,18 +206,23 @@ impl Tables for Maps {
     }
 
     fn set_backend(&mut self, index: u32, value: &abi::Backend) {
+        // An entry is never there without its weight: a writer that was killed in between left an
+        // entry that differs from what is wanted.
+        if value.key != 0 {
+            self.set_weight(index, value.weight);
+        }
         self.backends.set(index, value);
-        if let Some(hot) = self.hot.place(index) {
-            // SAFETY: a place inside the mapping.
-            unsafe { (&raw mut (*hot).weight).write_volatile(value.weight) };
+        if value.key == 0 {
+            self.set_weight(index, 0);
         }
     }
 
     fn reset_hot(&mut self, index: u32, generation: u32) {
-        // The generation first: a late release of the old one must not lower the new count.
+        // The count and the generation change at once: a release that comes late finds one or the
+        // other pair.
         if let Some(hot) = self.hot.place(index) {
-            // SAFETY: a place inside the mapping.
-            unsafe { (&raw mut (*hot).generation).write_volatile(generation) };
+            // SAFETY: a place inside the mapping, aligned to 8; the two fields are its first word.
+            unsafe { hot.cast::<u64>().write_volatile(u64::from(generation) << 32) };
             std::sync::atomic::fence(std::sync::atomic::Ordering::SeqCst);
         }
         self.hot.set(index, &abi::BackendHot { generation, ..abi::BackendHot::ZERO });
@@ -242,7 +257,7 @@ impl Tables for Maps {
     }
 
     fn put_service4(&mut self, key: &abi::ServiceKey4, value: &abi::Service) -> Result<(), Error> {
-        self.near.remove_service(key);
+        self.near.remove_service(key)?;
         self.services4.put(key, value)?;
         self.near.put_service(key, value);
         Ok(())
@@ -253,7 +268,7 @@ impl Tables for Maps {
     }
 
     fn remove_service4(&mut self, key: &abi::ServiceKey4) -> Result<(), Error> {
-        self.near.remove_service(key);
+        self.near.remove_service(key)?;
         self.services4.remove(key)
     }
 
@@ -321,14 +336,14 @@ impl Tables for Maps {
     }
 
     fn put_instance(&mut self, cgroup: u64, value: &abi::Instance) -> Result<(), Error> {
-        self.near.remove_caller(cgroup);
+        self.near.remove_caller(cgroup, Some(value))?;
         self.instances.put(&cgroup, value)?;
         self.near.put_caller(cgroup, value);
         Ok(())
     }
 
     fn remove_instance(&mut self, cgroup: u64) -> Result<(), Error> {
-        self.near.remove_caller(cgroup);
+        self.near.remove_caller(cgroup, None)?;
         self.instances.remove(&cgroup)
     }
 

@@ -91,6 +91,10 @@ impl Routes {
                     tracing::warn!(%error, "IPv6 is off in this network namespace: IPv4 only");
                     routes.ipv6 = false;
                 }
+                // It only makes look-ups shorter.
+                Err(error) if route == instances4() => {
+                    tracing::warn!(%error, "instances have no route of their own");
+                }
                 done => {
                     done.map_err(|e| {
                         Error::system("set the routes of the service and instance addresses", e)

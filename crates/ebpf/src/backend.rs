@@ -260,7 +260,7 @@ pub fn still_fit(from: &impl Candidates, service: &Service, backend: u32, genera
 }
 
 /// The backend of a call: the one the source had, else a chosen one. `NONE` when there is none.
-/// The random word and the source are asked for only when they matter: the stack is short.
+/// What is not at hand is asked for late: the stack is short.
 #[inline(always)]
 pub fn take(
     from: &impl Caller,

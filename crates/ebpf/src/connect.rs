@@ -17,7 +17,7 @@ use crate::{
     backend::{self, Kernel, Reach},
     bind::same,
     clock,
-    count::{self, add32, add64, own},
+    count::{self, add64, own},
     events,
     identity::{self, Caller},
     lookup,
@@ -302,7 +302,8 @@ fn to_service(
     // SAFETY: map value.
     unsafe {
         if stored {
-            add32(&raw mut (*hot).active, 1);
+            // With the generation one word: see `record::uncount`.
+            add64((&raw mut (*hot).active).cast(), 1);
         }
         add64(&raw mut (*hot).connections, 1);
     }

@@ -44,7 +44,17 @@ pub unsafe fn next32(word: *mut u32) -> u32 {
 #[inline(always)]
 pub unsafe fn next64(word: *mut u64) -> u64 {
     // SAFETY: see above.
-    unsafe { atomic_xadd::<u64, u64, { AtomicOrdering::AcqRel }>(word, 1) }
+    unsafe { fetch_add64(word, 1) }
+}
+
+/// Adds and answers what was there; see [`next32`].
+///
+/// # Safety
+/// `word` points into a map value.
+#[inline(always)]
+pub unsafe fn fetch_add64(word: *mut u64, by: u64) -> u64 {
+    // SAFETY: see above.
+    unsafe { atomic_xadd::<u64, u64, { AtomicOrdering::AcqRel }>(word, by) }
 }
 
 /// Replaces `old` by `new`; false when somebody was faster.

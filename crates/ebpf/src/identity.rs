@@ -54,7 +54,7 @@ impl Caller for NearCaller {
     }
 }
 
-/// As [`current`], faster, for those whose stack holds a copy.
+/// As [`current`], by a copy found without a search: 32 bytes of stack, which not every hook has.
 #[inline(always)]
 pub fn caller() -> Option<NearCaller> {
     let cgroup = kernel::current_cgroup();

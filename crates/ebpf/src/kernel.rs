@@ -47,7 +47,7 @@ pub fn tick_ns() -> u64 {
 #[inline(always)]
 pub fn current_cgroup() -> u64 {
     // SAFETY: the current task as a BTF pointer, and from there structures that the kernel's types
-    // name; none of them goes while the task runs.
+    // name and that RCU keeps while a program runs.
     unsafe {
         let task: *const u8 = gen_helpers::bpf_get_current_task_btf().cast();
         let set = field::<_, { facts::TASK_CGROUPS }>(task);

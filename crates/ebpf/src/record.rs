@@ -7,7 +7,7 @@ use aya_ebpf::{EbpfContext, helpers::generated::bpf_get_socket_cookie};
 use sinew_abi::{Socket, capacity, socket_flags};
 
 use crate::{
-    count::{add32, own, swap64},
+    count::{add32, add64, fetch_add64, own, swap64},
     maps::{BACKEND_HOT, OVERFLOW_HINTS, SOCKETS, SOCKETS_OVERFLOW},
 };
 
@@ -98,11 +98,13 @@ pub unsafe fn uncount(record: *mut Socket) {
         }
         (*record).flags &= !socket_flags::COUNTED;
         if let Some(hot) = BACKEND_HOT.get_ptr_mut((*record).backend) {
-            // Written before it is read: the line comes from another CPU once, not twice. A
-            // backend of another generation gets back what it never had lost.
-            add32(&raw mut (*hot).active, u32::MAX);
-            if (*hot).generation != (*record).generation {
-                add32(&raw mut (*hot).active, 1);
+            // Count and generation are one word, taken in the same step: the line comes from
+            // another CPU once, not twice. A backend of another generation gets back what it never
+            // had lost, a borrow included.
+            let word = (&raw mut (*hot).active).cast::<u64>();
+            let was = fetch_add64(word, u64::MAX);
+            if (was >> 32) as u32 != (*record).generation {
+                add64(word, 1);
             }
         }
     }
