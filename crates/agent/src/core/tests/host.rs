@@ -207,6 +207,8 @@ pub(super) struct Host {
     reports: Vec<Input>,
     probes: BTreeMap<Key, u64>,
     pub(super) open: u32,
+    /// Where connections were closed.
+    pub(super) closed: Vec<std::net::SocketAddr>,
     pub(super) published: Vec<(Option<ProjectName>, EventKind)>,
     pids: u32,
 }
@@ -227,6 +229,7 @@ impl Host {
             reports: Vec::new(),
             probes: BTreeMap::new(),
             open: 0,
+            closed: Vec::new(),
             published: Vec::new(),
             pids: 100,
         }
@@ -460,7 +463,8 @@ impl Host {
                 // Its reports come behind those of the workload's last moments.
                 self.reports.push(Input::Cleaned(key, result));
             }
-            Output::Close(_) | Output::Adjust(_) => {}
+            Output::Close(sockets) => self.closed.extend(sockets),
+            Output::Adjust(_) => {}
             Output::Retire(names) => {
                 if well {
                     self.intend(Ok(self.intent.retire(&names)));

@@ -73,9 +73,13 @@ fn a_drained_instance_is_stopped_only_when_its_connections_have_ended() {
     }
     assert_eq!(state(&host, 0, 1), Some(WorkloadState::Draining));
     assert!(host.workloads.contains_key(&Key::of(&name(0), 1)), "stopped under its callers");
+    host.take(Step::Wait { ms: u64::try_from(SETTLE.as_millis()).unwrap() });
     host.take(Step::Connections { open: 0 });
+    let instance = host.core.instance(&Key::of(&name(0), 1)).unwrap();
+    assert_eq!(instance.phase, Phase::Stopping, "long before the deadline");
     host.calm_down();
     assert_eq!(state(&host, 0, 1), None);
+    assert!(host.closed.is_empty(), "{:?}", host.closed);
 }
 
 #[test]
@@ -87,6 +91,11 @@ fn a_drain_ends_at_its_deadline() {
     host.take(Step::Wait { ms: 3_600_000 });
     let instance = host.core.instance(&Key::of(&name(0), 1)).unwrap();
     assert_eq!(instance.phase, Phase::Stopping);
+    let sockets = crate::core::wanted::sockets(instance);
+    assert!(host.closed.is_empty(), "{:?}", host.closed);
+    host.calm_down();
+    assert_eq!(host.closed, sockets, "closed when it has stopped");
+    assert_eq!(state(&host, 0, 1), None);
 }
 
 #[test]
