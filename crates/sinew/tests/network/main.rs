@@ -11,10 +11,12 @@
 mod adopted;
 mod bpf;
 mod clock;
+mod drain;
 mod faults;
 mod group;
 mod health;
 mod life;
+mod limits;
 mod look;
 mod machine;
 mod names;

@@ -207,6 +207,7 @@ impl Drop for World {
         let _ = self.try_run(&["down", "--purge", "--yes"]);
         if self.cgroup.exists() {
             let _ = fs::write(self.cgroup.join("cgroup.kill"), "1");
+            let _ = fs::remove_dir(&self.cgroup);
         }
         for agent in self.agents.get_mut() {
             let _ = agent.kill();
