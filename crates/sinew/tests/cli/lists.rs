@@ -22,7 +22,7 @@ pub(crate) fn workload(replica: u32, state: WorkloadState, reason: Option<&str>)
     }
 }
 
-fn project(name: &str) -> ProjectStatus {
+pub(crate) fn project(name: &str) -> ProjectStatus {
     let name = ProjectName::new(name).unwrap();
     ProjectStatus { name, generation: 1, services: Vec::new(), ready: true }
 }

@@ -16,8 +16,10 @@ use tokio::{
 use fake::{Fake, World};
 
 mod fake;
+mod json;
 mod lists;
 mod logs;
+mod rights;
 mod run;
 mod up;
 

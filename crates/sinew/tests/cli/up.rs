@@ -18,7 +18,7 @@ services:
     depends_on: [db]
 ";
 
-fn host() -> Host {
+pub(crate) fn host() -> Host {
     let host = Host::new();
     std::fs::write(host.path().join("sinew.yaml"), FILE).unwrap();
     host
