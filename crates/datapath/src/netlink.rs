@@ -3,9 +3,15 @@
 //!
 //! Format: RFC 3549 and include/uapi/linux/netlink.h.
 
-use std::{io, os::fd::OwnedFd};
+use std::{io, os::fd::OwnedFd, time::Duration};
 
-use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType, netlink};
+use rustix::{
+    io::Errno,
+    net::{
+        AddressFamily, SendFlags, SocketFlags, SocketType, netlink,
+        sockopt::{Timeout, set_socket_timeout},
+    },
+};
 
 const REQUEST: u16 = 1;
 const ACK: u16 = 4;
@@ -17,12 +23,21 @@ const HEADER: usize = 16;
 pub(crate) const DUMP: u16 = 0x300;
 /// `NLM_F_CREATE | NLM_F_REPLACE`
 pub(crate) const REPLACE: u16 = 0x500;
+/// `NLM_F_CREATE | NLM_F_EXCL`
+pub(crate) const CREATE: u16 = 0x600;
 
 /// A netlink family.
 #[derive(Clone, Copy)]
 pub(crate) enum Family {
     Route,
     SocketDiagnosis,
+}
+
+/// Something of the routing family that the kernel tells of.
+#[derive(Clone, Copy)]
+pub(crate) enum Group {
+    /// Changes of IPv6 routes.
+    Routes6 = 11,
 }
 
 /// A conversation with the kernel.
@@ -45,6 +60,25 @@ impl Connection {
             protocol,
         )?;
         Ok(Self { socket, sequence: 0 })
+    }
+
+    /// Hears of changes; `wait` waits that long for one.
+    pub(crate) fn listen(group: Group, patience: Duration) -> io::Result<Self> {
+        let connection = Self::open(Family::Route)?;
+        let socket = &connection.socket;
+        let address = netlink::SocketAddrNetlink::new(0, 1 << (group as u32 - 1));
+        rustix::net::bind(socket, &address)?;
+        set_socket_timeout(socket, Timeout::Recv, Some(patience))?;
+        Ok(connection)
+    }
+
+    /// Waits for news, which may have been overrun by others, or until patience ends.
+    pub(crate) fn wait(&mut self) -> io::Result<()> {
+        let flags = rustix::net::RecvFlags::TRUNC;
+        match rustix::net::recv(&self.socket, [0; 1].as_mut_slice(), flags) {
+            Ok(_) | Err(Errno::NOBUFS | Errno::AGAIN | Errno::INTR) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Sends a request and hands each answer (type and body) to `take`, until the kernel

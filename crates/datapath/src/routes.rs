@@ -3,47 +3,35 @@
 //! Service addresses exist inside connect() only: an `unreachable` route keeps everybody else off
 //! them. IPv4 instance addresses are loopback addresses and need nothing to work; since the routes
 //! of the services lie beside theirs, a route that says the same once more spares each look-up of
-//! one the way back to that of 127.0.0.0/8. IPv6 ones have to be addresses of `lo` before a program
-//! can bind them.
+//! one the way back to that of 127.0.0.0/8.
+//!
+//! IPv6 ones have to be addresses of `lo` before a program can bind them. The kernel would take
+//! packets for such an address from every interface: it looks where an address is local, not where
+//! it belongs. So the routes that it makes of them go, and a table of ours, which only packets of
+//! this host look into, says that the ranges are local.
 
 use std::{
     collections::HashSet,
     io,
-    net::{Ipv4Addr, Ipv6Addr},
+    net::Ipv6Addr,
+    time::{Duration, Instant},
 };
 
 use sinew_abi::address;
 
+use self::message::{
+    ADDRESS, AF_INET6, DELETE_ADDRESS, DELETE_ROUTE, GET_ADDRESS, NEW_ADDRESS, Standing,
+};
 use crate::{
     Error,
     layout::{Delta, Member},
-    netlink::{Connection, DUMP, Family, REPLACE, attribute, find_attribute},
+    netlink::{Connection, DUMP, Family, Group, REPLACE, find_attribute},
 };
 
-const NEW_ADDRESS: u16 = 20;
-const DELETE_ADDRESS: u16 = 21;
-const GET_ADDRESS: u16 = 22;
-const NEW_ROUTE: u16 = 24;
-const DELETE_ROUTE: u16 = 25;
-const AF_INET: u8 = 2;
-const AF_INET6: u8 = 10;
-const TABLE_LOCAL: u8 = 255;
-/// Of `rtm_type`.
-const LOCAL_ROUTE: u8 = 2;
-const UNREACHABLE: u8 = 7;
-/// Of `rtm_scope`.
-const EVERYWHERE: u8 = 0;
-const HOST: u8 = 254;
-/// Marks our routes (`rtm_protocol`), so that a stranger can tell whose they are.
-const PROTOCOL: u8 = 83;
-/// No duplicate address detection: the address is ours alone.
-const NO_DAD: u8 = 2;
-const ADDRESS: u16 = 1;
-const LOCAL: u16 = 2;
-const DESTINATION: u16 = 1;
-const OUT_INTERFACE: u16 = 4;
-const PREFERRED_SOURCE: u16 = 7;
-const LOOPBACK_INDEX: u32 = 1;
+mod message;
+
+/// In which the kernel makes the route of a new address; it takes microseconds.
+const ROUTE_COMES: Duration = Duration::from_secs(5);
 
 /// The service ranges of a network.
 pub(crate) struct Routes {
@@ -52,47 +40,23 @@ pub(crate) struct Routes {
     ipv6: bool,
 }
 
-fn v6(network: &[u8; 6], subnet: u16, host: u64) -> Ipv6Addr {
-    let mut octets = [0; 16];
-    octets[..6].copy_from_slice(network);
-    octets[6..8].copy_from_slice(&subnet.to_be_bytes());
-    octets[8..].copy_from_slice(&host.to_be_bytes());
-    octets.into()
-}
-
-fn route(family: u8, prefix: &[u8], length: u8, scope: u8, kind: u8) -> Vec<u8> {
-    let mut body = vec![family, length, 0, 0, TABLE_LOCAL, PROTOCOL, scope, kind, 0, 0, 0, 0];
-    attribute(&mut body, DESTINATION, prefix);
-    body
-}
-
-/// Keeps everybody off a range of service addresses.
-fn unreachable(family: u8, prefix: &[u8], length: u8) -> Vec<u8> {
-    route(family, prefix, length, EVERYWHERE, UNREACHABLE)
-}
-
-/// What the route of 127.0.0.0/8 says, of instances alone.
-fn instances4() -> Vec<u8> {
-    let first = Ipv4Addr::new(127, address::INSTANCES4, 0, 0);
-    let mut body = route(AF_INET, &first.octets(), 12, HOST, LOCAL_ROUTE);
-    attribute(&mut body, OUT_INTERFACE, &LOOPBACK_INDEX.to_ne_bytes());
-    attribute(&mut body, PREFERRED_SOURCE, &Ipv4Addr::LOCALHOST.octets());
-    body
-}
-
 impl Routes {
-    /// Installs the unreachable routes and reads back which instance addresses `lo` has.
+    /// Installs what stands as long as the network, and reads back which instance addresses `lo`
+    /// has.
     pub(crate) fn install(network6: [u8; 6]) -> Result<Self, Error> {
         let mut routes = Self { network6, addresses: HashSet::new(), ipv6: true };
         let mut netlink = routes.connect()?;
-        for (family, route) in routes.all() {
-            match netlink.request(NEW_ROUTE, REPLACE, &route, |_, _| ()) {
+        for standing in message::standing(&network6) {
+            let Standing { family, make, flags, needed, body, .. } = standing;
+            if family == AF_INET6 && !routes.ipv6 {
+                continue;
+            }
+            match ignore(netlink.request(make, flags, &body, |_, _| ()), libc::EEXIST) {
                 Err(error) if family == AF_INET6 => {
                     tracing::warn!(%error, "IPv6 is off in this network namespace: IPv4 only");
                     routes.ipv6 = false;
                 }
-                // It only makes look-ups shorter.
-                Err(error) if route == instances4() => {
+                Err(error) if !needed => {
                     tracing::warn!(%error, "instances have no route of their own");
                 }
                 done => {
@@ -104,23 +68,16 @@ impl Routes {
         }
         if routes.ipv6 {
             routes.addresses = routes.list(&mut netlink)?;
+            // An agent that was killed may have left some open.
+            for address in &routes.addresses {
+                close(&mut netlink, *address)?;
+            }
         }
         Ok(routes)
     }
 
     fn connect(&self) -> Result<Connection, Error> {
         Connection::open(Family::Route).map_err(|e| Error::system("open a netlink socket", e))
-    }
-
-    /// Families and routes.
-    fn all(&self) -> [(u8, Vec<u8>); 3] {
-        let first = Ipv4Addr::new(127, address::SERVICES4, 0, 0);
-        let first6 = v6(&self.network6, address::SERVICES6, 0);
-        [
-            (AF_INET, unreachable(AF_INET, &first.octets(), 12)),
-            (AF_INET, instances4()),
-            (AF_INET6, unreachable(AF_INET6, &first6.octets(), 64)),
-        ]
     }
 
     fn list(&self, netlink: &mut Connection) -> Result<HashSet<Ipv6Addr>, Error> {
@@ -158,12 +115,35 @@ impl Routes {
         }
         let mut netlink = self.connect()?;
         for gone in gone {
-            change(&mut netlink, DELETE_ADDRESS, 0, gone, libc::EADDRNOTAVAIL)?;
+            delete(&mut netlink, gone)?;
             self.addresses.remove(&gone);
         }
-        for new in new {
-            change(&mut netlink, NEW_ADDRESS, REPLACE, new, libc::EEXIST)?;
-            self.addresses.insert(new);
+        self.add(&mut netlink, &new)
+    }
+
+    /// Adds addresses that are open to nobody outside, or none.
+    fn add(&mut self, netlink: &mut Connection, new: &[Ipv6Addr]) -> Result<(), Error> {
+        let done = self.add_closed(netlink, new);
+        if done.is_err() {
+            for address in new.iter().filter(|a| !self.addresses.contains(a)) {
+                delete(netlink, *address)?;
+            }
+        }
+        done
+    }
+
+    /// The kernel makes the routes of addresses a little later than these.
+    fn add_closed(&mut self, netlink: &mut Connection, new: &[Ipv6Addr]) -> Result<(), Error> {
+        let mut news = Connection::listen(Group::Routes6, ROUTE_COMES)
+            .map_err(|e| Error::system("open a netlink socket", e))?;
+        for address in new {
+            netlink
+                .request(NEW_ADDRESS, REPLACE, &message::address(*address), |_, _| ())
+                .map_err(|e| Error::system(format!("add address {address} to lo"), e))?;
+        }
+        for address in new {
+            close_new(netlink, &mut news, *address)?;
+            self.addresses.insert(*address);
         }
         Ok(())
     }
@@ -172,12 +152,12 @@ impl Routes {
     pub(crate) fn remove(&mut self) -> Result<(), Error> {
         self.change(&self.addresses.clone(), &HashSet::new())?;
         let mut netlink = self.connect()?;
-        for (family, route) in self.all() {
-            if family == AF_INET6 && !self.ipv6 {
-                continue;
+        for Standing { family, unmake, body, .. } in message::standing(&self.network6) {
+            let done = netlink.request(unmake, 0, &body, |_, _| ());
+            match ignore(ignore(done, libc::ESRCH), libc::ENOENT) {
+                Err(_) if family == AF_INET6 && !self.ipv6 => {}
+                done => done.map_err(|e| Error::system("remove a route", e))?,
             }
-            let done = netlink.request(DELETE_ROUTE, 0, &route, |_, _| ());
-            ignore(done, libc::ESRCH).map_err(|e| Error::system("remove a route", e))?;
         }
         Ok(())
     }
@@ -190,19 +170,37 @@ fn private(instance: Ipv6Addr) -> Ipv6Addr {
     segments.into()
 }
 
-fn change(
+fn delete(netlink: &mut Connection, address: Ipv6Addr) -> Result<(), Error> {
+    let done = netlink.request(DELETE_ADDRESS, 0, &message::address(address), |_, _| ());
+    ignore(done, libc::EADDRNOTAVAIL)
+        .map_err(|e| Error::system(format!("remove address {address} from lo"), e))
+}
+
+/// Takes away the kernel's route to an address; says whether there was one.
+fn close(netlink: &mut Connection, address: Ipv6Addr) -> Result<bool, Error> {
+    match netlink.request(DELETE_ROUTE, 0, &message::kernel_route(address), |_, _| ()) {
+        Err(e) if e.raw_os_error() == Some(libc::ESRCH) => Ok(false),
+        done => done
+            .map(|()| true)
+            .map_err(|e| Error::system(format!("remove the route to {address}"), e)),
+    }
+}
+
+/// The same for an address just added: waits for the route.
+fn close_new(
     netlink: &mut Connection,
-    kind: u16,
-    flags: u16,
+    news: &mut Connection,
     address: Ipv6Addr,
-    fine: i32,
 ) -> Result<(), Error> {
-    let mut body = vec![AF_INET6, 128, NO_DAD, 0];
-    body.extend(LOOPBACK_INDEX.to_ne_bytes());
-    attribute(&mut body, LOCAL, &address.octets());
-    attribute(&mut body, ADDRESS, &address.octets());
-    ignore(netlink.request(kind, flags, &body, |_, _| ()), fine)
-        .map_err(|e| Error::system(format!("change address {address} of lo"), e))
+    let end = Instant::now() + ROUTE_COMES;
+    while !close(netlink, address)? {
+        if Instant::now() >= end {
+            let what = format!("wait for the kernel's route to {address}");
+            return Err(Error::system(what, io::Error::from(io::ErrorKind::TimedOut)));
+        }
+        news.wait().map_err(|e| Error::system("wait for news of routes", e))?;
+    }
+    Ok(())
 }
 
 fn ignore(result: io::Result<()>, fine: i32) -> io::Result<()> {

@@ -15,6 +15,7 @@ mod families;
 #[path = "../../../ebpf/src/model.rs"]
 mod model;
 mod near;
+mod outside;
 mod pins;
 mod publish;
 mod reach;

@@ -1,62 +1,12 @@
 //! Published ports: callers of the host, from itself and from elsewhere.
 
-use std::process::{Child, Command, Stdio};
-
 use sinew_datapath::{Published, Service};
 use sinew_model::Protocol;
 
-use crate::world::{World, run, signal};
-
-/// A machine of its own, joined to the test's by a cable.
-struct Outside {
-    holder: Child,
-}
-
-/// Addresses of the test's end of the cable.
-const HOST4: &str = "10.77.0.1";
-const HOST6: &str = "fd77::1";
-const OUT4: &str = "10.77.0.2";
-
-impl Outside {
-    fn new() -> Self {
-        let mut holder = Command::new("unshare");
-        let holder = holder.args(["--net", "sleep", "1000000"]).stdout(Stdio::null());
-        let holder = holder.spawn().unwrap();
-        let outside = Self { holder };
-        let pid = outside.holder.id();
-        let own = std::fs::read_link("/proc/thread-self/ns/net").unwrap();
-        while std::fs::read_link(format!("/proc/{pid}/ns/net")).unwrap() == own {
-            std::thread::yield_now();
-        }
-        let pid = pid.to_string();
-        run("ip", &["link", "add", "host", "type", "veth", "peer", "name", "out", "netns", &pid]);
-        run("ip", &["addr", "add", &format!("{HOST4}/24"), "dev", "host"]);
-        run("ip", &["addr", "add", &format!("{HOST6}/64"), "dev", "host", "nodad"]);
-        run("ip", &["link", "set", "host", "up"]);
-        outside.run("ip", &["addr", "add", &format!("{OUT4}/24"), "dev", "out"]);
-        outside.run("ip", &["addr", "add", "fd77::2/64", "dev", "out", "nodad"]);
-        outside.run("ip", &["link", "set", "out", "up"]);
-        outside
-    }
-
-    fn run(&self, program: &str, arguments: &[&str]) -> String {
-        let target = self.holder.id().to_string();
-        let arguments: Vec<_> =
-            ["--target", &target, "--net", program].iter().chain(arguments).copied().collect();
-        run("nsenter", &arguments)
-    }
-
-    fn python(&self, script: &str) -> String {
-        self.run("python3", &["-c", script]).trim().to_owned()
-    }
-}
-
-impl Drop for Outside {
-    fn drop(&mut self) {
-        let _ = self.holder.kill();
-        let _ = self.holder.wait();
-    }
-}
+use crate::{
+    outside::{HOST4, HOST6, OUT4, Outside},
+    world::{World, run, signal},
+};
 
 /// A server that answers with its number and with both ends of the connection.
 fn server(n: u32, make: &str) -> String {

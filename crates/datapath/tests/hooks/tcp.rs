@@ -372,15 +372,22 @@ print("done")
 fn nothing_stays_behind() {
     let pins;
     let routes = || run("ip", &["route", "show", "table", "local"]);
+    let six = || {
+        ["addr", "rule", "route show table all"].map(|what| {
+            let arguments: Vec<_> = ["-6"].into_iter().chain(what.split(' ')).collect();
+            run("ip", &arguments).matches("fd53:696e:6577:").count()
+        })
+    };
     {
         let (world, _) = three();
         pins = world.pins().to_owned();
         assert!(pins.exists());
         assert!(routes().contains("unreachable 127.64.0.0/12"));
+        assert_eq!(six(), [8, 1, 3], "none for an address");
     }
     assert!(!pins.exists());
     assert!(!routes().contains("127.64") && !routes().contains("127.80"), "{}", routes());
-    assert!(!run("ip", &["-6", "addr", "show", "lo"]).contains("fd53"));
+    assert_eq!(six(), [0, 0, 0]);
 }
 
 #[test]

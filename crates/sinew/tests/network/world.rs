@@ -193,7 +193,8 @@ impl World {
         }
         for arguments in [
             &["-o", "route", "show", "table", "local"][..],
-            &["-6", "-o", "route", "show", "table", "local"],
+            &["-6", "-o", "route", "show", "table", "all"],
+            &["-6", "-o", "rule", "show"],
             &["-6", "-o", "addr", "show", "lo"],
         ] {
             left.extend(tool("ip", arguments).lines().map(str::to_owned));

@@ -1,0 +1,173 @@
+//! Bodies of the rtnetlink requests about routes, rules and addresses.
+//!
+//! Format: include/uapi/linux/rtnetlink.h, fib_rules.h and if_addr.h.
+
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use sinew_abi::address;
+
+use crate::netlink::{CREATE, REPLACE, attribute};
+
+pub(super) const NEW_ADDRESS: u16 = 20;
+pub(super) const DELETE_ADDRESS: u16 = 21;
+pub(super) const GET_ADDRESS: u16 = 22;
+pub(super) const DELETE_ROUTE: u16 = 25;
+const NEW_ROUTE: u16 = 24;
+const NEW_RULE: u16 = 32;
+const DELETE_RULE: u16 = 33;
+
+pub(super) const AF_INET: u8 = 2;
+pub(super) const AF_INET6: u8 = 10;
+
+const TABLE_LOCAL: u8 = 255;
+/// `rtm_table` of a table whose number takes more than a byte: an attribute holds it.
+const TABLE_ELSEWHERE: u8 = 252;
+/// Holds what is local for packets made on this host alone: "Sine" in ASCII, so that nobody else
+/// has it by chance. Networks of one namespace share it, each with prefixes of its own.
+const OWN_TABLE: u32 = 0x5369_6e65;
+/// Of the rule that leads there: soon after the table local (0), and before what others add to
+/// route by (VPNs from about 5000 on), which may claim every destination.
+const RULE_PRIORITY: u32 = 53;
+
+/// Of `rtm_type`.
+const LOCAL_ROUTE: u8 = 2;
+const UNREACHABLE: u8 = 7;
+/// Of a rule's `action`.
+const TO_TABLE: u8 = 1;
+/// Of `rtm_scope`.
+const EVERYWHERE: u8 = 0;
+const HOST: u8 = 254;
+/// Marks our routes and rules (their protocol), so that a stranger can tell whose they are.
+const PROTOCOL: u8 = 83;
+const KERNEL_PROTOCOL: u8 = 2;
+
+/// No duplicate address detection: the address is ours alone.
+const NO_DAD: u32 = 2;
+/// No route to the address in the table main, which could be forwarded by.
+const NO_PREFIX_ROUTE: u32 = 0x200;
+
+/// Attributes of addresses.
+pub(super) const ADDRESS: u16 = 1;
+const LOCAL: u16 = 2;
+const FLAGS: u16 = 8;
+/// Of routes.
+pub(super) const DESTINATION: u16 = 1;
+const OUT_INTERFACE: u16 = 4;
+const PREFERRED_SOURCE: u16 = 7;
+const TABLE: u16 = 15;
+/// Of rules, which have `DESTINATION` and `TABLE` too.
+const IN_INTERFACE: u16 = 3;
+const PRIORITY: u16 = 6;
+const RULE_PROTOCOL: u16 = 21;
+
+const LOOPBACK_INDEX: u32 = 1;
+
+/// What stands as long as the network does.
+pub(super) struct Standing {
+    pub(super) family: u8,
+    pub(super) make: u16,
+    /// With `make`; making it again changes nothing.
+    pub(super) flags: u16,
+    pub(super) unmake: u16,
+    /// Whether the network works only with it.
+    pub(super) needed: bool,
+    pub(super) body: Vec<u8>,
+}
+
+/// All of it, in the order in which it is made.
+pub(super) fn standing(network6: &[u8; 6]) -> [Standing; 6] {
+    let services4 = Ipv4Addr::new(127, address::SERVICES4, 0, 0);
+    let services6 = subnet6(network6, address::SERVICES6);
+    let route = |family, body| Standing {
+        family,
+        make: NEW_ROUTE,
+        flags: REPLACE,
+        unmake: DELETE_ROUTE,
+        needed: true,
+        body,
+    };
+    [
+        route(AF_INET, unreachable(AF_INET, &services4.octets(), 12)),
+        // It only makes look-ups shorter.
+        Standing { needed: false, ..route(AF_INET, instances4()) },
+        route(AF_INET6, unreachable(AF_INET6, &services6.octets(), 64)),
+        route(AF_INET6, local6(&subnet6(network6, address::INSTANCES6))),
+        route(AF_INET6, local6(&subnet6(network6, address::LOOPBACKS6))),
+        Standing {
+            family: AF_INET6,
+            make: NEW_RULE,
+            flags: CREATE,
+            unmake: DELETE_RULE,
+            needed: true,
+            body: from_here(&subnet6(network6, 0)),
+        },
+    ]
+}
+
+fn subnet6(network6: &[u8; 6], subnet: u16) -> Ipv6Addr {
+    let mut octets = [0; 16];
+    octets[..6].copy_from_slice(network6);
+    octets[6..8].copy_from_slice(&subnet.to_be_bytes());
+    octets.into()
+}
+
+fn route(family: u8, prefix: &[u8], length: u8, scope: u8, kind: u8) -> Vec<u8> {
+    let mut body = vec![family, length, 0, 0, TABLE_LOCAL, PROTOCOL, scope, kind, 0, 0, 0, 0];
+    attribute(&mut body, DESTINATION, prefix);
+    body
+}
+
+/// Keeps everybody off a range of service addresses.
+fn unreachable(family: u8, prefix: &[u8], length: u8) -> Vec<u8> {
+    route(family, prefix, length, EVERYWHERE, UNREACHABLE)
+}
+
+/// What the route of 127.0.0.0/8 says, of instances alone.
+fn instances4() -> Vec<u8> {
+    let first = Ipv4Addr::new(127, address::INSTANCES4, 0, 0);
+    let mut body = route(AF_INET, &first.octets(), 12, HOST, LOCAL_ROUTE);
+    attribute(&mut body, OUT_INTERFACE, &LOOPBACK_INDEX.to_ne_bytes());
+    attribute(&mut body, PREFERRED_SOURCE, &Ipv4Addr::LOCALHOST.octets());
+    body
+}
+
+/// Makes a /64 local to those who look into our table.
+fn local6(first: &Ipv6Addr) -> Vec<u8> {
+    let kind = LOCAL_ROUTE;
+    let mut body = vec![AF_INET6, 64, 0, 0, TABLE_ELSEWHERE, PROTOCOL, HOST, kind, 0, 0, 0, 0];
+    attribute(&mut body, DESTINATION, &first.octets());
+    attribute(&mut body, OUT_INTERFACE, &LOOPBACK_INDEX.to_ne_bytes());
+    attribute(&mut body, TABLE, &OWN_TABLE.to_ne_bytes());
+    body
+}
+
+/// Packets to the /48 that this host made look into our table. They bear `lo` as where they came
+/// from, also before they went anywhere.
+fn from_here(first: &Ipv6Addr) -> Vec<u8> {
+    let mut body = vec![AF_INET6, 48, 0, 0, TABLE_ELSEWHERE, 0, 0, TO_TABLE, 0, 0, 0, 0];
+    attribute(&mut body, DESTINATION, &first.octets());
+    attribute(&mut body, IN_INTERFACE, b"lo\0");
+    attribute(&mut body, PRIORITY, &RULE_PRIORITY.to_ne_bytes());
+    attribute(&mut body, TABLE, &OWN_TABLE.to_ne_bytes());
+    attribute(&mut body, RULE_PROTOCOL, &[PROTOCOL]);
+    body
+}
+
+/// An address of `lo`.
+pub(super) fn address(address: Ipv6Addr) -> Vec<u8> {
+    let mut body = vec![AF_INET6, 128, 0, 0];
+    body.extend(LOOPBACK_INDEX.to_ne_bytes());
+    attribute(&mut body, LOCAL, &address.octets());
+    attribute(&mut body, ADDRESS, &address.octets());
+    attribute(&mut body, FLAGS, &(NO_DAD | NO_PREFIX_ROUTE).to_ne_bytes());
+    body
+}
+
+/// The route that the kernel makes of an address of `lo`.
+pub(super) fn kernel_route(address: Ipv6Addr) -> Vec<u8> {
+    let (table, protocol) = (TABLE_LOCAL, KERNEL_PROTOCOL);
+    let mut body = vec![AF_INET6, 128, 0, 0, table, protocol, HOST, LOCAL_ROUTE, 0, 0, 0, 0];
+    attribute(&mut body, DESTINATION, &address.octets());
+    attribute(&mut body, OUT_INTERFACE, &LOOPBACK_INDEX.to_ne_bytes());
+    body
+}
