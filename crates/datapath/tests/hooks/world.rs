@@ -343,12 +343,8 @@ impl Drop for World {
             let _ = child.wait();
         }
         let _ = self.kernel.detach();
-        remove_below(&self.outside);
-        for instance in self.wanted.instances.values() {
-            let _ = fs::remove_dir(&instance.cgroup);
-        }
-        let _ = fs::remove_dir(&self.options.cgroup);
-        let _ = fs::remove_dir(self.base());
+        // Also those of instances that the test took back.
+        remove_below(self.base());
     }
 }
 
