@@ -47,11 +47,17 @@ impl Report {
         self.spread.insert(key.to_owned(), spread.map(rounded));
     }
 
+    /// What is measured in part, or only tried, must not replace the whole.
+    fn name(&self) -> String {
+        let part = ["--only", "--quick"].iter().any(|option| self.command.contains(option));
+        if part { format!("{}.part", self.bench) } else { self.bench.to_owned() }
+    }
+
     /// Writes the file below `target/bench` and prints the table.
     pub(crate) fn publish(&self, root: &Path) -> Result<()> {
         let directory = root.join("target/bench");
         fs::create_dir_all(&directory)?;
-        let file = directory.join(format!("{}.json", self.bench));
+        let file = directory.join(format!("{}.json", self.name()));
         fs::write(&file, serde_json::to_string_pretty(self)? + "\n")
             .with_context(|| format!("{} cannot be written", file.display()))?;
         println!("\n{}, {} runs: median (least .. greatest)", self.command, self.runs);

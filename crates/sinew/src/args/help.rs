@@ -109,7 +109,7 @@ A unit or a cgroup is hooked in place, and stays adopted through its restarts un
 A process is moved with its descendants into a cgroup among the members', and adopted until they \
 have ended; sockets that it has stay as they are. Adopting the same thing again takes back a \
 `sinew drain`. The name may not be one of a project that is up. Processes of other users are \
-root's to adopt.";
+root's to adopt, and theirs whom the policy lets.";
 
 pub(super) const ADOPT_EXAMPLES: &str = "\
 Examples:
