@@ -160,14 +160,23 @@ fn load_programs(
         if !reach && name.starts_with(attach::REACH) {
             continue;
         }
-        let loaded = match program {
-            Program::CgroupSockAddr(p) => p.load(),
-            Program::CgroupSock(p) => p.load(),
-            Program::SockOps(p) => p.load(),
-            Program::SkLookup(p) => p.load(),
-            Program::Iter(p) => p.load("tcp", kernel),
-            _ => continue,
+        let mut load = || match program {
+            Program::CgroupSockAddr(p) => Some(p.load()),
+            Program::CgroupSock(p) => Some(p.load()),
+            Program::SockOps(p) => Some(p.load()),
+            Program::SkLookup(p) => Some(p.load()),
+            Program::Iter(p) => Some(p.load("tcp", kernel)),
+            _ => None,
         };
+        let mut loaded = load();
+        // The verifier gives up when a signal is pending.
+        for _ in 0..INTERRUPTIONS {
+            match &loaded {
+                Some(Err(error)) if interrupted(error) => loaded = load(),
+                _ => break,
+            }
+        }
+        let Some(loaded) = loaded else { continue };
         loaded.map_err(|e| Error::Refused { program: name.to_owned(), reason: refusal(&e) })?;
         let fd = program
             .fd()
@@ -177,6 +186,14 @@ fn load_programs(
             .insert(name.to_owned(), fd.map_err(|e| Error::system(format!("program {name}"), e))?);
     }
     Ok(programs)
+}
+
+/// How often a load that a signal ended is tried again.
+const INTERRUPTIONS: u32 = 5;
+
+fn interrupted(error: &ProgramError) -> bool {
+    matches!(error, ProgramError::LoadError { io_error, .. }
+        if io_error.raw_os_error() == Some(libc::EAGAIN))
 }
 
 /// The end of the verifier's log says why; its beginning retells the program.
