@@ -4,14 +4,16 @@
 use std::{
     collections::HashMap,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
-    time::Duration,
 };
 
 use sinew_api::{
-    ExplainQuery, ExplainedEndpoint, Explanation, Fitness, KeptBackend, WorkloadState,
+    Decision, ExplainQuery, ExplainedEndpoint, Explanation, Finding, Fitness, KeptBackend,
+    WorkloadState,
 };
-use sinew_datapath::{Affinity, BackendStats, Datapath, HUNG_AFTER, Listener};
-use sinew_model::{Balance, Port, Protocol, ServiceName};
+use sinew_datapath::{Affinity, BackendStats, Datapath, Listener};
+use sinew_model::{Balance, Port, ServiceName};
+
+mod judge;
 
 use crate::{
     core::{Core, Family, Instance, WEIGHT, backend_key},
@@ -38,7 +40,8 @@ struct Endpoint {
     listens: Vec<IpAddr>,
     key: u64,
     state: WorkloadState,
-    in_choice: bool,
+    /// Why it is not in the choice; `None`: it is.
+    out: Option<Finding>,
     reason: Option<String>,
 }
 
@@ -95,9 +98,13 @@ impl Question {
                 })
             })
             .collect();
+        let Outcome { decision, takes, words } =
+            outcome(self.balance, &endpoints, &kept, self.callers.len());
         Explanation {
             policy: policy(self.balance),
-            outcome: outcome(self.balance, &endpoints, &kept, self.callers.len()),
+            decision,
+            takes,
+            outcome: words,
             from: self.from,
             to: self.to,
             port: self.port.number,
@@ -173,7 +180,7 @@ fn endpoint(instance: &Instance, port: &Port) -> Endpoint {
         listens: listens(instance, port),
         key: backend_key(instance.number, port.protocol, port.number),
         state: instance.state(),
-        in_choice: instance.in_choice(port.protocol, port.number),
+        out: (!instance.in_choice(port.protocol, port.number)).then(|| judge::out(instance)),
         reason: instance.reason(),
     }
 }
@@ -193,95 +200,34 @@ fn listens(instance: &Instance, port: &Port) -> Vec<IpAddr> {
 
 fn explained(endpoint: &Endpoint, question: &Question, seen: &Seen) -> ExplainedEndpoint {
     let port = &question.port;
-    let mut stats = seen.backends.get(&endpoint.key).copied().unwrap_or_default();
-    // Outside callers take no probes: they go by the time alone.
-    let outside = question.from == OUTSIDE;
-    stats.awaits_probe &= !outside;
+    let stats = seen.backends.get(&endpoint.key).copied().unwrap_or_default();
     let listens = |l: &&Listener| {
         (l.port, l.protocol) == (port.number, port.protocol)
             && endpoint.listens.contains(&l.address)
     };
     let listeners: Vec<_> = seen.listeners.iter().filter(listens).collect();
     let queue = listeners.iter().map(|l| l.queue).max();
-    let deaf = outside && endpoint.in_choice && queue.is_some();
-    let (fitness, reason) = if deaf && listeners.iter().all(|l| l.multipath) {
-        (Fitness::Gone, MULTIPATH.to_owned())
-    } else {
-        judge(endpoint, &stats, port, queue)
+    let outside = question.from == OUTSIDE;
+    let deaf = outside && queue.is_some() && listeners.iter().all(|l| l.multipath);
+    let code = match endpoint.out {
+        Some(out) => out,
+        None if deaf => Finding::MultipathListener,
+        None => judge::examine(&stats, port.protocol, queue, outside),
     };
     ExplainedEndpoint {
         workload: endpoint.workload.clone(),
         address: endpoint.address,
         port: port.number,
         state: endpoint.state,
-        fitness,
-        reason,
+        fitness: code.fitness(),
+        code,
+        reason: judge::reason(code, endpoint, &stats, port, queue),
         active: stats.active,
         weight: WEIGHT,
         connect_us: stats.connect_us,
         failures_in_a_row: stats.failures_in_a_row,
         queue,
         ejected_for_ms: stats.ejected_now.then_some(stats.ejected_for_ms),
-    }
-}
-
-/// What a published port cannot do.
-const MULTIPATH: &str = "listens on an MPTCP socket, to which the kernel hands no packets of \
-                         published ports; for Go programs set GODEBUG=multipathtcp=0 in env";
-
-/// The kernel's examination, in its order.
-fn judge(
-    endpoint: &Endpoint,
-    stats: &BackendStats,
-    port: &Port,
-    queue: Option<u32>,
-) -> (Fitness, String) {
-    if !endpoint.in_choice {
-        return (Fitness::Out, out(endpoint));
-    }
-    if port.protocol == Protocol::Tcp {
-        let Some(queue) = queue else {
-            return (Fitness::Gone, format!("nothing listens on port {}", port.number));
-        };
-        let unseen = stats.queue_empty_ago_ms.map(Duration::from_millis);
-        if let Some(unseen) = unseen.filter(|unseen| queue > 0 && *unseen > HUNG_AFTER) {
-            let reason = format!(
-                "hung: {queue} in its accept queue, last seen empty {:.1} s ago",
-                unseen.as_secs_f64()
-            );
-            return (Fitness::Sick, reason);
-        }
-    }
-    if stats.ejected_now {
-        let left = Duration::from_millis(stats.ejected_for_ms).as_secs_f64();
-        let failures = stats.failures_in_a_row;
-        return (
-            Fitness::Sick,
-            format!("ejected for {left:.1} s more: {failures} failures in a row"),
-        );
-    }
-    if stats.awaits_probe {
-        let reason = "its ejection ended: one caller probes it, the others pass it by";
-        return (Fitness::Sick, reason.to_owned());
-    }
-    (Fitness::Fit, "listens, keeps up, not ejected".to_owned())
-}
-
-fn out(endpoint: &Endpoint) -> String {
-    let state = match endpoint.state {
-        WorkloadState::Waiting => "it waits to be started",
-        WorkloadState::Starting => "it is starting",
-        // The kernel has told that its process is gone, and not yet how it ended.
-        WorkloadState::Up => "its process is gone",
-        WorkloadState::Unhealthy => "its health check fails",
-        WorkloadState::Draining => "it is draining",
-        WorkloadState::BackingOff => "it waits to be started again",
-        WorkloadState::Exited => "it has exited",
-        WorkloadState::Stopped => "it is stopped",
-    };
-    match &endpoint.reason {
-        Some(reason) => format!("not in the choice: {state} ({reason})"),
-        None => format!("not in the choice: {state}"),
     }
 }
 
@@ -300,40 +246,53 @@ fn policy(balance: Balance) -> String {
     }
 }
 
+/// What would be done with a call.
+struct Outcome {
+    decision: Decision,
+    takes: Vec<String>,
+    words: String,
+}
+
 fn outcome(
     balance: Balance,
     endpoints: &[ExplainedEndpoint],
     kept: &[KeptBackend],
     callers: usize,
-) -> String {
+) -> Outcome {
     let of = |fitness| endpoints.iter().filter(move |e| e.fitness == fitness);
-    let names = |of: Vec<&ExplainedEndpoint>| {
-        of.into_iter().map(|e| e.workload.as_str()).collect::<Vec<_>>().join(", ")
+    let taken = |decision, of: &[&ExplainedEndpoint], say: &dyn Fn(&str) -> String| {
+        let takes: Vec<_> = of.iter().map(|e| e.workload.clone()).collect();
+        let words = say(&takes.join(", "));
+        Outcome { decision, takes, words }
     };
     let fit: Vec<_> = of(Fitness::Fit).collect();
-    let keeps = |k: &KeptBackend| fit.iter().any(|e| e.workload == k.backend);
     if let ([only], 1) = (kept, callers)
-        && keeps(only)
+        && let Some(has) = fit.iter().find(|e| e.workload == only.backend)
     {
-        return format!("{}, which {} has", only.backend, only.caller);
+        return taken(Decision::Kept, &[has], &|name| format!("{name}, which {} has", only.caller));
     }
     match fit.as_slice() {
         [] => {
             let sick: Vec<_> = of(Fitness::Sick).collect();
-            match (sick.is_empty(), of(Fitness::Gone).next().is_some()) {
-                (false, _) => {
-                    format!("{}, although sick: no fit one is left (panic)", names(sick))
-                }
-                (true, true) => "refused at once: none listens (no-backend)".to_owned(),
-                (true, false) => "refused at once: none is in the choice (no-backend)".to_owned(),
+            if !sick.is_empty() {
+                let say =
+                    |names: &str| format!("{names}, although sick: no fit one is left (panic)");
+                return taken(Decision::Panic, &sick, &say);
             }
+            let none = match of(Fitness::Gone).next() {
+                Some(_) => "refused at once: none listens (no-backend)",
+                None => "refused at once: none is in the choice (no-backend)",
+            };
+            taken(Decision::NoBackend, &[], &|_| none.to_owned())
         }
-        [only] => format!("{}, the only fit one", only.workload),
+        [only] => taken(Decision::Fit, &[*only], &|name| format!("{name}, the only fit one")),
         [a, b] if balance == Balance::LeastLoad && endpoints.len() == 2 && a.active != b.active => {
             let less = if a.active < b.active { a } else { b };
-            format!("{}, which has fewer open connections", less.workload)
+            taken(Decision::Fit, &[*less], &|name| {
+                format!("{name}, which has fewer open connections")
+            })
         }
-        _ => format!("one of {}", names(fit)),
+        _ => taken(Decision::Fit, &fit, &|names| format!("one of {names}")),
     }
 }
 

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use sinew_model::{Protocol, ServiceName};
 
 use crate::{
-    ErrorBody, WorkloadState,
+    ErrorBody, Finding, Fitness, WorkloadState,
     query::{invalid, pairs},
 };
 
@@ -23,6 +23,10 @@ pub struct Explanation {
     pub protocol: Protocol,
     /// How one of several is chosen, in words.
     pub policy: String,
+    /// What would be done with the call.
+    pub decision: Decision,
+    /// Instances one of which would get it, as `orders/2`; none: it is refused.
+    pub takes: Vec<String>,
     /// What would become of the call, in words.
     pub outcome: String,
     /// Backends that callers have and keep, when the service balances by source.
@@ -42,18 +46,23 @@ pub struct KeptBackend {
     pub left_ms: u64,
 }
 
-/// What the kernel makes of an endpoint when it looks at it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+/// What would be done with the call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Fitness {
-    /// Would be taken.
+pub enum Decision {
+    /// It goes to a fit endpoint.
     Fit,
-    /// Hung or ejected: taken only when no fit one is left.
-    Sick,
-    /// Nothing listens there.
-    Gone,
-    /// Not in the choice: the kernel does not look at it.
-    Out,
+    /// It goes to the backend that the caller has.
+    Kept,
+    /// It goes to a sick endpoint, since no fit one is left.
+    Panic,
+    /// It is refused at once.
+    NoBackend,
+}
+
+impl Decision {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Fit, Self::Kept, Self::Panic, Self::NoBackend];
 }
 
 /// An endpoint, and why it would be taken or not.
@@ -69,7 +78,9 @@ pub struct ExplainedEndpoint {
     pub state: WorkloadState,
     /// What the kernel makes of it.
     pub fitness: Fitness,
-    /// Why, in words.
+    /// Why.
+    pub code: Finding,
+    /// The same in words.
     pub reason: String,
     /// Open connections.
     pub active: u32,

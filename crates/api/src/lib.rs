@@ -34,6 +34,7 @@ mod client;
 mod decode;
 mod error;
 mod explain;
+mod finding;
 mod flows;
 mod logs;
 mod query;
@@ -42,7 +43,8 @@ mod types;
 
 pub use client::Client;
 pub use error::{ClientError, ProtocolFault};
-pub use explain::{ExplainQuery, ExplainedEndpoint, Explanation, Fitness, KeptBackend};
+pub use explain::{Decision, ExplainQuery, ExplainedEndpoint, Explanation, KeptBackend};
+pub use finding::{Finding, Fitness};
 pub use flows::{Flow, FlowItem, FlowQuery, FlowVerdict};
 pub use logs::{LogPosition, LogQuery};
 pub use stream::{Events, Flows, Items, LogLines};

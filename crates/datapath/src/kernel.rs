@@ -257,7 +257,8 @@ impl Datapath for Kernel {
         let mut found = HashMap::new();
         for (key, index) in self.ledger.backends() {
             let Some(hot) = self.maps.hot.get(index) else { continue };
-            found.insert(key, stats(&hot, now));
+            let probed_now = needs_probe(&hot, now) && self.maps.probed(index, &hot, now);
+            found.insert(key, stats(&hot, now, probed_now));
         }
         Ok(found)
     }
@@ -357,7 +358,12 @@ fn open(hot: &abi::BackendHot) -> u32 {
     if hot.active > i32::MAX as u32 { 0 } else { hot.active }
 }
 
-fn stats(hot: &abi::BackendHot, now: u64) -> BackendStats {
+/// Whether its ejection ended and nothing has proven it well since.
+fn needs_probe(hot: &abi::BackendHot, now: u64) -> bool {
+    hot.ejected_until_ns != 0 && hot.ejected_until_ns <= now
+}
+
+fn stats(hot: &abi::BackendHot, now: u64, probed_now: bool) -> BackendStats {
     BackendStats {
         active: open(hot),
         connections: hot.connections,
@@ -366,7 +372,8 @@ fn stats(hot: &abi::BackendHot, now: u64) -> BackendStats {
         timed_out: hot.timed_out,
         ejected_now: hot.ejected_until_ns > now,
         ejected_for_ms: hot.ejected_until_ns.saturating_sub(now) / 1_000_000,
-        awaits_probe: hot.ejected_until_ns != 0 && hot.ejected_until_ns <= now,
+        awaits_probe: needs_probe(hot, now),
+        probed_now,
         failures_in_a_row: hot.failures,
         queue_empty_ago_ms: (hot.queue_empty_ns != 0)
             .then(|| now.saturating_sub(hot.queue_empty_ns) / 1_000_000),

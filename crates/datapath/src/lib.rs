@@ -64,6 +64,8 @@ pub struct BackendStats {
     pub ejected_for_ms: u64,
     /// Whether its ejection has ended and it has to prove itself.
     pub awaits_probe: bool,
+    /// Whether a caller tries it now: the others wait for what comes of that.
+    pub probed_now: bool,
     /// Failures since its last success.
     pub failures_in_a_row: u32,
     /// How long ago a caller found its accept queue empty, milliseconds; `None`: none looked.

@@ -163,6 +163,13 @@ impl Maps {
         }
     }
 
+    /// Whether a caller holds the probe of this backend.
+    pub(crate) fn probed(&self, index: u32, hot: &abi::BackendHot, now_ns: u64) -> bool {
+        let port = self.backends.get(index).map_or(u32::MAX, |backend| backend.index);
+        let lease_ns = self.outliers.get(port).map_or(0, |rule| rule.probe_ns);
+        hot.probe_ns != 0 && now_ns.saturating_sub(hot.probe_ns) <= lease_ns
+    }
+
     /// What a service port is called.
     pub(crate) fn port_name(&self, index: u16) -> abi::PortName {
         self.port_names.get(index.into()).unwrap_or(abi::PortName::ZERO)

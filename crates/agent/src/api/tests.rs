@@ -127,6 +127,7 @@ fn the_schemas_name_the_fields_of_the_types() {
         port: 1,
         state: sinew_api::WorkloadState::Up,
         fitness: sinew_api::Fitness::Fit,
+        code: sinew_api::Finding::Fit,
         reason: String::new(),
         active: 0,
         weight: 256,
@@ -181,6 +182,8 @@ fn the_schemas_name_the_fields_of_the_types() {
                 port: 1,
                 protocol: sinew_model::Protocol::Tcp,
                 policy: String::new(),
+                decision: sinew_api::Decision::NoBackend,
+                takes: Vec::new(),
                 outcome: String::new(),
                 kept: Vec::new(),
                 endpoints: Vec::new(),
@@ -233,4 +236,19 @@ fn the_schemas_name_the_fields_of_the_types() {
             })
         }),
     );
+}
+
+#[test]
+fn the_schemas_name_the_words_of_the_enumerations() {
+    fn words<T: serde::Serialize>(all: &[T]) -> Value {
+        serde_json::to_value(all).unwrap()
+    }
+    let schemas = document()["components"]["schemas"].clone();
+    for (name, words) in [
+        ("Decision", words(&sinew_api::Decision::ALL)),
+        ("Finding", words(&sinew_api::Finding::ALL)),
+        ("FlowVerdict", words(&sinew_api::FlowVerdict::ALL)),
+    ] {
+        assert_eq!(schemas[name]["enum"], words, "{name}");
+    }
 }

@@ -279,6 +279,11 @@ impl Instance {
         }
     }
 
+    /// Whether the kernel has told that its process is gone, and nobody yet how it ended.
+    pub(crate) fn is_gone(&self) -> bool {
+        self.gone
+    }
+
     /// Services that must be up before it is launched.
     pub(crate) fn depends_on(&self) -> &[ServiceName] {
         self.launch().map_or(&[], |launch| &launch.service.depends_on)

@@ -1,4 +1,6 @@
-use sinew_model::PortName;
+use std::time::Duration;
+
+use sinew_model::{PortName, Protocol};
 
 use super::*;
 
@@ -13,7 +15,7 @@ fn endpoint(replica: u8, in_choice: bool) -> Endpoint {
         listens: vec![Ipv4Addr::new(127, 80, 1, replica).into()],
         key: replica.into(),
         state: if in_choice { WorkloadState::Up } else { WorkloadState::Exited },
-        in_choice,
+        out: (!in_choice).then_some(Finding::Exited),
         reason: (!in_choice).then(|| "killed by signal 9".to_owned()),
     }
 }
@@ -50,25 +52,39 @@ fn each_is_judged_as_the_kernel_does() {
         ..BackendStats::default()
     };
     let unseen = BackendStats { queue_empty_ago_ms: Some(4000), ..BackendStats::default() };
-    let probing = BackendStats { awaits_probe: true, ..BackendStats::default() };
-    let endpoints = (0..6).map(|n| endpoint(n, n != 1)).collect();
-    let listeners = [(0, 0), (2, 3), (4, 0), (5, 0)].map(|(n, queue)| listener(n, queue)).into();
+    let due = BackendStats { awaits_probe: true, ..BackendStats::default() };
+    let probing = BackendStats { probed_now: true, ..due };
+    let endpoints = (0..7).map(|n| endpoint(n, n != 1)).collect();
+    let listeners = [(0, 0), (2, 3), (4, 0), (5, 0), (6, 0)];
+    let listeners = listeners.map(|(n, queue)| listener(n, queue)).into();
     // The queue of 0 was not seen empty for long either, but it is empty now.
-    let seen = seen(listeners, &[(0, unseen), (2, unseen), (4, ejected), (5, probing)]);
+    let backends = [(0, unseen), (2, unseen), (4, ejected), (5, probing), (6, due)];
+    let seen = seen(listeners, &backends);
     let answer = question(Balance::LeastLoad, endpoints).answer(&seen);
-    let told: Vec<_> = answer.endpoints.iter().map(|e| (e.fitness, e.reason.as_str())).collect();
+    let told: Vec<_> =
+        answer.endpoints.iter().map(|e| (e.fitness, e.code, e.reason.as_str())).collect();
+    let due = "its ejection ended: the next caller that comes to it probes it";
+    let probing = "its ejection ended: one caller probes it, the others pass it by";
+    let exited = "not in the choice: it has exited (killed by signal 9)";
+    let hung = "hung: 3 in its accept queue, last seen empty 4.0 s ago";
+    let ejected = "ejected for 1.5 s more: 5 failures in a row";
     assert_eq!(
         told,
         [
-            (Fitness::Fit, "listens, keeps up, not ejected"),
-            (Fitness::Out, "not in the choice: it has exited (killed by signal 9)"),
-            (Fitness::Sick, "hung: 3 in its accept queue, last seen empty 4.0 s ago"),
-            (Fitness::Gone, "nothing listens on port 80"),
-            (Fitness::Sick, "ejected for 1.5 s more: 5 failures in a row"),
-            (Fitness::Sick, "its ejection ended: one caller probes it, the others pass it by"),
+            (Fitness::Fit, Finding::Fit, "listens, keeps up, not ejected"),
+            (Fitness::Out, Finding::Exited, exited),
+            (Fitness::Sick, Finding::Hung, hung),
+            (Fitness::Gone, Finding::NoListener, "nothing listens on port 80"),
+            (Fitness::Sick, Finding::Ejected, ejected),
+            (Fitness::Sick, Finding::Probing, probing),
+            (Fitness::Fit, Finding::ProbeDue, due),
         ]
     );
-    assert_eq!(answer.outcome, "web/0, the only fit one");
+    assert_eq!(
+        (answer.decision, answer.takes),
+        (Decision::Fit, ["web/0", "web/6"].map(String::from).into())
+    );
+    assert_eq!(answer.outcome, "one of web/0, web/6");
     let outside = || Question {
         from: OUTSIDE.to_owned(),
         callers: Vec::new(),
@@ -89,20 +105,24 @@ fn the_outcome_follows_the_policy() {
     let here = || vec![listener(0, 0), listener(1, 0)];
     let busy = BackendStats { active: 4, ..BackendStats::default() };
     let outcome = |balance, seen: &Seen| question(balance, both()).answer(seen).outcome;
+    let decision = |balance, seen: &Seen| question(balance, both()).answer(seen).decision;
     let loaded = seen(here(), &[(0, busy)]);
     assert_eq!(outcome(Balance::LeastLoad, &loaded), "web/1, which has fewer open connections");
     assert_eq!(outcome(Balance::Random, &loaded), "one of web/0, web/1");
     let nobody = seen(Vec::new(), &[]);
     assert_eq!(outcome(Balance::Random, &nobody), "refused at once: none listens (no-backend)");
+    assert_eq!(decision(Balance::Random, &nobody), Decision::NoBackend);
     let sick = BackendStats { ejected_now: true, ..BackendStats::default() };
     let panic = seen(vec![listener(1, 0)], &[(1, sick)]);
     let told = "web/1, although sick: no fit one is left (panic)";
     assert_eq!(outcome(Balance::Random, &panic), told);
+    assert_eq!(decision(Balance::Random, &panic), Decision::Panic);
     let source = Balance::Source { timeout: Duration::from_secs(60) };
     let affinity = Affinity { backend: 0, left_ms: 5000 };
     let kept = Seen { kept: vec![("exec/0".to_owned(), affinity)], ..loaded };
     let answer = question(source, both()).answer(&kept);
     assert_eq!(answer.outcome, "web/0, which exec/0 has");
+    assert_eq!((answer.decision, answer.takes), (Decision::Kept, vec!["web/0".to_owned()]));
     assert_eq!(answer.kept[0].left_ms, 5000);
 }
 

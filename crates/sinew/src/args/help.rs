@@ -159,11 +159,18 @@ pub(super) const EXPLAIN: &str = "\
 Tell which backend a call would get now, and why each other would not: in the kernel's order, with \
 its own verdicts.
 
-  fit    would be taken
-  sick   hung (its accept queue was not empty for 20 ms) or ejected: taken only when no fit one is \
-left
-  gone   nothing listens there
-  out    not in the choice: starting, unhealthy, draining, exited
+Would be taken:
+  fit                 listens, keeps up, not ejected
+  probe-due           its ejection ended: the next caller that comes to it tries it
+Sick, taken only when no fit one is left:
+  hung                its accept queue has not been empty for 20 ms
+  ejected             too many failures in a row, and its time is not over
+  probing             its ejection ended, and one caller tries it
+Gone, never taken:
+  no-listener         nothing listens on the port
+  multipath-listener  called by a published port, and listens by MPTCP only
+Not in the choice, so that the kernel does not look at it:
+  waiting, starting, not-listening, process-gone, unhealthy, draining, backing-off, exited, stopped
 
 The caller is a service, a workload, `exec`, or `outside` (who comes by a published port); it \
 matters to services that balance by source, whose callers keep a backend. Which ones are drawn is \
@@ -173,7 +180,7 @@ pub(super) const EXPLAIN_EXAMPLES: &str = "\
 Examples:
   sinew explain web orders
   sinew explain web/0 orders:http
-  sinew explain exec db:5432 --output json | jq -r '.endpoints[].reason'";
+  sinew explain exec db:5432 --output json | jq -r '.endpoints[] | [.workload, .code] | @tsv'";
 
 pub(super) const FLOWS: &str = "\
 Show members' connections one by one (not those to published ports): who called whom, which instance was taken, how it went and why, how \

@@ -45,17 +45,16 @@ fn endpoints(explanation: &Explanation) -> Table {
         ("WHY", Align::Left),
     ]);
     let mut sorted: Vec<_> = explanation.endpoints.iter().collect();
-    sorted.sort_by_key(|endpoint| endpoint.fitness);
+    sorted.sort_by_key(|endpoint| (endpoint.fitness, endpoint.code));
     for endpoint in sorted {
-        let (word, tint) = match endpoint.fitness {
-            Fitness::Fit => ("fit", Tint::Good),
-            Fitness::Sick => ("sick", Tint::Bad),
-            Fitness::Gone => ("gone", Tint::Bad),
-            Fitness::Out => ("out", Tint::Busy),
+        let tint = match endpoint.fitness {
+            Fitness::Fit => Tint::Good,
+            Fitness::Sick | Fitness::Gone => Tint::Bad,
+            Fitness::Out => Tint::Busy,
         };
         table.row([
             Cell::new(endpoint.workload.clone()),
-            Cell::tinted(word, tint),
+            Cell::tinted(endpoint.code.word(), tint),
             Cell::tinted(state_word(endpoint.state), state_tint(endpoint.state)),
             Cell::new(endpoint.active.to_string()),
             Cell::new(endpoint.weight.to_string()),
@@ -69,7 +68,7 @@ fn endpoints(explanation: &Explanation) -> Table {
 
 #[cfg(test)]
 mod tests {
-    use sinew_api::{ExplainedEndpoint, KeptBackend, WorkloadState};
+    use sinew_api::{Decision, ExplainedEndpoint, Finding, KeptBackend, WorkloadState};
     use sinew_model::ServiceName;
 
     use super::*;
@@ -82,6 +81,7 @@ mod tests {
             port: 80,
             state: WorkloadState::Up,
             fitness: Fitness::Fit,
+            code: Finding::Fit,
             reason: "listens, keeps up, not ejected".to_owned(),
             active: 3,
             weight: 256,
@@ -94,6 +94,7 @@ mod tests {
             workload: "web/0".to_owned(),
             state: WorkloadState::Draining,
             fitness: Fitness::Out,
+            code: Finding::Draining,
             reason: "not in the choice: it is draining".to_owned(),
             queue: None,
             ..fit.clone()
@@ -104,6 +105,8 @@ mod tests {
             port: 80,
             protocol: Protocol::Tcp,
             policy: "random: one is drawn".to_owned(),
+            decision: Decision::Fit,
+            takes: vec!["web/1".to_owned()],
             outcome: "web/1, the only fit one".to_owned(),
             kept: vec![KeptBackend {
                 caller: "exec/0".to_owned(),
@@ -120,9 +123,9 @@ exec -> web:80
   policy  random: one is drawn
   keeps   exec/0 has web/1 for 5 s
 
-ENDPOINT  VERDICT  STATE     ACTIVE  WEIGHT  CONNECT  QUEUE  WHY
-web/1     fit      up             3     256    42 us      0  listens, keeps up, not ejected
-web/0     out      draining       3     256    42 us      -  not in the choice: it is draining
+ENDPOINT  VERDICT   STATE     ACTIVE  WEIGHT  CONNECT  QUEUE  WHY
+web/1     fit       up             3     256    42 us      0  listens, keeps up, not ejected
+web/0     draining  draining       3     256    42 us      -  not in the choice: it is draining
 "
         );
     }

@@ -12,6 +12,7 @@ mod adopted;
 mod bpf;
 mod clock;
 mod drain;
+mod explain;
 mod faults;
 mod group;
 mod health;
