@@ -32,6 +32,7 @@ mod converge;
 mod inputs;
 mod instance;
 mod projects;
+mod room;
 mod unused;
 mod wanted;
 

@@ -12,6 +12,7 @@ use std::{
     time::Duration,
 };
 
+use sinew_abi::capacity;
 use sinew_datapath as datapath;
 use sinew_dns::{HostConfig, follow_host};
 use tokio::{
@@ -34,6 +35,8 @@ pub use process::resolver_main;
 use files::State;
 use supervisor::{Channels, Plan, Supervisor};
 
+/// Name servers of the host whose queries are taken over.
+const NAME_SERVERS: usize = capacity::NAME_SERVERS as usize;
 /// From look to look at `resolv.conf`.
 const FOLLOW: Duration = Duration::from_secs(1);
 /// How long anybody waits for a zone to be served: the resolver may be on its way back, and without
@@ -163,8 +166,20 @@ impl Names {
     pub(crate) fn resolver(&self) -> Option<datapath::Resolver> {
         let bound = self.bound.borrow();
         let State { address4, address6, .. } = bound.as_ref()?;
-        let name_servers: Vec<IpAddr> = self.host.borrow().name_servers.clone();
+        let name_servers: Vec<IpAddr> =
+            self.host.borrow().name_servers.iter().copied().take(NAME_SERVERS).collect();
         Some(datapath::Resolver { address4: *address4, address6: *address6, name_servers })
+    }
+
+    /// Name servers of the host whose queries are left alone, because there are too many.
+    pub(crate) fn too_many_servers(&self) -> Option<String> {
+        let servers = self.host.borrow().name_servers.len();
+        (servers > NAME_SERVERS).then(|| {
+            format!(
+                "resolv.conf has {servers} name servers: services are found by name through the \
+                 first {NAME_SERVERS} only; list fewer"
+            )
+        })
     }
 
     /// Whether queries were led elsewhere, or nowhere, until now.

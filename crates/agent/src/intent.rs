@@ -117,7 +117,7 @@ impl Intent {
     /// attached processes hold.
     ///
     /// # Errors
-    /// When a name is taken, a service cannot be had on this host, or a capacity is reached.
+    /// When a name is taken or a service cannot be had on this host.
     pub(crate) fn apply(
         &self,
         project: Project,
@@ -160,7 +160,6 @@ impl Intent {
         next.generation += 1;
         let generation = before.map_or(1, |b| b.generation + 1);
         next.projects.insert(project.name.clone(), Arc::new(Owned { project, owner, generation }));
-        next.usage().refuse_when_full()?;
         Ok(next)
     }
 
@@ -185,7 +184,7 @@ impl Intent {
     /// With `replicas` instances of `service`.
     ///
     /// # Errors
-    /// When no project has such a service, or a capacity is reached.
+    /// When no project has such a service, or it were too many of one.
     pub(crate) fn scale(&self, service: &ServiceName, replicas: u16) -> Result<Self, Refusal> {
         if replicas > MAX_REPLICAS {
             return Err(Refusal::TooManyReplicas { service: service.clone(), replicas });
@@ -203,7 +202,6 @@ impl Intent {
             key.service.as_ref() != Some(service) || key.replica < u32::from(replicas)
         });
         next.generation += 1;
-        next.usage().refuse_when_full()?;
         Ok(next)
     }
 
@@ -277,7 +275,7 @@ impl Intent {
     /// With something adopted; what is adopted as that already takes connections again.
     ///
     /// # Errors
-    /// When a project owns the name, or a capacity is reached.
+    /// When a project owns the name.
     pub(crate) fn adopt(&self, adoption: Adoption) -> Result<Self, Refusal> {
         let mut next = match &adoption.key.service {
             Some(service) => self.attach(service, adoption.owner.uid)?,
@@ -288,7 +286,6 @@ impl Intent {
             next.adopted.push(Arc::new(adoption));
         }
         next.generation += 1;
-        next.usage().refuse_when_full()?;
         Ok(next)
     }
 
@@ -307,17 +304,11 @@ impl Intent {
         Ok(next)
     }
 
-    /// How much of each declared capacity this intent takes.
-    pub(crate) fn usage(&self) -> crate::capacity::Usage {
-        let mut usage = crate::capacity::Usage::default();
-        for (_, _, _, service) in self.services() {
-            usage.add(service.ports.len(), usize::from(service.replicas));
-            usage.publish(&service.publish);
-        }
-        for adoption in &self.adopted {
-            usage.add(adoption.ports.len(), 1);
-        }
-        usage
+    /// Whether an instance is one of a project's or adopted, and not just still there.
+    pub(crate) fn wants(&self, key: &Key) -> bool {
+        let launched = key.service.as_ref().and_then(|name| self.service(name));
+        launched.is_some_and(|(.., service)| key.replica < u32::from(service.replicas))
+            || self.adoption(key).is_some()
     }
 
     /// As [`apply`](Self::apply), for a bench: whether a host could run it is not asked.

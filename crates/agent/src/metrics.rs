@@ -7,7 +7,7 @@ use sinew_api::{EndpointStatus, ServiceStatus, WorkloadState, WorkloadStatus};
 use sinew_datapath::{EdgeStats, Totals};
 use sinew_model::Protocol;
 
-use crate::capacity::Usage;
+use crate::capacity::Filled;
 
 /// Of the answer.
 pub(crate) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -25,7 +25,8 @@ pub(crate) struct Counted {
     pub(crate) edges: Vec<EdgeStats>,
     pub(crate) totals: Totals,
     pub(crate) workloads: Vec<WorkloadStatus>,
-    pub(crate) usage: Usage,
+    /// How full the kernel's maps are.
+    pub(crate) maps: Vec<Filled>,
     pub(crate) started_at_ms: u64,
 }
 
@@ -62,7 +63,7 @@ pub(crate) fn render(counted: &Counted) -> String {
     backends(&mut page, &counted.services);
     edges(&mut page, counted);
     totals(&mut page, &counted.totals);
-    capacities(&mut page, &counted.usage);
+    capacities(&mut page, &counted.maps);
     page.0
 }
 
@@ -92,16 +93,16 @@ fn workloads(page: &mut Page, workloads: &[WorkloadStatus]) {
     }
 }
 
-fn capacities(page: &mut Page, usage: &Usage) {
+fn capacities(page: &mut Page, maps: &[Filled]) {
     let name = "sinew_datapath_capacity_used";
     page.family(name, "gauge", "Entries in use of what the kernel's maps hold.");
-    for (what, used, _) in usage.entries() {
-        page.sample(name, &[("of", what)], used);
+    for map in maps {
+        page.sample(name, &[("of", map.what)], map.used);
     }
     let name = "sinew_datapath_capacity";
     page.family(name, "gauge", "Entries that the kernel's maps hold.");
-    for (what, _, holds) in usage.entries() {
-        page.sample(name, &[("of", what)], holds);
+    for map in maps {
+        page.sample(name, &[("of", map.what)], map.holds);
     }
 }
 
@@ -315,7 +316,7 @@ mod tests {
             ],
             totals: Totals::ZERO,
             workloads: Vec::new(),
-            usage: Usage::default(),
+            maps: crate::capacity::Usage::default().maps().into(),
             started_at_ms: 1_500,
         })
     }

@@ -13,7 +13,7 @@ use std::{
 
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use sinew_api::EventKind;
-use sinew_datapath::{self as datapath, Datapath, Wanted};
+use sinew_datapath::{self as datapath, Datapath, Totals, Wanted};
 use sinew_model::{Health, ProjectName, ServiceName};
 use sinew_workload::{Shims, cgroup, exec::CheckSpec};
 use tokio::{
@@ -46,12 +46,14 @@ mod adoptions;
 mod boot;
 mod carriers;
 mod events;
+mod fullness;
 mod listeners;
 mod requests;
 mod worker;
 
 pub(crate) use boot::{Discovered, discover};
 pub(crate) use events::EventSource;
+pub(crate) use fullness::filling;
 use listeners::Members;
 use worker::{Order, Place};
 pub(crate) use worker::{Resumed, nobody_there};
@@ -62,6 +64,8 @@ const LOOK_AT_DRAINING: Duration = Duration::from_millis(50);
 const LOOK_AT_ADOPTED: Duration = Duration::from_secs(1);
 /// From look to look whether the kernel lost notices, and whether somebody took programs away.
 const LOOK_AT_LOSSES: Duration = Duration::from_secs(2);
+/// From look to look how full the tables are that callers fill.
+const LOOK_AT_FILLING: Duration = Duration::from_secs(30);
 
 /// Inputs that are taken before the data path is told of them.
 const BATCH: usize = 1024;
@@ -180,7 +184,10 @@ pub(crate) struct Runtime {
     warnings: Vec<String>,
     /// Why the data path is not what it should be.
     unsynced: Option<String>,
-    notices_lost: u64,
+    /// What found no room: when the agent started, and now.
+    totals: Option<(Totals, Totals)>,
+    /// What of it was told already.
+    told: Arc<Mutex<BTreeSet<String>>>,
     /// The data path shall be brought to this revision.
     due: Option<u64>,
     /// Which names are served.
@@ -241,7 +248,8 @@ impl Runtime {
             above: Arc::default(),
             warnings: parts.warnings,
             unsynced: None,
-            notices_lost: 0,
+            totals: None,
+            told: Arc::default(),
             due: None,
             zone_of: None,
             started_at_ms: parts.started_at_ms,
@@ -266,9 +274,11 @@ impl Runtime {
         let mut draining = tokio::time::interval(LOOK_AT_DRAINING);
         let mut losses = tokio::time::interval(LOOK_AT_LOSSES);
         let mut adopted = tokio::time::interval(LOOK_AT_ADOPTED);
+        let mut filling = tokio::time::interval(LOOK_AT_FILLING);
         adopted.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         draining.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         losses.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        filling.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             let tick = self.core.next_tick();
             let drains = self.core.drains();
@@ -299,6 +309,10 @@ impl Runtime {
                 _ = adopted.tick() => {
                     slow = Some(unhurried());
                     self.look_at_adopted();
+                }
+                _ = filling.tick() => {
+                    slow = Some(unhurried());
+                    self.look_at_filling();
                 }
                 () = self.names.changed() => {
                     slow = Some(unhurried());
@@ -649,15 +663,6 @@ impl Runtime {
         }
     }
 
-    fn look_at_losses(&mut self) {
-        let totals = self.datapath.lock().totals();
-        let Ok(totals) = totals else { return };
-        if totals.notices_lost > self.notices_lost {
-            self.notices_lost = totals.notices_lost;
-            self.feed(Input::NoticesLost);
-        }
-    }
-
     /// Names are there before the first connection can be made, and go after the last.
     fn publish_zone(&mut self) -> Result<(), String> {
         let version = self.core.names_version();
@@ -688,15 +693,13 @@ impl Runtime {
     pub(crate) fn warnings(&self) -> Vec<String> {
         let unsynced =
             self.unsynced.iter().map(|error| format!("the data path is not up to date: {error}"));
-        let usage = self.core.intent().usage().warnings();
-        let names = self.names.trouble();
         self.warnings
             .iter()
             .cloned()
             .chain(unsynced)
             .chain(self.lacking())
-            .chain(names)
-            .chain(usage)
+            .chain(self.names.trouble())
+            .chain(self.fullness())
             .collect()
     }
 }

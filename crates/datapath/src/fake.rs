@@ -11,7 +11,7 @@ use sinew_model::Protocol;
 
 use crate::{
     Affinity, BackendStats, Carrier, Datapath, EdgeStats, Error, FlowBackend, Listener, Mended,
-    Totals, Wanted,
+    Totals, Usage, Wanted,
 };
 
 /// What a [`Fake`] holds and answers.
@@ -37,6 +37,8 @@ pub struct FakeState {
     pub backend_keys: HashMap<FlowBackend, u64>,
     /// Answer of [`Datapath::totals`].
     pub totals: Option<Totals>,
+    /// Answers of [`Datapath::filling`].
+    pub filling: Vec<Usage>,
     /// Cgroups that were hooked by [`Datapath::hook`].
     pub hooked: Vec<PathBuf>,
     /// Cgroups whose hooks somebody else holds.
@@ -127,6 +129,10 @@ impl Datapath for Fake {
 
     fn totals(&self) -> Result<Totals, Error> {
         Ok(self.state().totals.unwrap_or(Totals::ZERO))
+    }
+
+    fn filling(&self) -> Result<Vec<Usage>, Error> {
+        Ok(self.state().filling.clone())
     }
 
     fn listeners(&self) -> Result<Vec<Listener>, Error> {

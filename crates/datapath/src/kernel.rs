@@ -14,7 +14,7 @@ use sinew_model::Protocol;
 
 use crate::{
     Affinity, BackendStats, Carrier, Datapath, EdgeStats, Error, Events, FlowBackend, Listener,
-    Mended, Resolver, Totals, Wanted,
+    Mended, Resolver, Totals, Usage, Wanted,
     attach::Links,
     layout::{Ledger, Tables, addr4, addr6, mapped},
     maps::{Maps, possible_cpus},
@@ -23,6 +23,7 @@ use crate::{
     routes::Routes,
     sockets,
     sys::{self, AttachType},
+    usage,
 };
 
 mod mend;
@@ -54,17 +55,6 @@ pub struct Reach {
     pub cgroups: Vec<PathBuf>,
     /// The cgroup of the resolver, whose queries go to the host's name servers wherever it lies.
     pub resolver: PathBuf,
-}
-
-/// How full a map is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Usage {
-    /// What it holds.
-    pub name: &'static str,
-    /// Entries in use.
-    pub used: u32,
-    /// Entries there can be.
-    pub capacity: u32,
 }
 
 /// See the module.
@@ -152,8 +142,9 @@ impl Kernel {
 
     fn change(&mut self, wanted: &Wanted, change: &Change) -> Result<(), Error> {
         let members = &change.members;
+        let plan = self.ledger.plan(&mut self.maps, &wanted.services, members)?;
         self.routes.set_instances(members)?;
-        self.ledger.apply_services(&mut self.maps, &wanted.services)?;
+        self.ledger.apply_services(&mut self.maps, &plan)?;
         let scan = self.ledger.apply_instances(&mut self.maps, members)?;
         self.spare_resolver()?;
         self.set_resolver(wanted.resolver.as_ref())?;
@@ -302,6 +293,20 @@ impl Datapath for Kernel {
 
     fn totals(&self) -> Result<Totals, Error> {
         self.maps.totals()
+    }
+
+    fn filling(&self) -> Result<Vec<Usage>, Error> {
+        let edges = self.maps.edges.keys(abi::EdgeKey::ZERO)?.len();
+        let edges = u32::try_from(edges).unwrap_or(u32::MAX);
+        let overflow = self.maps.overflowed()?;
+        Ok(vec![
+            Usage { name: usage::EDGES, used: edges, capacity: abi::capacity::EDGES },
+            Usage {
+                name: usage::SOCKETS,
+                used: overflow,
+                capacity: abi::capacity::SOCKET_OVERFLOW,
+            },
+        ])
     }
 
     fn listeners(&self) -> Result<Vec<Listener>, Error> {

@@ -6,6 +6,7 @@
 //! left are used again only after a grace period, when no program run can still hold them.
 
 mod delta;
+mod demand;
 mod ledger;
 mod ports;
 mod published;

@@ -23,6 +23,7 @@ pub mod occupancy;
 mod routes;
 mod sockets;
 mod sys;
+pub mod usage;
 mod wanted;
 
 use std::{
@@ -37,9 +38,10 @@ pub use error::Error;
 pub use events::{Event, Events, Flow, FlowBackend};
 pub use fake::{Fake, FakeState};
 pub use heartbeat::Heartbeat;
-pub use kernel::{HUNG_AFTER, Kernel, Options, Reach, Usage};
+pub use kernel::{HUNG_AFTER, Kernel, Options, Reach};
 pub use layout::backend_key;
 pub use sockets::{Listener, listeners};
+pub use usage::Usage;
 pub use wanted::{Backend, Instance, Published, Resolver, Service, ServicePort, Wanted, Wildcard};
 
 /// What the kernel counts about itself, summed over its CPUs.
@@ -184,6 +186,13 @@ pub trait Datapath: Send {
     /// # Errors
     /// When the kernel refuses.
     fn totals(&self) -> Result<Totals, Error>;
+
+    /// How full the tables are that callers fill, and that nothing can be refused of: what finds no
+    /// room there works and is not counted ([`Totals`] tell how often).
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    fn filling(&self) -> Result<Vec<Usage>, Error>;
 
     /// All TCP listeners and bound UDP sockets of the network namespace.
     ///

@@ -77,6 +77,7 @@ pub(crate) struct Maps {
     pub(crate) name_servers: Hash<[u32; 4], u32>,
     sockets: Shared<abi::Socket>,
     overflow: Hash<u64, abi::Socket>,
+    overflow_hints: Hash<u32, u32>,
     counters: Hash<u32, abi::Counters>,
     affinities: Hash<abi::AffinityKey, abi::Affinity>,
     backends: Shared<abi::Backend>,
@@ -119,6 +120,7 @@ impl Maps {
             name_servers: Hash::open(maps, "NAME_SERVERS")?,
             sockets: Shared::open(maps, "SOCKETS", c::SOCKETS)?,
             overflow: Hash::open(maps, "SOCKETS_OVERFLOW")?,
+            overflow_hints: Hash::open(maps, "OVERFLOW_HINTS")?,
             counters: Hash::open(maps, "COUNTERS")?,
             affinities: Hash::open(maps, "AFFINITIES")?,
             backends: Shared::open(maps, "BACKENDS", c::BACKENDS)?,
@@ -151,6 +153,18 @@ impl Maps {
         let placed: Vec<_> = placed.filter(is_open).collect();
         self.sockets.unmap();
         Ok(placed.into_iter().chain(overflowed.into_iter().map(|(_, r)| r).filter(is_open)))
+    }
+
+    /// How many records lie in the overflow, by the programs' own count.
+    pub(crate) fn overflowed(&self) -> Result<u32, Error> {
+        let mut sum = 0u32;
+        for index in 0..abi::capacity::OVERFLOW_HINTS {
+            let mut hint = [0u32];
+            sys::map_lookup(self.overflow_hints.fd.as_fd(), &index, &mut hint)
+                .map_err(self.overflow_hints.fail("read"))?;
+            sum = sum.wrapping_add(hint[0]);
+        }
+        Ok(sum)
     }
 
     fn set_weight(&mut self, index: u32, weight: u32) {

@@ -17,7 +17,11 @@ use sinew_model::{Project, ServiceName};
 
 use super::answer::{Answer, Failure, blocking, named};
 use crate::{
-    explain::Question, metrics, occupied, publish::Occupancy, refusal::Refusal, runtime::Handle,
+    explain::Question,
+    metrics, occupied,
+    publish::Occupancy,
+    refusal::Refusal,
+    runtime::{Handle, filling},
     status,
 };
 
@@ -44,6 +48,8 @@ pub(super) async fn agent(State(handle): State<Handle>) -> Answer<Agent> {
     });
     let mut agent = agent.await?;
     agent.shadowed = shadowed(&handle).await?;
+    let datapath = handle.datapath.clone();
+    agent.warnings.extend(blocking(move || filling(&datapath)).await?);
     let policy = handle.policy.clone();
     agent.warnings.extend(blocking(move || policy.warnings()).await?);
     Ok(Json(agent))
@@ -137,19 +143,20 @@ pub(super) async fn metrics(State(handle): State<Handle>) -> Result<Response, Fa
     let stats = backends(&handle).await?;
     let services = handle.call(move |runtime| status::services(&runtime.core, &stats)).await?;
     let datapath = handle.datapath.clone();
-    let (edges, totals) = look(move || {
+    let (edges, totals, filling) = look(move || {
         let datapath = datapath.lock();
-        Ok((datapath.edges()?, datapath.totals()?))
+        Ok((datapath.edges()?, datapath.totals()?, datapath.filling()?))
     })
     .await?;
     let (workloads, usage, started_at_ms) = handle
         .call(|runtime| {
             let core = &runtime.core;
-            (status::workloads(core), core.intent().usage(), runtime.started_at_ms)
+            (status::workloads(core), core.usage(core.intent()), runtime.started_at_ms)
         })
         .await?;
+    let maps = usage.maps().into_iter().chain(filling.into_iter().map(Into::into)).collect();
     let counted =
-        metrics::Counted { names, services, workloads, edges, totals, usage, started_at_ms };
+        metrics::Counted { names, services, workloads, edges, totals, maps, started_at_ms };
     let text = metrics::render(&counted);
     let headers = [(header::CONTENT_TYPE, metrics::CONTENT_TYPE)];
     Ok((headers, text).into_response())

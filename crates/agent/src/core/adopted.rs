@@ -14,6 +14,7 @@ const LOOK: Duration = Duration::from_millis(100);
 const LOOK_MAX: Duration = Duration::from_secs(2);
 /// Looks after a bind(): listen() follows, and old sockets may be closed later.
 const LOOKS_AFTER_BIND: u8 = 3;
+const ADOPTED_LISTENERS: usize = sinew_abi::capacity::ADOPTED_LISTENERS as usize;
 
 /// What an instance has only when it was adopted.
 #[derive(Debug, Default)]
@@ -134,8 +135,20 @@ impl Core {
                 free
             });
         }
+        let others = self.instances.values().filter(|i| i.key != *key);
+        let others: usize = others.map(|i| i.adopted_listeners()).sum();
+        let own: usize = places.values().map(|place| place.sockets.len()).sum();
         let Some(instance) = self.instances.get_mut(key) else { return };
         if instance.adoption().is_none() || !instance.phase.is_registered() {
+            return;
+        }
+        // It may open ever more of them: nobody else is to suffer from a table that is full.
+        if others + own > ADOPTED_LISTENERS && own > instance.adopted_listeners() {
+            instance.unwell = Some(format!(
+                "its {own} listeners and those of others are more than the {ADOPTED_LISTENERS} \
+                 adopted ones that the kernel maps hold"
+            ));
+            self.touch(key);
             return;
         }
         instance.listening = places.keys().copied().collect();

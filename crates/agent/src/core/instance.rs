@@ -450,6 +450,11 @@ impl Instance {
         cookies.into_iter().collect()
     }
 
+    /// How many those are.
+    pub(crate) fn adopted_listeners(&self) -> usize {
+        if self.adoption().is_some() { self.brought().len() } else { 0 }
+    }
+
     /// The first of the addresses that callers of `port` are connected to.
     pub(crate) fn reached_at(&self, protocol: Protocol, port: u16) -> IpAddr {
         let place = |family| self.place(protocol, port, family).map(|place| place.address);

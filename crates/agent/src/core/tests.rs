@@ -8,6 +8,7 @@ use sinew_api::WorkloadState;
 use super::*;
 
 mod host;
+mod room;
 mod scenes;
 
 use host::{Host, Step};

@@ -65,6 +65,10 @@ impl Runtime {
         };
         let next = self.core.intent().adopt(adoption.clone())?;
         let (sender, done) = oneshot::channel();
+        if again.is_none() {
+            let listeners = subject.places.values().map(|place| place.sockets.len()).sum();
+            self.core.check_room_to_adopt(&next, listeners)?;
+        }
         if again.is_some() {
             // Nobody waits when the receiver is dropped.
             let _ = sender.send(Ok(self.processes(&key)));

@@ -3,7 +3,6 @@
 
 use std::{collections::BTreeSet, os::fd::OwnedFd, sync::Arc};
 
-use sinew_abi::capacity;
 use sinew_api::{Attach, Attached, Shutdown};
 use sinew_model::{Plan, Port, Project, ProjectName, ServiceName};
 use tokio::sync::oneshot;
@@ -30,6 +29,7 @@ impl Runtime {
         if next == **self.core.intent() {
             return Ok(());
         }
+        self.core.check_room(&next)?;
         self.store.save(&next)?;
         self.feed(Input::Intent(Arc::new(next)));
         Ok(())
@@ -86,7 +86,9 @@ impl Runtime {
         let plan = Plan::between(before.as_deref().map(|owned| &owned.project), Some(&project));
         let attached: BTreeSet<_> = self.core.attached_names().into_keys().collect();
         let next = self.core.intent().apply(project, caller.owner(), &attached)?;
-        if !dry_run {
+        if dry_run {
+            self.core.check_room(&next)?;
+        } else {
             self.intend(next)?;
         }
         Ok(plan)
@@ -145,15 +147,11 @@ impl Runtime {
         attach: Attach,
     ) -> Result<Joining, Refusal> {
         self.check_not_ending()?;
+        let mut next = Intent::clone(self.core.intent());
         if let Some(service) = &attach.service {
             intent::check_ports(service, attach.ports.iter().map(|p| (p.protocol, p.number)))?;
             self.check_held(caller, service, &attach.ports)?;
-            let next = self.core.intent().attach(service, caller.owner().uid)?;
-            self.intend(next)?;
-        }
-        let (present, holds) = (self.core.instances().len(), capacity::INSTANCES as usize);
-        if present >= holds {
-            return Err(Refusal::Full { what: "instances", wanted: present + 1, holds });
+            next = next.attach(service, caller.owner().uid)?;
         }
         let replica = self.core.free_replica(attach.service.as_ref());
         let key = Key { service: attach.service, replica };
@@ -164,6 +162,8 @@ impl Runtime {
             command: attach.command,
             at_ms: now_ms(),
         };
+        self.core.check_room_to_attach(&next, key.service.as_ref(), &joined)?;
+        self.intend(next)?;
         let number = self.core.number_for(&key).ok_or(Refusal::NoAddressLeft)?;
         let (sender, receiver) = oneshot::channel();
         let address = crate::alloc::instance4(number);

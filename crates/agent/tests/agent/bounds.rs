@@ -8,7 +8,8 @@ use std::{
 };
 
 use sinew_agent::Members;
-use sinew_api::{Adopt, AdoptTarget, ClientError, ErrorCode};
+use sinew_api::{Adopt, AdoptTarget, ClientError, ErrorCode, Event as Change, EventKind};
+use sinew_datapath::{Totals, Usage, usage};
 use sinew_model::Project;
 
 use crate::{
@@ -18,6 +19,7 @@ use crate::{
 
 pub(crate) const ALL: &[(&str, fn())] = &[
     ("a_full_map_warns_and_then_refuses", a_full_map_warns_and_then_refuses),
+    ("tables_that_callers_fill_are_told_of", tables_that_callers_fill_are_told_of),
     ("what_was_adopted_may_not_call", what_was_adopted_may_not_call),
     ("programs_that_somebody_took_away_are_missed", programs_that_somebody_took_away_are_missed),
 ];
@@ -84,6 +86,38 @@ fn a_full_map_warns_and_then_refuses() {
     );
     assert!(body.remedy.is_some());
     assert_eq!(State::of(&host), before, "nothing of it was done");
+}
+
+fn tables_that_callers_fill_are_told_of() {
+    let usage = |name, used| Usage { name, used, capacity: 1000 };
+    let mut host = Host::new();
+    let edges = |used| vec![usage(usage::EDGES, used), usage(usage::SOCKETS, 0)];
+    host.fake.state().filling = edges(799);
+    host.fake.state().totals = Some(Totals { edges_lost: 5, ..Totals::ZERO });
+    host.start();
+    let client = host.client();
+    let warnings = || host.block_on(client.agent()).unwrap().warnings;
+    assert_eq!(warnings(), [""; 0], "what was lost before is not news");
+
+    host.fake.state().filling = edges(800);
+    let told = |warnings: &[String]| {
+        let is = |w: &String| w.starts_with("800 of at most 1000 edges are in use: further ones");
+        warnings.iter().any(is)
+    };
+    assert!(told(&warnings()), "{:?}", warnings());
+    let page = host.block_on(client.metrics()).unwrap();
+    assert!(page.contains("sinew_datapath_capacity_used{of=\"edges\"} 800\n"), "{page}");
+    assert!(page.contains("sinew_datapath_capacity{of=\"edges\"} 1000\n"), "{page}");
+
+    // A loss is told at once, and so is how full it is.
+    let warns = |change: &Change, of: &str| matches!(&change.kind, EventKind::Warning { message } if message.contains(of));
+    let lose = |edges_lost| {
+        host.fake.state().totals = Some(Totals { edges_lost, ..Totals::ZERO });
+    };
+    host.until(async |_| lose(6), |change| warns(change, "edges was full 1 times"));
+    assert!(warnings().iter().any(|w| w.contains("edges was full 1 times")), "{:?}", warnings());
+    host.fake.state().filling = vec![usage(usage::EDGES, 10), usage(usage::SOCKETS, 900)];
+    host.until(async |_| lose(7), |change| warns(change, "900 of at most 1000 overflowed"));
 }
 
 /// What a refused change must leave as it is.

@@ -9,7 +9,9 @@ use sinew_abi as abi;
 use sinew_model::Protocol;
 
 use super::{
-    Applied, Delta, Tables, addr4, addr6, ports, protocol_number,
+    Applied, Delta, Tables, addr4, addr6,
+    demand::Demand,
+    ports, protocol_number,
     published::{self, HostPort},
     regions,
 };
@@ -21,6 +23,7 @@ use crate::{
 mod members;
 
 pub(crate) use members::Member;
+pub(super) use members::listens;
 
 /// How much may wait for a grace period before one is waited for.
 const RETIRED: usize = 4096;
@@ -49,7 +52,7 @@ struct Placed {
 #[derive(Debug, Default)]
 pub(crate) struct Ledger {
     services: Applied<u32, Service>,
-    /// What they need.
+    /// What is wanted of the tables.
     demand: Demand,
     /// A change stopped half-way: the tables know better.
     torn: bool,
@@ -70,47 +73,11 @@ pub(crate) struct Ledger {
     generation: u32,
 }
 
-/// What services need of the tables.
-#[derive(Clone, Copy, Debug, Default)]
-struct Demand {
-    ports: u64,
-    backends: u64,
-    published: u64,
-}
-
-impl Demand {
-    fn of(services: &[Arc<Service>]) -> Self {
-        let ports = services.iter().flat_map(|s| &s.ports);
-        let published = services.iter().flat_map(|s| published::addresses(s)).count() as u64;
-        ports.fold(Self { published, ..Self::default() }, |sum, port| Self {
-            ports: sum.ports + 1,
-            backends: sum.backends + port.backends.len() as u64,
-            ..sum
-        })
-    }
-
-    fn after(self, delta: &Delta<Arc<Service>>) -> Self {
-        let (left, came) = (Self::of(&delta.left), Self::of(&delta.came));
-        let before = if delta.whole { Self::default() } else { self };
-        Self {
-            ports: before.ports + came.ports - left.ports,
-            backends: before.backends + came.backends - left.backends,
-            published: before.published + came.published - left.published,
-        }
-    }
-
-    fn check(&self) -> Result<(), Error> {
-        for (map, capacity, wanted) in [
-            ("the service table", abi::capacity::SERVICES, self.ports),
-            ("the backend table", abi::capacity::BACKENDS, self.backends),
-            ("the table of published ports", abi::capacity::PUBLISHED, self.published),
-        ] {
-            if wanted > capacity.into() {
-                return Err(Error::Full { map, capacity, wanted });
-            }
-        }
-        Ok(())
-    }
+/// What is to be changed, which the tables can hold.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    services: Delta<Arc<Service>>,
+    demand: Demand,
 }
 
 impl Ledger {
@@ -195,36 +162,48 @@ impl Ledger {
     }
 
     /// How full the maps are: (name, used, capacity).
-    pub(crate) fn usage(&self) -> [(&'static str, u32, u32); 4] {
+    pub(crate) fn usage(&self) -> [(&'static str, u32, u32); 7] {
         let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+        let [instances, listening, brought] = self.members.counts();
         [
-            ("instances", count(self.members.len()), abi::capacity::INSTANCES),
+            ("instances", count(instances), abi::capacity::INSTANCES),
+            ("listening addresses", count(listening), abi::capacity::BACKENDS),
+            ("adopted listeners", count(brought), abi::capacity::ADOPTED_LISTENERS),
             ("service ports", count(self.ports.len()), abi::capacity::SERVICES),
             ("backends", count(self.backends.len()), abi::capacity::BACKENDS),
             ("published ports", count(self.published.len()), abi::capacity::PUBLISHED),
+            ("slots", self.regions.taken(), abi::capacity::SLOTS),
         ]
     }
 
-    /// Makes the tables hold these services and no others.
-    pub(crate) fn apply_services(
+    /// The way to these services and members. Too much is refused here, before anything is changed.
+    pub(crate) fn plan(
         &mut self,
         tables: &mut impl Tables,
-        wanted: &BTreeMap<u32, Arc<Service>>,
-    ) -> Result<(), Error> {
+        services: &BTreeMap<u32, Arc<Service>>,
+        members: &Delta<Member>,
+    ) -> Result<Plan, Error> {
         if self.torn {
             // As after a restart.
             tables.grace_period()?;
             *self = Self::read(tables)?;
         }
-        let delta = self.services.to(wanted);
-        let demand = self.demand.after(&delta);
-        // Too much is refused before anything is changed.
-        demand.check()?;
-        published::check(&delta)?;
+        let services = self.services.to(services);
+        published::check(&services)?;
+        let demand = self.demand.after_services(&services)?.after_members(members)?;
+        Ok(Plan { services, demand })
+    }
+
+    /// Makes the tables hold the services of a plan and no others.
+    pub(crate) fn apply_services(
+        &mut self,
+        tables: &mut impl Tables,
+        plan: &Plan,
+    ) -> Result<(), Error> {
         self.torn = true;
-        self.change_services(tables, &delta)?;
-        self.services.reach(&delta, |service| service.id);
-        (self.demand, self.torn) = (demand, false);
+        self.change_services(tables, &plan.services)?;
+        self.services.reach(&plan.services, |service| service.id);
+        (self.demand, self.torn) = (plan.demand, false);
         Ok(())
     }
 
@@ -386,6 +365,7 @@ impl Ledger {
             Some(base) => base,
             None => {
                 self.reclaim(tables, true)?;
+                self.regions.join();
                 self.regions.take(len).ok_or_else(|| regions::full(len.into()))?
             }
         };

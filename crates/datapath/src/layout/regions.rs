@@ -63,6 +63,34 @@ impl Regions {
         }
     }
 
+    /// Slots that are not free.
+    pub(super) fn taken(&self) -> u32 {
+        let free = |(class, regions): (usize, &Vec<u32>)| (regions.len() as u32) << class;
+        self.fresh - self.free.iter().enumerate().map(free).sum::<u32>()
+    }
+
+    /// Joins free regions that lie side by side: many small ones were one large one, or will be.
+    pub(super) fn join(&mut self) {
+        let mut free: Vec<(u32, u32)> = Vec::new();
+        for (class, regions) in self.free.iter_mut().enumerate() {
+            free.extend(regions.drain(..).map(|base| (base, base + (1 << class))));
+        }
+        free.sort_unstable();
+        let mut joined: Vec<(u32, u32)> = Vec::new();
+        for (from, to) in free {
+            match joined.last_mut() {
+                Some((_, end)) if *end == from => *end = to,
+                _ => joined.push((from, to)),
+            }
+        }
+        if let Some((from, _)) = joined.pop_if(|(_, end)| *end == self.fresh) {
+            self.fresh = from;
+        }
+        for (from, to) in joined {
+            self.free_between(from, to);
+        }
+    }
+
     /// Takes note of regions found in use; what lies between them is free.
     pub(super) fn adopt(&mut self, mut used: Vec<(u32, u32)>) {
         used.retain(|(_, len)| *len > 0);
@@ -77,9 +105,7 @@ impl Regions {
 
     fn free_between(&mut self, mut from: u32, to: u32) {
         while from < to {
-            // The largest aligned block that fits.
-            let align = if from == 0 { 19 } else { from.trailing_zeros().min(19) };
-            let class = align.min((to - from).ilog2());
+            let class = (to - from).ilog2().min(19);
             self.free[class as usize].push(from);
             from += 1 << class;
         }
@@ -88,4 +114,58 @@ impl Regions {
 
 pub(super) fn full(wanted: u64) -> Error {
     Error::Full { map: "the slot table", capacity: capacity::SLOTS, wanted }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn small_regions_become_large_ones_again() {
+        let mut regions = Regions::default();
+        // As many slots each time as there can be backends.
+        for class in [0, 4, 1, 3, 2, 5, 17, 0, 6] {
+            let count = capacity::BACKENDS >> class;
+            let taken: Vec<u32> = (0..count)
+                .map(|_| {
+                    let taken = regions.take(1 << class).or_else(|| {
+                        regions.join();
+                        regions.take(1 << class)
+                    });
+                    taken.unwrap_or_else(|| panic!("no region of {} slots", 1 << class))
+                })
+                .collect();
+            assert_eq!(regions.taken(), capacity::BACKENDS);
+            taken.iter().for_each(|base| regions.retire(*base, 1 << class));
+            regions.reclaim();
+            assert_eq!(regions.taken(), 0);
+        }
+    }
+
+    #[test]
+    fn what_is_taken_does_not_overlap() {
+        let mut regions = Regions::default();
+        let mut taken: Vec<(u32, u32)> = Vec::new();
+        for round in 0..2000u32 {
+            let len = 1 + round.wrapping_mul(2_654_435_761) % 700;
+            if let Some(base) = regions.take(len) {
+                taken.push((base, len));
+            }
+            if round % 3 == 0 && taken.len() > 50 {
+                let (base, len) = taken.swap_remove((round as usize * 7) % taken.len());
+                regions.retire(base, len);
+                regions.reclaim();
+                regions.join();
+            }
+            if round % 500 == 0 {
+                let used = std::mem::take(&mut regions);
+                regions.adopt(taken.clone());
+                assert!(regions.taken() <= used.taken());
+            }
+        }
+        taken.sort_unstable();
+        assert!(taken.windows(2).all(|w| w[0].0 + w[0].1 <= w[1].0), "{taken:?}");
+        let all: u32 = taken.iter().map(|(_, len)| len.next_power_of_two()).sum();
+        assert_eq!(regions.taken(), all);
+    }
 }

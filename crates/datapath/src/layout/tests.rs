@@ -129,7 +129,8 @@ impl Host {
             came: delta.came.iter().map(member).collect(),
         };
         self.ledger
-            .apply_services(&mut self.tables, &self.wanted.services)
+            .plan(&mut self.tables, &self.wanted.services, &members)
+            .and_then(|plan| self.ledger.apply_services(&mut self.tables, &plan))
             .and_then(|()| self.ledger.apply_instances(&mut self.tables, &members))
             .inspect(|_| self.members.reach(&delta, |instance| instance.id))
             .inspect_err(|_| self.members = Applied::default())
@@ -347,4 +348,45 @@ fn changes_that_fail_lose_no_slots() {
     }
     let last = host.tables.slots.keys().max().copied();
     assert!(failed > 100 && last < Some(64), "{failed} failed, {last:?} is the last slot");
+}
+
+/// Members that take so many places of each table.
+fn members(count: u64, ports: u16, brought: u64) -> Vec<Instance> {
+    let ports: Vec<_> = (1..=ports).map(|port| (Protocol::Tcp, port)).collect();
+    let member = |id| Instance {
+        id,
+        ports: ports.clone(),
+        brought: (0..brought).map(|n| 1 + id * brought + n).collect(),
+        ..instance(1, 0)
+    };
+    (0..count).map(member).collect()
+}
+
+#[test]
+fn members_that_are_too_many_change_nothing_either() {
+    const INSTANCES: u64 = abi::capacity::INSTANCES as u64;
+    const LISTENING: u64 = abi::capacity::BACKENDS as u64;
+    const BROUGHT: u64 = abi::capacity::ADOPTED_LISTENERS as u64;
+    let cases = [
+        ("the table of instances", members(INSTANCES, 0, 0)),
+        // Each port listens in both families.
+        ("the table of listening addresses", members(LISTENING / 2 / 16, 16, 0)),
+        ("the table of adopted listeners", members(BROUGHT / 8, 0, 8)),
+    ];
+    for (table, full) in cases {
+        let mut host = Host::default();
+        let one_more = Instance { id: 1 << 40, brought: vec![u64::MAX], ..instance(1, 1) };
+        full.into_iter().for_each(|member| host.wanted.set_instance(member));
+        host.apply().unwrap();
+        let before = host.view();
+        host.wanted.set_instance(one_more);
+        host.wanted.set_service(service(7, &[(0, true)]));
+        let error = host.apply().unwrap_err();
+        assert!(matches!(error, Error::Full { map, .. } if map == table), "{error}");
+        assert_eq!(host.view(), before, "{table}");
+        // Counts are not mixed up by what was refused.
+        host.wanted.instances.remove(&0);
+        host.apply().unwrap();
+        assert_ne!(host.view(), before, "{table}");
+    }
 }

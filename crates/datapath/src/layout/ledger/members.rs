@@ -54,8 +54,9 @@ impl Members {
         })
     }
 
-    pub(super) fn len(&self) -> usize {
-        self.instances.len()
+    /// Instances, listening addresses and adopted listeners.
+    pub(super) fn counts(&self) -> [usize; 3] {
+        [self.instances.len(), self.listen_keys.len(), self.brought.len()]
     }
 
     pub(super) fn forget_backends_of(&mut self, service: &Service) {
@@ -121,12 +122,6 @@ impl Members {
             tables.remove_adopted_listener(cookie)?;
             self.brought.remove(&cookie);
         }
-        let fresh = wanted.keys().filter(|cookie| !self.brought.contains_key(cookie)).count();
-        let (wants, capacity) = (self.brought.len() + fresh, abi::capacity::ADOPTED_LISTENERS);
-        if wants > capacity as usize {
-            let (map, wanted) = ("the table of adopted listeners", wants as u64);
-            return Err(Error::Full { map, capacity, wanted });
-        }
         for (cookie, service) in wanted {
             if self.brought.get(&cookie) != Some(&service) {
                 tables.put_adopted_listener(cookie, service)?;
@@ -145,13 +140,6 @@ impl Ledger {
         tables: &mut impl Tables,
         delta: &Delta<Member>,
     ) -> Result<bool, Error> {
-        let before = if delta.whole { 0 } else { self.members.len() };
-        let (wanted, capacity) =
-            (before + delta.came.len() - delta.left.len().min(before), abi::capacity::INSTANCES);
-        if wanted > capacity as usize {
-            let wanted = wanted as u64;
-            return Err(Error::Full { map: "the table of instances", capacity, wanted });
-        }
         self.members.change(tables, delta)?;
         self.apply_listen_keys(tables, delta)
     }
@@ -224,7 +212,9 @@ fn places(service: &Service) -> impl Iterator<Item = (IpAddr, u16, u64)> {
 
 /// The TCP ports that an instance declares, with their listen keys. Where an adopted one listens is
 /// asked for each time: it may be any address of the host.
-fn listens(instance: &Instance) -> impl Iterator<Item = (u16, abi::ListenKey)> {
+pub(in crate::layout) fn listens(
+    instance: &Instance,
+) -> impl Iterator<Item = (u16, abi::ListenKey)> {
     let ports = instance.ports.iter().filter(|(protocol, _)| *protocol == Protocol::Tcp);
     let ports = ports.filter(|_| instance.own_address);
     ports.flat_map(|(_, port)| {
