@@ -12,6 +12,7 @@
 mod adopted;
 mod choice;
 mod families;
+mod full;
 #[path = "../../../ebpf/src/model.rs"]
 mod model;
 mod near;
