@@ -26,6 +26,7 @@ use crate::{
     status,
 };
 
+pub(crate) mod asked;
 mod names;
 
 pub(crate) use names::{EXEC, Names, OUTSIDE};

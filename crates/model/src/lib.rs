@@ -33,4 +33,4 @@ pub use units::{
     MAX_DURATION, format_cpu, format_duration, format_size, parse_cpu, parse_duration, parse_size,
 };
 pub use validate::MAX_REPLICAS;
-pub use words::{CAPABILITIES, SIGNALS, signal_number};
+pub use words::{CAPABILITIES, SIGNALS, nearest, signal_number};

@@ -97,7 +97,8 @@ fn with_prefix(prefix: &str, text: &str) -> String {
 }
 
 /// The word of `known` that `text` was probably meant to be.
-pub(crate) fn nearest<'a>(text: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+#[must_use]
+pub fn nearest<'a>(text: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     known
         .into_iter()
         .map(|word| (strsim::damerau_levenshtein(text, word), word))

@@ -13,7 +13,7 @@ use sinew_api::{FlowItem, FlowQuery};
 use tokio::time::timeout;
 
 use super::answer::Failure;
-use crate::runtime::Handle;
+use crate::{flows::asked, runtime::Handle};
 
 /// A sign of life, so that both sides notice when the other is gone.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
@@ -26,6 +26,9 @@ pub(super) async fn flows(
     RawQuery(query): RawQuery,
 ) -> Result<Response, Failure> {
     let query = FlowQuery::parse(query.as_deref().unwrap_or_default())?;
+    let numbers = handle.call(|runtime| runtime.core.intent().numbers.clone()).await?;
+    let services = numbers.keys().map(|name| name.as_str());
+    asked::check(&query, services, handle.flows.kept().iter().map(|item| &**item))?;
     let body = if query.follow { follow(&handle, query).await } else { kept(&handle, &query) };
     Ok(([(header::CONTENT_TYPE, "application/x-ndjson")], body).into_response())
 }

@@ -71,6 +71,18 @@ fn flows_show_calls_and_refusals() {
     assert!(refused.ends_with("no backend of the service listens"), "{refused}");
     drop(follower);
 
+    // A name that nobody has or had is a slip.
+    for (flag, name) in [("--to", "wbe"), ("--from", "wokrer")] {
+        for follow in [&["-f"][..], &[]] {
+            let refused = world.try_run(&[&["flows", flag, name][..], follow].concat());
+            let text = String::from_utf8_lossy(&refused.stderr).into_owned();
+            assert_eq!((refused.status.code(), refused.stdout.len()), (Some(1), 0), "{text}");
+            let (flag, meant) = (&flag[2..], if flag == "--to" { "web" } else { "worker" });
+            assert!(text.contains(&format!("{flag}: there is no service {name}")), "{text}");
+            assert!(text.contains(&format!("did you mean {meant}?")), "{text}");
+        }
+    }
+
     // Without a follower: what was told before, and refusals.
     world.member("import socket; s = socket.socket(); s.bind(('127.80.200.1', 80))");
     let kept = |verdict: &str| {
