@@ -64,6 +64,12 @@ pub const TICK_NS: u32 = 24;
 pub const TASK_CGROUPS: u32 = 25;
 /// `css_set.dfl_cgrp`.
 pub const DEFAULT_CGROUP: u32 = 26;
+/// `tcp_sock.bytes_sent`.
+pub const BYTES_SENT: u32 = 27;
+/// `tcp_sock.bytes_retrans`.
+pub const BYTES_RETRANS: u32 = 28;
+/// `inet_sock.inet_sport`: unlike [`NUM`], it stays when the peer has reset the connection.
+pub const SOURCE_PORT: u32 = 29;
 
 /// How many there are.
-pub const COUNT: u32 = 27;
+pub const COUNT: u32 = 30;

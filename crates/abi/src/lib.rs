@@ -486,7 +486,7 @@ plain! {
         verdict: u32,
         /// Monotonic time.
         at_ns: u64,
-        /// [`Instance::id`] of the one who acted.
+        /// [`Instance::id`] of the one who acted; of the one who served a caller from [`OUTSIDE`].
         instance: u64,
         /// Number of its service.
         source: u32,

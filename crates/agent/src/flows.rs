@@ -252,7 +252,7 @@ struct Teller {
 }
 
 impl Teller {
-    /// Tells all of them, and how many of them were closed ones.
+    /// Tells all of them, and how many of them are told of as one of so many.
     async fn tell(&mut self, batch: impl Iterator<Item = datapath::Flow>) -> u32 {
         let batch: Vec<_> = batch.collect();
         self.learn(&batch).await;
@@ -261,7 +261,7 @@ impl Teller {
         let mut closed = 0;
         for raw in batch {
             let Some(flow) = translate(&raw, one_of, clocks, &self.names) else { continue };
-            closed += u32::from(flow.verdict == FlowVerdict::Closed);
+            closed += u32::from(sampled(&raw));
             self.flows.tell(FlowItem::Flow(flow));
         }
         closed
@@ -326,6 +326,11 @@ fn verdict(number: u32) -> Option<FlowVerdict> {
     })
 }
 
+/// Whether the kernel tells of one of so many only.
+fn sampled(raw: &datapath::Flow) -> bool {
+    raw.verdict == sinew_abi::verdict::CLOSED || names::is_outside(raw)
+}
+
 /// `None` for what is no call, and for a verdict of another version.
 fn translate(raw: &datapath::Flow, one_of: u32, clocks: Clocks, names: &Names) -> Option<Flow> {
     let verdict = verdict(raw.verdict).filter(|_| !names.is_look_up(raw))?;
@@ -348,7 +353,7 @@ fn translate(raw: &datapath::Flow, one_of: u32, clocks: Clocks, names: &Names) -
         duration_us: (raw.duration_us > 0).then_some(raw.duration_us),
         sent_bytes: raw.sent_bytes,
         received_bytes: raw.received_bytes,
-        one_of: if verdict == FlowVerdict::Closed { one_of } else { 1 },
+        one_of: if sampled(raw) { one_of } else { 1 },
     })
 }
 

@@ -17,13 +17,13 @@ use crate::{
 /// A connection that ended, or a call that the kernel refused.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Flow {
-    /// When it began, milliseconds since 1970.
+    /// When it began, milliseconds since 1970; from outside: when it ended.
     pub at_ms: u64,
-    /// Service of the caller; `exec`: a caller of none.
+    /// Service of the caller; `exec`: a caller of none; `outside`: one who came by a published port.
     pub source: String,
     /// Service called; `None` when the address is no service's.
     pub destination: Option<ServiceName>,
-    /// Address asked for.
+    /// Address asked for; from outside: the host's.
     pub address: IpAddr,
     /// Port asked for.
     pub port: u16,
@@ -43,7 +43,7 @@ pub struct Flow {
     pub sent_bytes: u64,
     /// Received by the caller.
     pub received_bytes: u64,
-    /// It stands for so many closed connections: the kernel told one of that many.
+    /// It stands for so many: the kernel told one of that many. 1 for failures of members.
     pub one_of: u32,
 }
 
@@ -148,7 +148,7 @@ pub enum FlowItem {
 pub struct FlowQuery {
     /// Not what is kept but what comes, until the caller leaves.
     pub follow: bool,
-    /// Of this caller: a service, or `exec`.
+    /// Of this caller: a service, `exec` or `outside`.
     pub from: Option<String>,
     /// To this service.
     pub to: Option<ServiceName>,

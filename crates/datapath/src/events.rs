@@ -42,13 +42,14 @@ pub enum Event {
 /// A connection that ended or was refused.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Flow {
-    /// When it began, monotonic nanoseconds.
+    /// When it began, monotonic nanoseconds; when it ended, if its caller came from outside.
     pub at_ns: u64,
     /// One of [`sinew_abi::verdict`].
     pub verdict: u32,
-    /// The agent's number of the caller's instance; 0: none, or not told for this verdict.
+    /// The agent's number of the caller's instance; 0: none, or not told for this verdict. When the
+    /// caller is [`sinew_abi::OUTSIDE`], that of the instance that served it.
     pub instance: u64,
-    /// Number of the caller's service; 0: none.
+    /// Number of the caller's service; 0: none; or [`sinew_abi::OUTSIDE`].
     pub source: u32,
     /// Number of the service called; 0: none.
     pub destination: u32,

@@ -23,6 +23,9 @@ const OFFSETS: &[Offset] = &[
     offset(facts::SK_FLAGS, "sock_common", "skc_flags"),
     offset(facts::BYTES_ACKED, "tcp_sock", "bytes_acked"),
     offset(facts::BYTES_RECEIVED, "tcp_sock", "bytes_received"),
+    offset(facts::BYTES_SENT, "tcp_sock", "bytes_sent"),
+    offset(facts::BYTES_RETRANS, "tcp_sock", "bytes_retrans"),
+    offset(facts::SOURCE_PORT, "inet_sock", "inet_sport"),
     // struct minmax holds three samples of {time, value}: the first value is the minimum.
     Offset { fact: facts::RTT_MIN, structure: "tcp_sock", member: "rtt_min", inside: 4 },
     offset(facts::MSTAMP, "tcp_sock", "tcp_mstamp"),

@@ -109,8 +109,29 @@ pub unsafe fn owner(socket: *mut c_void) -> Option<&'static Instance> {
     if tcp.is_null() {
         return None;
     }
-    // SAFETY: a BTF pointer to `tcp_sock`, and from there to structures that the kernel's types
-    // name; reading through one that is null gives zeros.
+    // SAFETY: a BTF pointer to `tcp_sock`.
+    unsafe { maker(tcp) }
+}
+
+/// The same of the socket that is being closed; `None` on a kernel without context casts.
+///
+/// # Safety
+/// `context` is the context pointer of a cgroup socket program and its socket is TCP.
+#[inline(always)]
+pub unsafe fn owner_of_closed(context: *mut bpf_sock) -> Option<&'static Instance> {
+    if !casts() {
+        return None;
+    }
+    // SAFETY: see above.
+    unsafe { maker(as_tcp(kernel_context(context.cast()))) }
+}
+
+/// # Safety
+/// `tcp` is a BTF pointer of the verifier to a `tcp_sock`.
+#[inline(always)]
+unsafe fn maker(tcp: *const u8) -> Option<&'static Instance> {
+    // SAFETY: see above, and from there structures that the kernel's types name; reading through
+    // one that is null gives zeros.
     let mut cgroup: *const u8 = unsafe { field::<_, { facts::SK_CGROUP }>(tcp) };
     let mut level = 0;
     while level < LEVELS {
@@ -309,7 +330,42 @@ pub unsafe fn tcp_facts(context: *mut bpf_sock) -> Option<TcpFacts> {
     }
 }
 
-/// What a listener is bound to.
+/// Bytes that the socket being closed has sent, each once, acknowledged or not; `None` on a kernel
+/// without context casts.
+///
+/// # Safety
+/// As of [`tcp_facts`].
+#[inline(always)]
+pub unsafe fn sent_once(context: *mut bpf_sock) -> Option<u64> {
+    if !casts() {
+        return None;
+    }
+    // SAFETY: see there.
+    unsafe {
+        let tcp = as_tcp(kernel_context(context.cast()));
+        let sent: u64 = field::<_, { facts::BYTES_SENT }>(tcp);
+        Some(sent.saturating_sub(field::<_, { facts::BYTES_RETRANS }>(tcp)))
+    }
+}
+
+/// Where the socket that is being closed is bound; `None` on a kernel without context casts.
+///
+/// # Safety
+/// As of [`tcp_facts`].
+#[inline(always)]
+pub unsafe fn closed_at(context: *mut bpf_sock) -> Option<Bound> {
+    if !casts() {
+        return None;
+    }
+    // SAFETY: see there; a `tcp_sock` begins with an `inet_sock`, and that with `sock_common`.
+    unsafe {
+        let tcp = as_tcp(kernel_context(context.cast()));
+        let port = u16::from_be(field::<_, { facts::SOURCE_PORT }>(tcp));
+        Some(Bound { port, ..bound(tcp) })
+    }
+}
+
+/// What a socket is bound to.
 #[derive(Clone, Copy)]
 pub struct Bound {
     pub family: u16,
@@ -340,13 +396,23 @@ pub unsafe fn listener(socket: *const u8, listen: u8) -> Option<Bound> {
         if field::<u8, { facts::STATE }>(socket) != listen {
             return None;
         }
+        Some(bound(socket))
+    }
+}
+
+/// # Safety
+/// `socket` is a BTF pointer of the verifier to a `sock_common`.
+#[inline(always)]
+unsafe fn bound(socket: *const u8) -> Bound {
+    // SAFETY: see above.
+    unsafe {
         let six = fact::<{ facts::RCV_SADDR6 }>() as usize;
         let word = |i: usize| read_volatile(socket.add(six + i * 4).cast::<u32>());
-        Some(Bound {
+        Bound {
             family: field::<_, { facts::FAMILY }>(socket),
             addr4: field::<_, { facts::RCV_SADDR }>(socket),
             addr6: [word(0), word(1), word(2), word(3)],
             port: field::<_, { facts::NUM }>(socket),
-        })
+        }
     }
 }

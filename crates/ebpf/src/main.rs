@@ -22,6 +22,7 @@ mod listen;
 mod lookup;
 mod maps;
 mod names;
+mod outside;
 mod publish;
 mod reach;
 mod record;

@@ -30,6 +30,7 @@ use crate::{
     maps::{
         BACKEND_HOT, BACKENDS, CONFIG, LISTENERS, LISTENERS6, PUBLISHED, PUBLISHED_PORTS, SERVICES4,
     },
+    outside,
 };
 
 const PASS: u32 = sk_action::SK_PASS;
@@ -63,7 +64,13 @@ pub fn lookup(context: *mut bpf_sk_lookup) -> u32 {
     match find(&local, port, six) {
         Found::Nothing => PASS,
         Found::Gone => DROP,
-        Found::Service(service) => hand_over(context, service, remote, six),
+        Found::Service(service) => {
+            let verdict = hand_over(context, service, remote, six);
+            if verdict == DROP {
+                outside::refused(service, local, port);
+            }
+            verdict
+        }
     }
 }
 
@@ -83,11 +90,11 @@ unsafe fn words(at: *const u32) -> [u32; 4] {
 }
 
 #[inline(always)]
-fn may_be_published(port: u32) -> bool {
+pub fn may_be_published(port: u32) -> bool {
     PUBLISHED_PORTS.get(port >> 6).is_some_and(|bits| bits >> (port & 63) & 1 != 0)
 }
 
-enum Found {
+pub enum Found {
     /// Not published.
     Nothing,
     /// Published, but the service port is not there.
@@ -97,7 +104,7 @@ enum Found {
 
 /// That very address first, then what stands for all of its family.
 #[inline(always)]
-fn find(local: &[u32; 4], port: u32, six: bool) -> Found {
+pub fn find(local: &[u32; 4], port: u32, six: bool) -> Found {
     let port = (port as u16).to_be();
     let mut key = PublishedKey { addr: *local, port, protocol: protocol::TCP };
     // SAFETY: entries are replaced as a whole and stay readable until this program returns.

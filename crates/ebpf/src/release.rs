@@ -15,7 +15,7 @@ use crate::{
     events,
     kernel::{self, TcpFacts},
     maps::{BACKEND_HOT, CONFIG, PORT_NAMES},
-    record,
+    outside, record,
 };
 
 const ALLOW: i32 = 1;
@@ -32,11 +32,17 @@ pub fn release(context: &SockContext) -> i32 {
     let cookie = match unsafe { kernel::known_cookie(socket) } {
         // Nobody has asked for this socket's cookie, so it has no record: a server's end. Making
         // one up, and touching the cold place it leads to, would double the cost of every close.
-        Some(0) => return ALLOW,
+        Some(0) => {
+            outside::closed(socket);
+            return ALLOW;
+        }
         Some(cookie) => cookie,
         None => record::cookie(context),
     };
-    let Some(found) = record::find(cookie) else { return ALLOW };
+    let Some(found) = record::find(cookie) else {
+        outside::closed(socket);
+        return ALLOW;
+    };
     // SAFETY: found in this run; freed below, so what is needed later is copied first.
     unsafe {
         let was = *found;

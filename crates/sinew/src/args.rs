@@ -225,7 +225,8 @@ pub(crate) struct Flows {
     /// Show what comes from now on
     #[arg(long, short)]
     pub(crate) follow: bool,
-    /// Only of this calling service; `exec`: of callers that are of none
+    /// Only of this calling service; `exec`: of callers that are of none; `outside`: of those who
+    /// come by published ports
     #[arg(long, value_name = "SERVICE")]
     pub(crate) from: Option<Caller>,
     /// Only to this service

@@ -27,7 +27,7 @@ pub(super) async fn flows(
 ) -> Result<Response, Failure> {
     let query = FlowQuery::parse(query.as_deref().unwrap_or_default())?;
     let numbers = handle.call(|runtime| runtime.core.intent().numbers.clone()).await?;
-    let services = numbers.keys().map(|name| name.as_str());
+    let services = numbers.keys().map(sinew_model::ServiceName::as_str);
     asked::check(&query, services, handle.flows.kept().iter().map(|item| &**item))?;
     let body = if query.follow { follow(&handle, query).await } else { kept(&handle, &query) };
     Ok(([(header::CONTENT_TYPE, "application/x-ndjson")], body).into_response())

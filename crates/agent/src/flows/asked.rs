@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use sinew_api::{FlowItem, FlowQuery};
-use sinew_model::nearest;
+use sinew_model::{ServiceName, nearest};
 
 use super::{EXEC, OUTSIDE};
 use crate::refusal::Refusal;
@@ -23,11 +23,11 @@ pub(crate) fn check<'a>(
     for item in kept {
         if let FlowItem::Flow(flow) = item {
             callers.insert(&flow.source);
-            called.extend(flow.destination.as_ref().map(|name| name.as_str()));
+            called.extend(flow.destination.as_ref().map(ServiceName::as_str));
         }
     }
     known("from", query.from.as_deref(), &callers)?;
-    known("to", query.to.as_ref().map(|name| name.as_str()), &called)
+    known("to", query.to.as_ref().map(ServiceName::as_str), &called)
 }
 
 fn known(field: &str, asked: Option<&str>, names: &BTreeSet<&str>) -> Result<(), Refusal> {

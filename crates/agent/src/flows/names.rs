@@ -36,6 +36,11 @@ fn looks_up(flow: &Flow) -> bool {
     flow.verdict == sinew_abi::verdict::NO_SUCH_PORT && flow.protocol == Protocol::Udp
 }
 
+/// Whether its caller came by a published port: then the instance is the one that served it.
+pub(super) fn is_outside(flow: &Flow) -> bool {
+    flow.source == sinew_abi::OUTSIDE
+}
+
 fn number(instance: u64) -> u32 {
     u32::try_from(instance).unwrap_or(0)
 }
@@ -70,7 +75,7 @@ impl Names {
         let caller = number(flow.instance);
         called
             && (!looks_up(flow) || self.is_look_up(flow))
-            && known(flow.source, self.services.contains_key(&flow.source))
+            && (is_outside(flow) || known(flow.source, self.services.contains_key(&flow.source)))
             && known(caller, self.instances.contains_key(&caller))
             && known(backend, self.instances.contains_key(&backend))
     }
@@ -83,6 +88,9 @@ impl Names {
     }
 
     pub(super) fn source(&self, flow: &Flow) -> String {
+        if is_outside(flow) {
+            return OUTSIDE.to_owned();
+        }
         let by_instance =
             || self.instances.get(&number(flow.instance)).and_then(|(_, service)| service.as_ref());
         match self.services.get(&flow.source).or_else(by_instance) {
@@ -98,8 +106,11 @@ impl Names {
     }
 
     pub(super) fn backend(&self, flow: &Flow) -> Option<String> {
-        let key = self.backends.get(&flow.backend?)?;
-        self.instances.get(&instance_of(*key)).map(|(name, _)| name.clone())
+        let instance = match is_outside(flow) {
+            true => number(flow.instance),
+            false => instance_of(*self.backends.get(&flow.backend?)?),
+        };
+        self.instances.get(&instance).map(|(name, _)| name.clone())
     }
 }
 

@@ -183,11 +183,13 @@ Examples:
   sinew explain exec db:5432 --output json | jq -r '.endpoints[] | [.workload, .code] | @tsv'";
 
 pub(super) const FLOWS: &str = "\
-Show members' connections one by one (not those to published ports): who called whom, which instance was taken, how it went and why, how \
+Show connections one by one: who called whom, which instance was taken, how it went and why, how \
 long the handshake and the connection took, and the bytes both ways.
 
 The kernel tells of a connection when it closes, and only while somebody follows; what it refuses \
-itself (no backend, no such port, a bind to somebody else's address) it always tells. So `-f` shows \
+members itself (no backend, no such port, a bind to somebody else's address) it always tells. \
+Callers by published ports are `outside`: they are told when the instance closes its end, with the \
+address and port of the host that they called, and without the connection's life. So `-f` shows \
 everything from now on, and without it the last 1024 are shown that were told to anybody. With more \
 than about 2000 connections a second, one of N is shown, and N is said; failures are shown all the \
 same, and what is lost is counted. Left out are datagram sockets that name look-ups connect to \

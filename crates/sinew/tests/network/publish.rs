@@ -7,7 +7,12 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
-use crate::world::{World, eventually, kill, tool};
+use serde_json::Value;
+
+use crate::{
+    look::Following,
+    world::{World, eventually, kill, tool},
+};
 
 /// A machine of its own, joined to the test's by a cable.
 struct Outside {
@@ -156,6 +161,52 @@ fn nginx_is_called_from_outside_through_all_that_happens() {
     let link = Path::new("/sys/fs/bpf").join(world.name()).join("links/published");
     assert!(!link.exists(), "nothing looks at packets any more");
     TcpListener::bind((Ipv4Addr::UNSPECIFIED, 8000)).unwrap();
+}
+
+#[test]
+fn flows_show_who_comes_from_outside() {
+    let world = nginx(2, "[::]:8000:http");
+    let outside = Outside::new();
+    let (url4, url6) = (format!("http://{HOST4}:8000/"), format!("http://{HOST6}:8000/"));
+    for url in [&url4, &url6] {
+        eventually("both of them listen", || answers(&outside.curl(url, 30)) == ALL[..2]);
+    }
+    let mut follower = Following::start(&world, &["flows", "-f"]);
+    assert!(follower.line().starts_with("TIME"));
+    // A member's connection is told once, not from its server's end too.
+    world.member("import socket; s = socket.create_connection(('web', 8080)); s.close()");
+    assert!(follower.line().contains(" exec "));
+    for url in [&url4, &url6] {
+        let answer = outside.curl(url, 1).into_keys().next().unwrap();
+        let line = follower.line();
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let web = format!("web/{}", answer.strip_prefix("replica ").unwrap());
+        assert_eq!(words[1..5], ["outside", "web:8000", &web, "closed"], "{line}");
+    }
+    // Gone before an answer, and without a word.
+    let leaves = "import socket, struct
+s = socket.create_connection(('10.77.0.1', 8000))
+s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack('ii', 1, 0))";
+    outside.tool("python3", &["-c", leaves]);
+    assert!(follower.line().contains(" cancelled "));
+    world.run(&["scale", "web=0"]);
+    eventually("nobody is left", || world.workloads("web").is_empty());
+    assert_eq!(answers(&outside.curl(&url4, 1)), REFUSED);
+    let refused = follower.line();
+    assert!(
+        refused.contains(" outside ") && refused.ends_with("no backend of the service listens")
+    );
+    drop(follower);
+
+    let told = world.run(&["flows", "--from", "outside", "--output", "json"]);
+    let told: Vec<Value> = told.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let addresses: Vec<_> = told.iter().map(|flow| flow["address"].as_str().unwrap()).collect();
+    assert_eq!(addresses, ["10.77.0.1", "fd77::1", "10.77.0.1", "10.77.0.1"]);
+    for call in &told[..2] {
+        let number = |field: &str| call[field].as_u64().unwrap();
+        assert!(number("sent_bytes") > 50 && number("received_bytes") > 100, "{call}");
+        assert!(number("connect_us") > 0, "{call}");
+    }
 }
 
 #[test]
