@@ -131,7 +131,15 @@ impl Store {
         if meta.mode() & 0o022 != 0 {
             return refuse("others may write it");
         }
-        Ok(Self { directory: directory.to_owned() })
+        let store = Self { directory: directory.to_owned() };
+        // A predecessor that was killed while it wrote leaves one.
+        let _ = fs::remove_file(store.fresh());
+        Ok(store)
+    }
+
+    /// Where the next state is written before it takes the place of the old one.
+    fn fresh(&self) -> PathBuf {
+        self.directory.join(format!("{FILE}.new"))
     }
 
     /// Reads the state. A corrupt file is set aside under a name that bears `now_ms`.
@@ -163,7 +171,7 @@ impl Store {
     pub(crate) fn save(&self, intent: &Intent) -> Result<(), StoreError> {
         let text = encode(intent)?;
         let file = self.directory.join(FILE);
-        let fresh = self.directory.join(format!("{FILE}.new"));
+        let fresh = self.fresh();
         let written = write_durably(&fresh, &text);
         if let Err(e) = written {
             // Of no use, and on a full disk its space is wanted.

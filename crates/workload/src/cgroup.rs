@@ -64,6 +64,9 @@ impl Error {
 /// How long killed processes may take to end before [`remove_all`] gives up.
 const KILL_PATIENCE: Duration = Duration::from_secs(10);
 
+/// Each time another one is removed in the very moment.
+const CREATE_TRIES: usize = 100;
+
 /// Where cgroup2 is mounted.
 ///
 /// # Errors
@@ -90,7 +93,22 @@ pub fn check(path: &Path) -> Result<(), Error> {
 /// When the path is outside the cgroup2 file system, or the kernel refuses.
 pub fn create(path: &Path) -> Result<(), Error> {
     check(path)?;
-    fs::create_dir_all(path).map_err(Error::refused("create", path))
+    let made = || fs::create_dir_all(path);
+    // The one above may be removed, as empty, after it was found or made.
+    let is_final = |made: &io::Result<()>| made.as_ref().err().is_none_or(|error| !is_gone(error));
+    let first = std::iter::repeat_with(made).take(CREATE_TRIES).find(is_final);
+    first.unwrap_or_else(made).map_err(Error::refused("create", path))
+}
+
+/// Removes a cgroup unless there is something in it: processes, or cgroups below it.
+///
+/// # Errors
+/// When the kernel refuses.
+pub fn remove_empty(path: &Path) -> Result<(), Error> {
+    match remove_dir(path) {
+        Err(Error::Refused { errno: Errno(libc::EBUSY | libc::ENOTEMPTY), .. }) => Ok(()),
+        result => result,
+    }
 }
 
 /// Kills every process of a cgroup and of those below it. They end soon after: see [`Watch`].

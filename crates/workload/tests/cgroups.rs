@@ -28,3 +28,24 @@ fn a_number_leads_to_its_cgroup() {
     cgroup::remove_all(&deep).unwrap();
     assert_eq!(cgroup::find(id), None);
 }
+
+/// Instances of one service come and go at once: the cgroup that they share is removed with its last.
+#[test]
+fn a_cgroup_is_made_while_the_one_above_is_removed_as_empty() {
+    let place = common::Place::new();
+    let above = place.cgroup.join("service");
+    std::thread::scope(|scope| {
+        for name in ["0", "1"] {
+            let (above, path) = (&above, above.join(name));
+            scope.spawn(move || {
+                for _ in 0..2000 {
+                    cgroup::create(&path).unwrap();
+                    assert!(path.is_dir());
+                    cgroup::remove_all(&path).unwrap();
+                    cgroup::remove_empty(above).unwrap();
+                }
+            });
+        }
+    });
+    assert!(!above.exists());
+}

@@ -399,12 +399,16 @@ impl Worker {
     }
 
     async fn clean(&self) -> Result<Option<GivenBack>, String> {
-        let Place { cgroup, directory, shims, .. } = self.place.clone();
+        let Place { cgroup, directory, shims, key, .. } = self.place.clone();
         let removed = tokio::task::spawn_blocking(move || {
             let back = tree::give_back(&cgroup).map_err(|error| error.to_string())?;
             // The supervisor first: it would start again what is killed.
             for cgroup in [&shims.cgroup, &cgroup] {
                 cgroup::remove_all(cgroup).map_err(|error| error.to_string())?;
+            }
+            // The service's, when this was its last instance.
+            if let Some(service) = cgroup.parent().filter(|_| key.service.is_some()) {
+                cgroup::remove_empty(service).map_err(|error| error.to_string())?;
             }
             match std::fs::remove_dir_all(&directory) {
                 Err(error) if error.kind() != std::io::ErrorKind::NotFound => {

@@ -16,6 +16,7 @@ mod explain;
 mod faults;
 mod group;
 mod health;
+mod killed;
 mod life;
 mod limits;
 mod look;
