@@ -62,6 +62,7 @@ pub(crate) fn ensure(purpose: Purpose) -> Result<()> {
     for need in &missing {
         match need.source {
             Source::Apt(_) => {}
+            Source::Unpack(package) => unpack(package)?,
             Source::Pip(requirement) => pip(requirement)?,
             Source::Cargo { name, version } => cargo(name, version)?,
         }
@@ -111,6 +112,24 @@ fn require_root_for(packages: &[&str]) -> Result<()> {
     )
 }
 
+/// Fetches a Debian package and takes its files out, where nothing of the machine is touched.
+fn unpack(package: &str) -> Result<()> {
+    let directory = unpacked();
+    let fetched = directory.join("packages").join(package);
+    std::fs::create_dir_all(&fetched)?;
+    let mut download = Command::new("apt-get");
+    download.args(["download", "-qq", package]).current_dir(&fetched);
+    // The lists of packages may be missing or old.
+    announced(&mut download).or_else(|_| {
+        announced(Command::new("apt-get").args(["update", "-qq"]))?;
+        announced(&mut download)
+    })?;
+    for entry in std::fs::read_dir(&fetched)? {
+        announced(Command::new("dpkg").arg("--extract").arg(entry?.path()).arg(&directory))?;
+    }
+    Ok(())
+}
+
 fn pip(requirement: &str) -> Result<()> {
     let venv = venv();
     if !venv.join("bin/pip").exists() {
@@ -144,6 +163,11 @@ fn versioned(parent: &Path, rest: &str) -> Option<PathBuf> {
 pub(crate) fn postgres_bin() -> Option<PathBuf> {
     let server = versioned(Path::new("/usr/lib/postgresql"), "bin/postgres")?;
     server.parent().map(Path::to_path_buf)
+}
+
+/// The files of packages that are not installed.
+fn unpacked() -> PathBuf {
+    workspace::root().join("target/unpacked")
 }
 
 /// The Go that pip installed.

@@ -18,6 +18,7 @@ pub(super) struct Need {
 enum Probe {
     Program(&'static str),
     File(&'static str),
+    Unpacked(&'static str),
     Postgres,
     Envoy,
     Go,
@@ -26,8 +27,13 @@ enum Probe {
 /// Where it comes from.
 pub(super) enum Source {
     Apt(&'static str),
+    /// A Debian package whose files are of use, but not what its installation does to a machine.
+    Unpack(&'static str),
     Pip(&'static str),
-    Cargo { name: &'static str, version: &'static str },
+    Cargo {
+        name: &'static str,
+        version: &'static str,
+    },
 }
 
 impl Need {
@@ -35,6 +41,7 @@ impl Need {
         match self.probe {
             Probe::Program(program) => process::find(program).is_some(),
             Probe::File(file) => Path::new(file).exists(),
+            Probe::Unpacked(file) => super::unpacked().join(file).exists(),
             Probe::Postgres => super::postgres_bin().is_some(),
             Probe::Envoy => super::envoy().is_some(),
             Probe::Go => super::go().exists(),
@@ -44,7 +51,7 @@ impl Need {
     pub(super) fn package(&self) -> Option<&'static str> {
         match self.source {
             Source::Apt(package) => Some(package),
-            Source::Pip(_) | Source::Cargo { .. } => None,
+            Source::Unpack(_) | Source::Pip(_) | Source::Cargo { .. } => None,
         }
     }
 }
@@ -99,6 +106,16 @@ const NEEDS: &[Need] = &[
     },
     program("wrk", "wrk", "real clients", &[Test]),
     program("memcached", "memcached", "real servers", &[Test]),
+    program("iperf3", "iperf3", "real servers and clients", &[Test]),
+    program("dnsmasq", "dnsmasq-base", "real servers", &[Test]),
+    // Installed it would take the place of what keeps this machine's time.
+    Need {
+        what: "chronyd",
+        why: "real servers and clients",
+        probe: Probe::Unpacked("usr/sbin/chronyd"),
+        source: Source::Unpack("chrony"),
+        purposes: &[Test],
+    },
     program("dig", "bind9-dnsutils", "real resolvers", &[Test]),
     program("nft", "nftables", "the packet rules measured against", &[Bench]),
     program("haproxy", "haproxy", "a proxy measured against", &[Bench]),

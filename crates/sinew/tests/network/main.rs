@@ -10,6 +10,7 @@
 
 mod adopted;
 mod bpf;
+mod callers;
 mod clock;
 mod drain;
 mod explain;
@@ -22,6 +23,7 @@ mod limits;
 mod look;
 mod machine;
 mod names;
+mod outside;
 mod programs;
 mod publish;
 mod reach;
