@@ -4,6 +4,15 @@
 /// Buckets of a histogram: 32 octaves, from 1 to 2^32 - 1.
 pub const BUCKETS: usize = 128;
 
+/// Buckets of a coarse histogram, where room is dear: two of the others each.
+pub const COARSE: usize = BUCKETS / 2;
+
+/// The coarse bucket that holds what `bucket` counts.
+#[inline(always)]
+pub const fn coarse(bucket: usize) -> usize {
+    bucket / (BUCKETS / COARSE)
+}
+
 /// The bucket that counts `value`. Values below 4 have one each; above, an octave has four.
 #[inline(always)]
 pub const fn bucket(value: u32) -> usize {
@@ -45,8 +54,9 @@ pub const fn lower_bound(index: usize) -> u64 {
 }
 
 /// The value below which a share `q` (0 to 1) of the entries lies, interpolated inside its bucket;
-/// `None` when the histogram is empty.
-pub fn quantile(buckets: &[u64; BUCKETS], q: f64) -> Option<f64> {
+/// `None` when the histogram is empty. Takes coarse histograms too.
+pub fn quantile<const N: usize>(buckets: &[u64; N], q: f64) -> Option<f64> {
+    let bound = |index: usize| lower_bound(index * (BUCKETS / N)) as f64;
     let total: u64 = buckets.iter().sum();
     if total == 0 {
         return None;
@@ -56,7 +66,7 @@ pub fn quantile(buckets: &[u64; BUCKETS], q: f64) -> Option<f64> {
     for (index, count) in buckets.iter().enumerate() {
         let count = *count as f64;
         if count > 0.0 && below + count >= wanted {
-            let (low, high) = (lower_bound(index) as f64, lower_bound(index + 1) as f64);
+            let (low, high) = (bound(index), bound(index + 1));
             return Some(low + (high - low) * ((wanted - below) / count).clamp(0.0, 1.0));
         }
         below += count;
@@ -81,12 +91,15 @@ mod tests {
 
     #[test]
     fn quantiles_of_a_uniform_set() {
-        let mut buckets = [0; BUCKETS];
+        let (mut buckets, mut coarser) = ([0; BUCKETS], [0; COARSE]);
         for value in 0..10_000 {
             buckets[bucket(value)] += 1;
+            coarser[coarse(bucket(value))] += 1;
         }
         let p50 = quantile(&buckets, 0.5).unwrap();
         assert!((p50 - 5_000.0).abs() < 5_000.0 * 0.125, "{p50}");
+        let p50 = quantile(&coarser, 0.5).unwrap();
+        assert!((p50 - 5_000.0).abs() < 5_000.0 * 0.25, "{p50}");
         assert_eq!(quantile(&[0; BUCKETS], 0.5), None);
     }
 }

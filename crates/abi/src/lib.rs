@@ -13,7 +13,7 @@ pub mod histogram;
 pub mod near;
 
 /// Raised whenever a map's layout or the meaning of a field changes.
-pub const ABI_VERSION: u32 = 2;
+pub const ABI_VERSION: u32 = 3;
 
 /// Declared capacities of the maps: nearing one warns, reaching it refuses.
 pub mod capacity {
@@ -27,6 +27,8 @@ pub mod capacity {
     pub const NEAR_CALLERS: u32 = 16_384;
     /// Backends, one a listening port of an endpoint.
     pub const BACKENDS: u32 = 131_072;
+    /// Backends with histograms of their own, the first so many of all.
+    pub const BACKEND_TIMES: u32 = 16_384;
     /// Entries of all slot regions together, the old and the new ones of a change included.
     pub const SLOTS: u32 = 524_288;
     /// Open sockets whose record has a place of its own; a power of two. Others use the overflow.
@@ -270,6 +272,29 @@ plain! {
         /// Fills the second line.
         reserved: [u32; 5],
     }
+    /// How long connections to a backend took. Every CPU counts in the same words, which wrap: what
+    /// counts is the difference of two readings.
+    BackendTimes = 512 {
+        /// Connect times, microseconds: see [`histogram::coarse`].
+        connect_us: [u32; histogram::COARSE],
+        /// Lives of connections, microseconds.
+        duration_us: [u32; histogram::COARSE],
+    }
+    /// Where the kernel keeps a listener. It is never followed unless the socket there bears the
+    /// cookie and listens: what else may lie at the address by now does neither.
+    KnownListener = 16 {
+        /// Address of the kernel's `struct sock`.
+        socket: u64,
+        /// Cookie of the socket; 0: none is known.
+        cookie: u64,
+    }
+    /// The listeners of a backend.
+    KnownListeners = 32 {
+        /// At an IPv4 address, an IPv4-mapped one included.
+        v4: KnownListener,
+        /// At an IPv6 address.
+        v6: KnownListener,
+    }
     /// A member cgroup, by cgroup id in `INSTANCES`.
     Instance = 72 {
         /// Its own address.
@@ -348,7 +373,7 @@ plain! {
         destination: u32,
     }
     /// What an edge counted on one CPU.
-    Edge = 2120 {
+    Edge = 2128 {
         /// Open connections. The kernel leaves it 0: user space counts them in the records of
         /// sockets, so that connect() need not look the edge up.
         active: u64,
@@ -362,6 +387,8 @@ plain! {
         cancelled: u64,
         /// Refused because there was no backend or no such port.
         no_backend: u64,
+        /// Failures after which a backend was ejected.
+        ejected: u64,
         /// Sent by the caller and acknowledged.
         sent_bytes: u64,
         /// Received by the caller.
@@ -528,6 +555,7 @@ impl Edge {
         self.timed_out += other.timed_out;
         self.cancelled += other.cancelled;
         self.no_backend += other.no_backend;
+        self.ejected += other.ejected;
         self.sent_bytes += other.sent_bytes;
         self.received_bytes += other.received_bytes;
         self.closed += other.closed;

@@ -10,8 +10,8 @@ use std::{
 use sinew_model::Protocol;
 
 use crate::{
-    Affinity, BackendStats, Carrier, Datapath, EdgeStats, Error, FlowBackend, Listener, Mended,
-    Totals, Usage, Wanted,
+    Affinity, BackendStats, BackendTimes, Carrier, Datapath, EdgeStats, Error, FlowBackend,
+    Listener, Mended, Totals, Usage, Wanted,
 };
 
 /// What a [`Fake`] holds and answers.
@@ -21,6 +21,8 @@ pub struct FakeState {
     pub wanted: Wanted,
     /// Answers of [`Datapath::backends`].
     pub backends: HashMap<u64, BackendStats>,
+    /// Answers of [`Datapath::times`].
+    pub times: HashMap<u64, BackendTimes>,
     /// Answers of [`Datapath::edges`].
     pub edges: Vec<EdgeStats>,
     /// Answers of [`Datapath::listeners`].
@@ -115,6 +117,12 @@ impl Datapath for Fake {
         let state = self.state();
         let active = |key: &u64| Some((*key, state.backends.get(key)?.active));
         Ok(keys.iter().filter_map(active).collect())
+    }
+
+    fn times(&self, keys: &[u64]) -> Result<HashMap<u64, BackendTimes>, Error> {
+        let state = self.state();
+        let times = |key: &u64| Some((*key, *state.times.get(key)?));
+        Ok(keys.iter().filter_map(times).collect())
     }
 
     fn edges(&self) -> Result<Vec<EdgeStats>, Error> {

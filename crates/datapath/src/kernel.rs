@@ -262,6 +262,17 @@ impl Datapath for Kernel {
         Ok(keys.iter().filter_map(active).collect())
     }
 
+    fn times(&self, keys: &[u64]) -> Result<HashMap<u64, abi::BackendTimes>, Error> {
+        let mut found = HashMap::new();
+        for key in keys {
+            let index = self.ledger.backend(*key);
+            if let Some(times) = index.map(|index| self.maps.times(index)).transpose()?.flatten() {
+                found.insert(*key, times);
+            }
+        }
+        Ok(found)
+    }
+
     fn edges(&self) -> Result<Vec<EdgeStats>, Error> {
         let entries =
             self.maps.edges.entries((abi::EdgeKey::ZERO, abi::Edge::ZERO), possible_cpus())?;

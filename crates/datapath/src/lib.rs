@@ -44,6 +44,8 @@ pub use sockets::{Listener, listeners};
 pub use usage::Usage;
 pub use wanted::{Backend, Instance, Published, Resolver, Service, ServicePort, Wanted, Wildcard};
 
+pub use sinew_abi::BackendTimes;
+
 /// What the kernel counts about itself, summed over its CPUs.
 pub type Totals = sinew_abi::Counters;
 
@@ -168,6 +170,14 @@ pub trait Datapath: Send {
     /// # Errors
     /// When the kernel refuses.
     fn active(&self, keys: &[u64]) -> Result<HashMap<u64, u32>, Error>;
+
+    /// How long connections to these backends took, by key, as far as histograms are kept of them
+    /// ([`sinew_abi::capacity::BACKEND_TIMES`]). The counts wrap: two readings tell what came
+    /// between.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    fn times(&self, keys: &[u64]) -> Result<HashMap<u64, BackendTimes>, Error>;
 
     /// Counters of every edge.
     ///

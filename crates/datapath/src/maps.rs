@@ -42,6 +42,12 @@ impl<K: aya::Pod + Eq + std::hash::Hash, V: aya::Pod> Hash<K, V> {
         sys::map_update(self.fd.as_fd(), key, value).map_err(self.fail("write"))
     }
 
+    pub(crate) fn get(&self, key: &K, zero: V) -> Result<Option<V>, Error> {
+        let mut value = [zero];
+        let found = sys::map_lookup(self.fd.as_fd(), key, &mut value).map_err(self.fail("read"))?;
+        Ok(found.then_some(value[0]))
+    }
+
     pub(crate) fn remove(&self, key: &K) -> Result<(), Error> {
         sys::map_delete(self.fd.as_fd(), key).map(drop).map_err(self.fail("delete from"))
     }
@@ -93,6 +99,8 @@ pub(crate) struct Maps {
     listen_keys: Hash<abi::ListenKey, abi::ListenValue>,
     adopted_listeners: Hash<u64, u32>,
     instances: Hash<u64, abi::Instance>,
+    times: Hash<u32, abi::BackendTimes>,
+    known_listeners: Hash<u32, abi::KnownListeners>,
     listeners: Hash<u32, u32>,
     listeners6: Hash<u32, u32>,
     near: Near,
@@ -134,6 +142,8 @@ impl Maps {
             published_ports: Shared::open(maps, "PUBLISHED_PORTS", PORT_WORDS)?,
             listen_keys: Hash::open(maps, "LISTEN_KEYS")?,
             adopted_listeners: Hash::open(maps, "ADOPTED_LISTENERS")?,
+            times: Hash::open(maps, "BACKEND_TIMES")?,
+            known_listeners: Hash::open(maps, "KNOWN_LISTENERS")?,
             listeners: Hash::open(maps, "LISTENERS")?,
             listeners6: Hash::open(maps, "LISTENERS6")?,
         })
@@ -189,12 +199,14 @@ impl Maps {
         self.port_names.get(index.into()).unwrap_or(abi::PortName::ZERO)
     }
 
+    /// How long connections to a backend took; `None` when no histograms are kept of it.
+    pub(crate) fn times(&self, index: u32) -> Result<Option<abi::BackendTimes>, Error> {
+        self.times.get(&index, abi::BackendTimes::ZERO)
+    }
+
     /// Which backend a source has.
     pub(crate) fn affinity(&self, key: &abi::AffinityKey) -> Result<Option<abi::Affinity>, Error> {
-        let mut value = [abi::Affinity::ZERO];
-        let found = sys::map_lookup(self.affinities.fd.as_fd(), key, &mut value)
-            .map_err(self.affinities.fail("read"))?;
-        Ok(found.then_some(value[0]))
+        self.affinities.get(key, abi::Affinity::ZERO)
     }
 
     /// The programs' own counters, summed over the CPUs.
@@ -247,6 +259,12 @@ impl Tables for Maps {
             std::sync::atomic::fence(std::sync::atomic::Ordering::SeqCst);
         }
         self.hot.set(index, &abi::BackendHot { generation, ..abi::BackendHot::ZERO });
+        if index < abi::capacity::BACKEND_TIMES
+            && let Err(error) = self.times.put(&index, &abi::BackendTimes::ZERO)
+        {
+            // They are told as differences, which a start above zero does not change.
+            tracing::warn!(%error, "the histograms of a backend begin where those of another ended");
+        }
     }
 
     fn slot(&self, index: u32) -> u32 {
@@ -348,6 +366,7 @@ impl Tables for Maps {
     }
 
     fn remove_listeners(&mut self, index: u32) -> Result<(), Error> {
+        self.known_listeners.put(&index, &abi::KnownListeners::ZERO)?;
         self.listeners.remove(&index)?;
         self.listeners6.remove(&index)
     }

@@ -39,6 +39,8 @@ pub(crate) const MAPS: &[&str] = &[
     "SLOTS",
     "BACKENDS",
     "BACKEND_HOT",
+    "BACKEND_TIMES",
+    "KNOWN_LISTENERS",
     "LISTENERS",
     "LISTENERS6",
     "LISTEN_KEYS",

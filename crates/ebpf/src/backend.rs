@@ -3,8 +3,8 @@
 use core::{ffi::c_void, ptr::read_volatile};
 
 use aya_ebpf::{
-    bindings::{bpf_sock, bpf_sock_addr},
-    helpers::generated::{bpf_get_prandom_u32, bpf_loop, bpf_map_lookup_elem, bpf_sk_release},
+    bindings::bpf_sock_addr,
+    helpers::generated::{bpf_get_prandom_u32, bpf_loop},
 };
 use sinew_abi::{Affinity, AffinityKey, Backend, BackendHot, NONE, Service, backend_flags};
 use sinew_ebpf::{
@@ -14,15 +14,10 @@ use sinew_ebpf::{
 
 use crate::{
     count::{add32, add64, next32, next64, swap64},
-    kernel, lookup,
-    maps::{
-        AFFINITIES, BACKEND_HOT, BACKENDS, CONFIG, LISTENERS, LISTENERS6, OUTLIERS, SERVICE_HOT,
-        SLOTS,
-    },
+    listeners::{Ip, Listeners},
+    lookup,
+    maps::{AFFINITIES, BACKEND_HOT, BACKENDS, CONFIG, OUTLIERS, SERVICE_HOT, SLOTS},
 };
-
-/// `TCP_LISTEN` of include/net/tcp_states.h.
-pub const LISTEN: u32 = 10;
 
 /// The candidates of one choice.
 #[repr(C)]
@@ -79,6 +74,36 @@ impl Candidates for Kernel {
     }
 }
 
+/// The candidates for an unconnected datagram: nobody listens for those, so the examination looks at
+/// less, and needs less of a stack that those hooks are short of.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Datagrams(pub Kernel);
+
+impl Caller for Datagrams {
+    #[inline(always)]
+    fn now_ns(&self) -> u64 {
+        self.0.now_ns
+    }
+}
+
+impl Candidates for Datagrams {
+    #[inline(always)]
+    fn slot(&self, index: u32) -> u32 {
+        slot(index)
+    }
+
+    #[inline(always)]
+    fn load(&self, backend: u32) -> Load {
+        self.0.load(backend)
+    }
+
+    #[inline(always)]
+    fn examine(&self, backend: u32) -> u32 {
+        examine_datagrams(backend, self.0.now_ns, self.0.how())
+    }
+}
+
 #[inline(always)]
 pub fn slot(index: u32) -> u32 {
     SLOTS.get(index).copied().unwrap_or(NONE)
@@ -112,6 +137,13 @@ pub fn load(backend: u32, out: impl FnOnce(&Backend, *const BackendHot, u64) -> 
 #[inline(never)]
 pub extern "C" fn examine(context: *mut bpf_sock_addr, backend: u32, now_ns: u64, how: u32) -> u32 {
     Kernel::new(context.cast(), now_ns, how).look_at(backend)
+}
+
+/// A global function, as [`examine`] is.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn examine_datagrams(backend: u32, now_ns: u64, how: u32) -> u32 {
+    Kernel::new(core::ptr::null_mut(), now_ns, how & !STREAM).look_at(backend)
 }
 
 /// Bits of the `how` of [`examine`], which takes scalars only.
@@ -170,8 +202,9 @@ impl Kernel {
     /// Length of the accept queue of the listener this caller would reach; `u32::MAX`: no listener.
     #[inline(always)]
     fn queue(&self, backend: u32, config: &Backend) -> u32 {
+        let listeners = Listeners::of(backend);
         if self.reach != Reach::V6 && config.flags & backend_flags::V4 != 0 {
-            let queue = self.queue4(backend, config);
+            let queue = self.queue4(listeners, config);
             if queue != u32::MAX {
                 return queue;
             }
@@ -179,13 +212,13 @@ impl Kernel {
         if self.reach == Reach::V4 || config.flags & backend_flags::V6 == 0 {
             return u32::MAX;
         }
-        let queue = queue_in((&raw const LISTENERS6).cast_mut().cast(), backend);
+        let queue = listeners.queue(Ip::V6);
         if queue == u32::MAX { lookup::queue6(self.context, config) } else { queue }
     }
 
     #[inline(always)]
-    fn queue4(&self, backend: u32, config: &Backend) -> u32 {
-        let queue = queue_in((&raw const LISTENERS).cast_mut().cast(), backend);
+    fn queue4(&self, listeners: Listeners, config: &Backend) -> u32 {
+        let queue = listeners.queue(Ip::V4);
         // Not in the map: user space has not seen this listener yet, or one of several that share
         // the port has closed. The network namespace knows.
         if queue == u32::MAX { lookup::queue4(self.context, config) } else { queue }
@@ -199,7 +232,7 @@ impl Kernel {
         }
         self.stream
             && config.flags & backend_flags::LOCAL != 0
-            && self.queue4(backend, config) == u32::MAX
+            && self.queue4(Listeners::of(backend), config) == u32::MAX
     }
 
     #[inline(always)]
@@ -353,46 +386,46 @@ unsafe extern "C" fn step<C: Caller>(_index: u64, progress: *mut Progress<C>) ->
     i64::from(progress.walk.step(&progress.from))
 }
 
-/// Accept queue of the listener at `index` of a socket map; `u32::MAX`: none there.
+/// The backend failed once more: after enough failures in a row it is ejected, unless too many
+/// of its service are already. Whether this one ejected it.
 #[inline(always)]
-fn queue_in(map: *mut c_void, index: u32) -> u32 {
-    // SAFETY: the map is one of this object's; the reference taken is released on every path.
-    unsafe {
-        let socket: *mut bpf_sock = bpf_map_lookup_elem(map, (&raw const index).cast()).cast();
-        if socket.is_null() {
-            return u32::MAX;
-        }
-        let queue = if (*socket).state == LISTEN { kernel::accept_queue(socket) } else { u32::MAX };
-        bpf_sk_release(socket.cast());
-        queue
-    }
+pub fn failed(index: u32, now_ns: u64) -> bool {
+    fail(index, now_ns) != 0
 }
 
-/// The backend failed once more: after enough failures in a row it is ejected, unless too many
-/// of its service are already.
+/// A global function, as [`examine`] is.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn fail(index: u32, now_ns: u64) -> u32 {
+    u32::from(ejects(index, now_ns))
+}
+
 #[inline(always)]
-pub fn failed(index: u32, hot: *mut BackendHot, now_ns: u64) {
-    let Some(config) = BACKENDS.get(index) else { return };
-    let Some(rule) = OUTLIERS.get(config.index) else { return };
+fn ejects(index: u32, now_ns: u64) -> bool {
+    let Some(hot) = BACKEND_HOT.get_ptr_mut(index) else { return false };
+    let Some(config) = BACKENDS.get(index) else { return false };
+    let Some(rule) = OUTLIERS.get(config.index) else { return false };
     // SAFETY: map value.
     unsafe {
         let failures = next32(&raw mut (*hot).failures) + 1;
         let until = read_volatile(&raw const (*hot).ejected_until_ns);
         let probing = until != 0 && !outlier::ejected(until, now_ns);
         if rule.consecutive_failures == 0 || (failures < rule.consecutive_failures && !probing) {
-            return;
+            return false;
         }
         if outlier::ejected(until, now_ns) || (!probing && !room(config, rule)) {
-            return;
+            return false;
         }
         let ejections = read_volatile(&raw const (*hot).ejections);
         let end = now_ns + outlier::duration_ns(rule, ejections);
-        if swap64(&raw mut (*hot).ejected_until_ns, until, end) {
-            (&raw mut (*hot).ejections).write_volatile(ejections + 1);
-            (&raw mut (*hot).probe_ns).write_volatile(0);
-            add64(&raw mut (*hot).ejected, 1);
+        if !swap64(&raw mut (*hot).ejected_until_ns, until, end) {
+            return false;
         }
+        (&raw mut (*hot).ejections).write_volatile(ejections + 1);
+        (&raw mut (*hot).probe_ns).write_volatile(0);
+        add64(&raw mut (*hot).ejected, 1);
     }
+    true
 }
 
 /// Whether a refused connection says something about the backend. A local one's listener is looked

@@ -347,11 +347,12 @@ fn settle(old: *mut Socket, stream: bool, now_ns: u64) {
         if !(stream && counted) {
             return;
         }
+        let mut ejected = false;
         if let Some(hot) = BACKEND_HOT.get_ptr_mut((*old).backend) {
             if (*hot).generation == (*old).generation {
                 add64(&raw mut (*hot).refused, 1);
                 if backend::refusal_counts((*old).backend) {
-                    backend::failed((*old).backend, hot, now_ns);
+                    ejected = backend::failed((*old).backend, now_ns);
                 }
             }
         }
@@ -359,6 +360,7 @@ fn settle(old: *mut Socket, stream: bool, now_ns: u64) {
         if let Some(edge) = count::edge((*old).source, destination) {
             edge.refused += 1;
             edge.closed += 1;
+            edge.ejected += u64::from(ejected);
         }
     }
 }

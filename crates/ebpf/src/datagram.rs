@@ -11,7 +11,7 @@ use sinew_abi::{
 
 use crate::{
     address::{DNS, LOCALHOST4, ONE6, Target, errno, is_mapped, mapped, refuse},
-    backend::{self, Kernel, Reach},
+    backend::{self, Datagrams, Kernel, Reach},
     bind::same,
     clock,
     connect::{self, ALLOW},
@@ -213,12 +213,13 @@ fn peer(
     // The kernel takes no IPv4-mapped destination from the IPv6 hook.
     let reach = if six { Reach::V6 } else { Reach::V4 };
     let kernel = Kernel { now_ns, stream: false, reach, context: context.as_ptr() };
+    let candidates = Datagrams(kernel);
     let key = key(record::cookie(context), asked, port);
     if let Some(known) = DATAGRAM_PEERS.get_ptr_mut(&key) {
         // SAFETY: map value; entries of a socket are written by that socket only.
         let mut value = unsafe { *known };
         if now_ns.wrapping_sub(value.used_ns) < IDLE_NS
-            && backend::still_fit(&kernel, service, value.backend, value.generation)
+            && backend::still_fit(&candidates, service, value.backend, value.generation)
         {
             value.used_ns = now_ns;
             // SAFETY: as above.
@@ -227,8 +228,8 @@ fn peer(
         }
     }
     let instance = identity::current();
-    let taken =
-        backend::take(&kernel, service, backend::random, || connect::affinity_source(instance));
+    let source = || connect::affinity_source(instance);
+    let taken = backend::take(&candidates, service, backend::random, source);
     let (config, hot) = (BACKENDS.get(taken)?, BACKEND_HOT.get_ptr_mut(taken)?);
     let addr = if kernel.by_ipv6(taken, config) { config.addr6 } else { mapped(config.addr4) };
     let value = DatagramPeer {

@@ -20,39 +20,27 @@ pub trait Caller: Copy {
     fn service(self) -> u32;
 }
 
-impl Caller for &Instance {
-    #[inline(always)]
-    fn addr4(self) -> u32 {
-        self.addr4
-    }
+macro_rules! callers {
+    ($($record:ty),*) => {$(
+        impl Caller for $record {
+            #[inline(always)]
+            fn addr4(self) -> u32 {
+                self.addr4
+            }
 
-    #[inline(always)]
-    fn addr6(self) -> [u32; 4] {
-        self.addr6
-    }
+            #[inline(always)]
+            fn addr6(self) -> [u32; 4] {
+                self.addr6
+            }
 
-    #[inline(always)]
-    fn service(self) -> u32 {
-        self.service
-    }
+            #[inline(always)]
+            fn service(self) -> u32 {
+                self.service
+            }
+        }
+    )*};
 }
-
-impl Caller for NearCaller {
-    #[inline(always)]
-    fn addr4(self) -> u32 {
-        self.addr4
-    }
-
-    #[inline(always)]
-    fn addr6(self) -> [u32; 4] {
-        self.addr6
-    }
-
-    #[inline(always)]
-    fn service(self) -> u32 {
-        self.service
-    }
-}
+callers!(&Instance, NearCaller);
 
 /// As [`current`], by a copy found without a search: 32 bytes of stack, which not every hook has.
 #[inline(always)]

@@ -6,9 +6,12 @@ use aya_ebpf::{
     bindings::{bpf_sock, bpf_sock_addr},
     helpers::generated as gen_helpers,
 };
-use sinew_abi::{Instance, facts};
+use sinew_abi::{Instance, KnownListener, facts};
 
 use crate::maps::INSTANCES;
+
+/// `TCP_LISTEN` of include/net/tcp_states.h.
+pub const LISTEN: u8 = 10;
 
 /// A fact about the running kernel.
 #[inline(always)]
@@ -70,6 +73,28 @@ pub unsafe fn accept_queue(socket: *mut bpf_sock) -> u32 {
         let tcp = tcp_sock(socket.cast());
         if tcp.is_null() { u32::MAX } else { field::<_, { facts::ACK_BACKLOG }>(tcp) }
     }
+}
+
+/// Length of the accept queue of a listener that was seen before, on a kernel that [`casts`];
+/// `u32::MAX` when it is not there any more.
+#[inline(always)]
+pub fn accept_queue_of(known: &KnownListener) -> u32 {
+    // SAFETY: a map value, whose words are read once each; then an address seen as a `tcp_sock`.
+    // The verifier lets a program read through it only, and the kernel turns a fault into zeros.
+    // Whatever lies there is told from that listener by its cookie, which no other socket ever
+    // has, and its state, which is the first to change when it closes.
+    unsafe {
+        let cookie = read_volatile(&raw const known.cookie);
+        if cookie == 0 {
+            return u32::MAX;
+        }
+        let tcp = as_tcp(read_volatile(&raw const known.socket) as *const u8);
+        let same = field::<u64, { facts::COOKIE }>(tcp) == cookie;
+        if same && field::<u8, { facts::STATE }>(tcp) == LISTEN {
+            return field::<_, { facts::ACK_BACKLOG }>(tcp);
+        }
+    }
+    u32::MAX
 }
 
 /// The `struct tcp_sock` of a socket; null when it is no TCP socket.
@@ -221,17 +246,17 @@ unsafe fn kernel_context(context: *mut c_void) -> *const u8 {
     inner
 }
 
-/// Whether this kernel casts contexts.
+/// Whether this kernel casts contexts and addresses.
 #[inline(always)]
-fn casts() -> bool {
+pub fn casts() -> bool {
     fact::<{ facts::TCP_SOCK_ID }>() != 0
 }
 
 /// A socket seen as a `struct tcp_sock` by `bpf_rdonly_cast`, another function that turns into
-/// nothing.
+/// nothing. The verifier takes a mere address as well.
 ///
 /// # Safety
-/// `socket` is a BTF pointer of the verifier to a TCP socket, on a kernel that [`casts`].
+/// On a kernel that [`casts`]. What is read tells something only while a TCP socket is there.
 #[inline(always)]
 unsafe fn as_tcp(socket: *const u8) -> *const u8 {
     let tcp: *const u8;
@@ -385,15 +410,15 @@ pub unsafe fn state(socket: *const u8) -> u8 {
     unsafe { field::<_, { facts::STATE }>(socket) }
 }
 
-/// Where `socket` listens; `None` when it is not in state `listen`.
+/// Where `socket` listens; `None` when it does not.
 ///
 /// # Safety
 /// `socket` is a BTF pointer of the verifier to a `sock_common`.
 #[inline(always)]
-pub unsafe fn listener(socket: *const u8, listen: u8) -> Option<Bound> {
+pub unsafe fn listener(socket: *const u8) -> Option<Bound> {
     // SAFETY: see above.
     unsafe {
-        if field::<u8, { facts::STATE }>(socket) != listen {
+        if field::<u8, { facts::STATE }>(socket) != LISTEN {
             return None;
         }
         Some(bound(socket))

@@ -3,13 +3,17 @@
 
 use core::ptr::read_volatile;
 
-use aya_ebpf::{bindings::bpf_sock_ops, helpers::generated::bpf_sock_map_update};
-use sinew_abi::{Event, ListenKey, NONE, event, protocol};
+use aya_ebpf::{
+    bindings::bpf_sock_ops,
+    helpers::generated::{bpf_get_socket_cookie, bpf_sock_map_update},
+};
+use sinew_abi::{Event, KnownListener, ListenKey, NONE, event, protocol};
 
 use crate::{
     address::{AF_INET6, is_mapped, mapped},
     events,
-    maps::{LISTEN_KEYS, LISTENERS, LISTENERS6},
+    listeners::{self, Ip},
+    maps::LISTEN_KEYS,
 };
 
 /// `BPF_SOCK_OPS_TCP_LISTEN_CB` of include/uapi/linux/bpf.h.
@@ -40,15 +44,18 @@ pub fn listen(context: *mut bpf_sock_ops) -> u32 {
     let key = ListenKey { addr, port, reserved: 0, protocol: u32::from(protocol::TCP) };
     // SAFETY: entries are replaced as a whole and stay readable until this program returns.
     let Some(value) = (unsafe { LISTEN_KEYS.get(&key) }) else { return 1 };
-    let map = if is_mapped(&addr) {
-        (&raw const LISTENERS).cast_mut().cast()
-    } else {
-        (&raw const LISTENERS6).cast_mut().cast()
-    };
+    let ip = if is_mapped(&addr) { Ip::V4 } else { Ip::V6 };
     let mut index = value.backend;
     if index != NONE {
-        // SAFETY: the map is one of this object's, the key a word on the stack.
-        unsafe { bpf_sock_map_update(context, map, (&raw mut index).cast(), 0) };
+        // SAFETY: the map is one of this object's, the key a word on the stack; the context's own
+        // socket and its cookie.
+        unsafe {
+            bpf_sock_map_update(context, listeners::sockets(ip), (&raw mut index).cast(), 0);
+            let socket = read_volatile(&raw const (*context).__bindgen_anon_2.sk);
+            let cookie = bpf_get_socket_cookie(context.cast());
+            let listener = KnownListener { socket: socket as u64, cookie };
+            listeners::remember(index, ip, listener);
+        }
     }
     events::send(&Event {
         kind: event::LISTEN,

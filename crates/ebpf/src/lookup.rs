@@ -16,10 +16,10 @@ use crate::{
     address::LOCALHOST4,
     bind::same,
     kernel,
+    listeners::LISTEN,
     maps::{ADOPTED_LISTENERS, CONFIG, PORT_NAMES},
 };
 
-const LISTEN: u32 = 10;
 /// The network namespace of the program's own context.
 const CURRENT_NETNS: u64 = u64::MAX;
 const TUPLE4: u32 = 12;

@@ -19,6 +19,7 @@ mod events;
 mod identity;
 mod kernel;
 mod listen;
+mod listeners;
 mod lookup;
 mod maps;
 mod names;

@@ -8,10 +8,10 @@ use aya_ebpf::{
     macros::btf_map,
 };
 use sinew_abi::{
-    Affinity, AffinityKey, Asked, Backend, BackendHot, Config, Counters, DatagramPeer, Edge,
-    EdgeKey, Event, Instance, ListenKey, ListenValue, NearCaller, NearService, Outlier, PeerKey,
-    PortName, PublishedKey, Reach, Region, Service, ServiceHot, ServiceKey4, ServiceKey6, Socket,
-    capacity as c,
+    Affinity, AffinityKey, Asked, Backend, BackendHot, BackendTimes, Config, Counters,
+    DatagramPeer, Edge, EdgeKey, Event, Instance, KnownListeners, ListenKey, ListenValue,
+    NearCaller, NearService, Outlier, PeerKey, PortName, PublishedKey, Reach, Region, Service,
+    ServiceHot, ServiceKey4, ServiceKey6, Socket, capacity as c,
 };
 
 const LAZY: usize = BPF_F_NO_PREALLOC as usize;
@@ -55,6 +55,11 @@ pub static SLOTS: Array<u32, { c::SLOTS as usize }, SHARED> = Array::new();
 pub static BACKENDS: Array<Backend, { c::BACKENDS as usize }, SHARED> = Array::new();
 #[btf_map]
 pub static BACKEND_HOT: Array<BackendHot, { c::BACKENDS as usize }, SHARED> = Array::new();
+/// Backend index -> where the kernel keeps its listeners: read without a reference.
+#[btf_map]
+pub static KNOWN_LISTENERS: Array<KnownListeners, { c::BACKENDS as usize }> = Array::new();
+#[btf_map]
+pub static BACKEND_TIMES: Array<BackendTimes, { c::BACKEND_TIMES as usize }> = Array::new();
 /// Backend index -> its listener, so that one look tells whether it is there and keeps up.
 #[btf_map]
 pub static LISTENERS: SockMap<{ c::BACKENDS as usize }> = SockMap::new();

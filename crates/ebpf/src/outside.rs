@@ -12,9 +12,9 @@ use sinew_abi::{Event, NONE, OUTSIDE, Service, capacity, event, protocol, verdic
 
 use crate::{
     address::{AF_INET, AF_INET6, is_mapped, mapped},
-    backend::LISTEN,
     count::own,
     events, kernel,
+    listeners::LISTEN,
     maps::{CONFIG, EVENTS},
     publish::{self, Found},
 };

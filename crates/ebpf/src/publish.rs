@@ -5,11 +5,9 @@
 //! The program knows addresses and ports and nothing else of the packet. A stray segment of a
 //! connection that is gone looks like a SYN to it, and is answered by a listener with a reset.
 
-use core::ffi::c_void;
-
 use aya_ebpf::{
     bindings::{bpf_sk_lookup, bpf_sock, sk_action},
-    helpers::generated::{bpf_map_lookup_elem, bpf_sk_assign, bpf_sk_release},
+    helpers::generated::{bpf_sk_assign, bpf_sk_release},
 };
 use sinew_abi::{
     OUTSIDE, PublishedKey, Service,
@@ -23,13 +21,12 @@ use sinew_ebpf::{
 
 use crate::{
     address::{AF_INET6, mapped},
-    backend::{self, Caller, LISTEN},
+    backend::{self, Caller},
     clock,
     count::{self, add64},
     kernel,
-    maps::{
-        BACKEND_HOT, BACKENDS, CONFIG, LISTENERS, LISTENERS6, PUBLISHED, PUBLISHED_PORTS, SERVICES4,
-    },
+    listeners::{self, Ip, LISTEN},
+    maps::{BACKEND_HOT, BACKENDS, CONFIG, PUBLISHED, PUBLISHED_PORTS, SERVICES4},
     outside,
 };
 
@@ -238,7 +235,7 @@ unsafe fn listener(backend: u32, six: bool) -> *mut bpf_sock {
     // SAFETY: the maps are this object's; what is not handed on is released.
     unsafe {
         if six {
-            let socket = in_map((&raw const LISTENERS6).cast_mut().cast(), backend);
+            let socket = listeners::find(listeners::sockets(Ip::V6), backend);
             if !socket.is_null() {
                 if (*socket).state == LISTEN {
                     return socket;
@@ -246,7 +243,7 @@ unsafe fn listener(backend: u32, six: bool) -> *mut bpf_sock {
                 bpf_sk_release(socket.cast());
             }
         }
-        let socket = in_map((&raw const LISTENERS).cast_mut().cast(), backend);
+        let socket = listeners::find(listeners::sockets(Ip::V4), backend);
         if socket.is_null() {
             return socket;
         }
@@ -256,12 +253,4 @@ unsafe fn listener(backend: u32, six: bool) -> *mut bpf_sock {
         bpf_sk_release(socket.cast());
         core::ptr::null_mut()
     }
-}
-
-/// # Safety
-/// `map` is a socket map of this object.
-#[inline(always)]
-unsafe fn in_map(map: *mut c_void, index: u32) -> *mut bpf_sock {
-    // SAFETY: see above; the key is a word on the stack.
-    unsafe { bpf_map_lookup_elem(map, (&raw const index).cast()).cast() }
 }

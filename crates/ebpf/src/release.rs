@@ -5,16 +5,16 @@ use aya_ebpf::{
     bindings::bpf_sock, helpers::generated::bpf_get_prandom_u32, programs::SockContext,
 };
 use sinew_abi::{
-    BackendHot, Event, PortName, Socket, event, histogram, protocol, socket_flags, verdict,
+    BackendHot, Edge, Event, PortName, Socket, event, histogram, protocol, socket_flags, verdict,
 };
 
 use crate::{
     address::mapped,
     backend, clock,
-    count::{self, add64},
+    count::{self, add32, add64},
     events,
     kernel::{self, TcpFacts},
-    maps::{BACKEND_HOT, CONFIG, PORT_NAMES},
+    maps::{BACKEND_HOT, BACKEND_TIMES, CONFIG, PORT_NAMES},
     outside, record,
 };
 
@@ -71,13 +71,18 @@ unsafe fn account(socket: *mut bpf_sock, state: u32, was: &Socket) {
     let stream = name.protocol == protocol::TCP;
     let verdict = if stream { judge(state, facts.as_ref()) } else { verdict::CLOSED };
     let duration_us = facts.map_or(0, |f| f.last_us.saturating_sub(was.start_ns / 1000));
+    let mut ejected = false;
     if let Some(hot) = BACKEND_HOT.get_ptr_mut(was.backend) {
         // SAFETY: map value; a recycled backend bears another generation.
         if unsafe { (*hot).generation } == was.generation {
-            on_backend(was.backend, hot, verdict, facts.as_ref(), was.start_ns);
+            ejected = on_backend(was.backend, hot, verdict, facts.as_ref(), was.start_ns);
         }
     }
-    on_edge(was, name, verdict, facts.as_ref(), duration_us);
+    let edge = count::edge(was.source, name.service);
+    let edge = edge.map(|edge| on_edge(edge, verdict, ejected, facts.as_ref()));
+    if let Some(facts) = &facts {
+        times(edge, was.backend, facts.rtt_us, duration_us);
+    }
     flow(was, name, verdict, facts.as_ref(), duration_us);
 }
 
@@ -100,6 +105,40 @@ fn judge(state: u32, facts: Option<&TcpFacts>) -> u32 {
     }
 }
 
+/// Counts how long a connection took, of its edge and of its backend. One time after the other: the
+/// verifier follows each bucket that it may fall into, and would follow all pairs of them.
+#[inline(always)]
+fn times(edge: Option<&mut Edge>, backend: u32, connect_us: u32, duration_us: u64) {
+    // The masks keep the indices inside, which the verifier wants to see.
+    const LAST: usize = histogram::BUCKETS - 1;
+    const LAST_COARSE: usize = histogram::COARSE - 1;
+    let longest = u64::from(u32::MAX);
+    let duration_us = if duration_us > longest { u32::MAX } else { duration_us as u32 };
+    let of_backend = BACKEND_TIMES.get_ptr_mut(backend);
+    let edge: *mut Edge = edge.map_or(core::ptr::null_mut(), |edge| edge);
+    // SAFETY: map values.
+    unsafe {
+        // A connection that was not answered has no connect time.
+        if connect_us > 0 {
+            let bucket = histogram::bucket(connect_us);
+            if !edge.is_null() {
+                (*edge).connect_us[bucket & LAST] += 1;
+            }
+            if let Some(times) = of_backend {
+                add32(&raw mut (*times).connect_us[histogram::coarse(bucket) & LAST_COARSE], 1);
+            }
+        }
+        let bucket = histogram::bucket(duration_us);
+        if !edge.is_null() {
+            (*edge).duration_us[bucket & LAST] += 1;
+        }
+        if let Some(times) = of_backend {
+            add32(&raw mut (*times).duration_us[histogram::coarse(bucket) & LAST_COARSE], 1);
+        }
+    }
+}
+
+/// Counts on the backend; whether it is ejected now for it.
 #[inline(always)]
 fn on_backend(
     index: u32,
@@ -107,7 +146,7 @@ fn on_backend(
     verdict: u32,
     facts: Option<&TcpFacts>,
     start_ns: u64,
-) {
+) -> bool {
     // SAFETY: map value.
     unsafe {
         if let Some(facts) = facts {
@@ -124,30 +163,31 @@ fn on_backend(
             verdict::REFUSED => &raw mut (*hot).refused,
             verdict::RESET => &raw mut (*hot).reset,
             verdict::TIMED_OUT => &raw mut (*hot).timed_out,
-            verdict::CANCELLED => return,
-            _ => return backend::succeeded(hot, start_ns),
+            verdict::CANCELLED => return false,
+            _ => {
+                backend::succeeded(hot, start_ns);
+                return false;
+            }
         };
         add64(counter, 1);
         // A reset after an answer is the server's way to say goodbye, no failure.
         if verdict == verdict::RESET && facts.is_some_and(|f| f.received_bytes > 0) {
-            return;
+            return false;
         }
         if verdict == verdict::REFUSED && !backend::refusal_counts(index) {
-            return;
+            return false;
         }
-        backend::failed(index, hot, clock::now_ns());
+        backend::failed(index, clock::now_ns())
     }
 }
 
 #[inline(always)]
-fn on_edge(
-    was: &Socket,
-    name: &PortName,
+fn on_edge<'a>(
+    edge: &'a mut Edge,
     verdict: u32,
+    ejected: bool,
     facts: Option<&TcpFacts>,
-    duration_us: u64,
-) {
-    let Some(edge) = count::edge(was.source, name.service) else { return };
+) -> &'a mut Edge {
     match verdict {
         verdict::REFUSED => edge.refused += 1,
         verdict::RESET => edge.reset += 1,
@@ -156,14 +196,12 @@ fn on_edge(
         _ => {}
     }
     edge.closed += 1;
-    let Some(facts) = facts else { return };
-    edge.sent_bytes += facts.sent_bytes.saturating_sub(1);
-    edge.received_bytes += facts.received_bytes;
-    if facts.rtt_us > 0 {
-        edge.connect_us[histogram::bucket(facts.rtt_us) & (histogram::BUCKETS - 1)] += 1;
+    edge.ejected += u64::from(ejected);
+    if let Some(facts) = facts {
+        edge.sent_bytes += facts.sent_bytes.saturating_sub(1);
+        edge.received_bytes += facts.received_bytes;
     }
-    let duration = if duration_us > u64::from(u32::MAX) { u32::MAX } else { duration_us as u32 };
-    edge.duration_us[histogram::bucket(duration) & (histogram::BUCKETS - 1)] += 1;
+    edge
 }
 
 /// Reports failures, and one of so many others while somebody watches.

@@ -3,13 +3,14 @@
 
 use core::ffi::c_void;
 
-use aya_ebpf::helpers::generated::bpf_map_update_elem;
-use sinew_abi::{ListenKey, NONE, protocol};
+use aya_ebpf::helpers::generated::{bpf_get_socket_cookie, bpf_map_update_elem};
+use sinew_abi::{KnownListener, ListenKey, NONE, protocol};
 
 use crate::{
     address::{AF_INET, is_mapped, mapped},
     kernel,
-    maps::{LISTEN_KEYS, LISTENERS, LISTENERS6},
+    listeners::{self, Ip},
+    maps::LISTEN_KEYS,
 };
 
 /// Context of an `iter/tcp` program (`struct bpf_iter__tcp`): pointers sit in 8-byte places.
@@ -21,7 +22,6 @@ pub struct IterTcp {
 }
 
 const CLOSE: u8 = 7;
-const LISTEN: u8 = 10;
 
 /// What the program returns to go on with the next socket, or to have the reader told EAGAIN.
 const NEXT: i32 = 0;
@@ -35,7 +35,7 @@ pub fn scan(context: *mut IterTcp) -> i32 {
         return NEXT;
     }
     // SAFETY: as above.
-    let Some(bound) = (unsafe { kernel::listener(socket.cast(), LISTEN) }) else {
+    let Some(bound) = (unsafe { kernel::listener(socket.cast()) }) else {
         // Listeners come first, some of which close meanwhile; connections may be many.
         // SAFETY: as above.
         return if unsafe { kernel::state(socket.cast()) } == CLOSE { NEXT } else { ENOUGH };
@@ -58,12 +58,10 @@ pub fn scan(context: *mut IterTcp) -> i32 {
     }
     // SAFETY: the maps are this object's; the verifier knows `socket` as a socket.
     unsafe {
-        let map = if is_mapped(&addr) {
-            (&raw const LISTENERS).cast_mut().cast()
-        } else {
-            (&raw const LISTENERS6).cast_mut().cast()
-        };
-        bpf_map_update_elem(map, (&raw const index).cast(), socket, 0);
+        let ip = if is_mapped(&addr) { Ip::V4 } else { Ip::V6 };
+        bpf_map_update_elem(listeners::sockets(ip), (&raw const index).cast(), socket, 0);
+        let cookie = bpf_get_socket_cookie(socket);
+        listeners::remember(index, ip, KnownListener { socket: socket as u64, cookie });
     }
     NEXT
 }

@@ -1,6 +1,6 @@
 //! The copies that callers find without a search: used when they are whole, never needed.
 
-use aya::maps::{Array, Map, MapData};
+use aya::maps::Array;
 use sinew_abi::{self as abi, near};
 use sinew_model::Protocol;
 
@@ -11,7 +11,7 @@ const PORT: u16 = 8080;
 const CALLER: u32 = 250;
 
 /// Answers every connection with a word and the caller's address.
-fn server(word: &str, port: u16) -> String {
+pub(crate) fn server(word: &str, port: u16) -> String {
     format!(
         r#"
 import socket
@@ -58,15 +58,10 @@ fn key(service: u32, port: u16) -> abi::ServiceKey4 {
     abi::ServiceKey4 { addr, port: port.to_be(), protocol: abi::protocol::TCP }
 }
 
-fn map<T: aya::Pod>(world: &World, name: &str) -> Array<MapData, T> {
-    let pin = world.pins().join(format!("v{}", abi::ABI_VERSION)).join(name);
-    Map::Array(MapData::from_pin(pin).unwrap()).try_into().unwrap()
-}
-
 #[test]
 fn a_copy_is_used_and_never_needed() {
     let mut world = world(&[(1, PORT), (2, PORT)]);
-    let mut copies: Array<_, abi::NearService> = map(&world, "NEAR_SERVICES");
+    let mut copies: Array<_, abi::NearService> = world.map("NEAR_SERVICES");
     let (one, two) = (near::service4(&key(1, PORT)), near::service4(&key(2, PORT)));
     let (true_one, true_two) = (copies.get(&one, 0).unwrap(), copies.get(&two, 0).unwrap());
     assert_eq!((true_one.key, true_two.key), (key(1, PORT), key(2, PORT)));
@@ -98,7 +93,7 @@ fn a_copy_is_used_and_never_needed() {
 #[test]
 fn a_caller_is_known_by_its_copy_or_without() {
     let mut world = world(&[(1, PORT)]);
-    let mut copies: Array<_, abi::NearCaller> = map(&world, "NEAR_CALLERS");
+    let mut copies: Array<_, abi::NearCaller> = world.map("NEAR_CALLERS");
     let address = u32::from_ne_bytes(instance4(CALLER, 0).octets());
     let all = 0..abi::capacity::NEAR_CALLERS;
     let place = all.clone().find(|i| copies.get(i, 0).unwrap().addr4 == address).unwrap();

@@ -229,6 +229,8 @@ fn failures_eject_and_a_probe_brings_back() {
     let stats = world.stats(1, 1, 8080);
     assert!(stats.refused >= 3 && stats.refused < 20 && stats.ejections >= 1, "{stats:?} {answer}");
     assert!(stats.ejected_now, "{stats:?}");
+    let edge = world.kernel_edges(2, 1);
+    assert_eq!(edge.ejected, stats.ejections, "the calls of one service ejected it");
 
     world.python_server(1, 1, &http("back").replace("8080", "8081"));
     eventually("its probe is due", || world.stats(1, 1, 8080).awaits_probe);

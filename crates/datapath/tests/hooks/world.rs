@@ -11,6 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use aya::maps::{Array, Map, MapData};
 use sinew_datapath::{
     Backend, Datapath, Error, Event, Events, Instance, Kernel, Options, Reach, Resolver, Service,
     ServicePort, Wanted, backend_key,
@@ -318,6 +319,12 @@ impl World {
         let edges = self.kernel.edges().unwrap();
         let edge = edges.iter().find(|e| (e.source, e.destination) == (source, destination));
         edge.expect("the edge was counted").counters
+    }
+
+    /// An array map of the kernel programs, to read and to write.
+    pub(crate) fn map<T: aya::Pod>(&self, name: &str) -> Array<MapData, T> {
+        let pin = self.pins().join(format!("v{}", sinew_abi::ABI_VERSION)).join(name);
+        Map::Array(MapData::from_pin(pin).unwrap()).try_into().unwrap()
     }
 
     pub(crate) fn kill(&mut self, pid: u32) {

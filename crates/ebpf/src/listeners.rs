@@ -1,0 +1,98 @@
+//! The listeners of backends, so that one look tells whether one is there and keeps up.
+//!
+//! Two maps hold each: one what the kernel's socket can be found by without a call or a reference,
+//! the other the socket itself, for who has to hand it on and for kernels that cast no addresses.
+
+use core::{ffi::c_void, ptr::read_volatile};
+
+use aya_ebpf::{
+    bindings::bpf_sock,
+    helpers::generated::{bpf_map_lookup_elem, bpf_sk_release},
+};
+use sinew_abi::{KnownListener, KnownListeners};
+
+use crate::{
+    kernel,
+    maps::{KNOWN_LISTENERS, LISTENERS, LISTENERS6},
+};
+
+/// As the state of a `bpf_sock`.
+pub const LISTEN: u32 = kernel::LISTEN as u32;
+
+/// Where a listener is bound. One on an IPv4-mapped address of an IPv6 socket counts as `V4`.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Ip {
+    V4,
+    V6,
+}
+
+/// The socket map of a kind.
+#[inline(always)]
+pub fn sockets(ip: Ip) -> *mut c_void {
+    match ip {
+        Ip::V4 => (&raw const LISTENERS).cast_mut().cast(),
+        Ip::V6 => (&raw const LISTENERS6).cast_mut().cast(),
+    }
+}
+
+/// The socket at `backend` of a socket map, or null; to be released.
+///
+/// # Safety
+/// `sockets` came from [`sockets`]; the caller releases what is not null.
+#[inline(always)]
+pub unsafe fn find(sockets: *mut c_void, backend: u32) -> *mut bpf_sock {
+    // SAFETY: see above; the key is a word on the stack.
+    unsafe { bpf_map_lookup_elem(sockets, (&raw const backend).cast()).cast() }
+}
+
+/// Notes where the kernel keeps the listener of a backend.
+#[inline(always)]
+pub fn remember(backend: u32, ip: Ip, listener: KnownListener) {
+    let Some(known) = KNOWN_LISTENERS.get_ptr_mut(backend) else { return };
+    // SAFETY: a map value. Who finds half of it written finds a cookie that is not that socket's.
+    unsafe {
+        match ip {
+            Ip::V4 => (&raw mut (*known).v4).write_volatile(listener),
+            Ip::V6 => (&raw mut (*known).v6).write_volatile(listener),
+        }
+    }
+}
+
+/// The listeners of one backend.
+#[derive(Clone, Copy)]
+pub struct Listeners {
+    backend: u32,
+    known: Option<&'static KnownListeners>,
+}
+
+impl Listeners {
+    /// One look for both families: each look-up takes room on the stack.
+    #[inline(always)]
+    pub fn of(backend: u32) -> Self {
+        Self { backend, known: if kernel::casts() { KNOWN_LISTENERS.get(backend) } else { None } }
+    }
+
+    /// Length of the accept queue; `u32::MAX`: no listener is known.
+    #[inline(always)]
+    pub fn queue(self, ip: Ip) -> u32 {
+        if kernel::casts() {
+            return self.known.map_or(u32::MAX, |known| {
+                kernel::accept_queue_of(match ip {
+                    Ip::V4 => &known.v4,
+                    Ip::V6 => &known.v6,
+                })
+            });
+        }
+        // SAFETY: the map is one of this object's; the reference taken is released on every path.
+        unsafe {
+            let socket = find(sockets(ip), self.backend);
+            if socket.is_null() {
+                return u32::MAX;
+            }
+            let listens = read_volatile(&raw const (*socket).state) == LISTEN;
+            let queue = if listens { kernel::accept_queue(socket) } else { u32::MAX };
+            bpf_sk_release(socket.cast());
+            queue
+        }
+    }
+}
