@@ -19,7 +19,7 @@ use crate::{
     core::{Core, Family, Instance, WEIGHT, backend_key},
     flows::{EXEC, OUTSIDE},
     refusal::Refusal,
-    status,
+    status::{self, Counts},
 };
 
 /// A call, and what the agent knows of it.
@@ -59,7 +59,7 @@ impl Question {
         let ExplainQuery { from, to, port } = query;
         let callers = callers(core, &from)?;
         let no_service = || Refusal::NoService { service: to.clone() };
-        let known = status::service(core, &to, &HashMap::new()).ok_or_else(no_service)?;
+        let known = status::service(core, &to, &Counts::default()).ok_or_else(no_service)?;
         let number = *core.intent().numbers.get(&to).ok_or_else(no_service)?;
         let port = choose_port(&to, &known.ports, port.as_deref())?;
         if from == OUTSIDE && !known.published.iter().any(|p| p.port == port.name) {

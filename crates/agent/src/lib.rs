@@ -42,6 +42,7 @@ pub mod scale;
 mod serve;
 mod status;
 mod store;
+mod times;
 
 pub use api::Members;
 pub use dns::resolver_main;

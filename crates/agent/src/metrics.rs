@@ -7,7 +7,7 @@ use sinew_api::{EndpointStatus, ServiceStatus, WorkloadState, WorkloadStatus};
 use sinew_datapath::{EdgeStats, Totals};
 use sinew_model::Protocol;
 
-use crate::capacity::Filled;
+use crate::{capacity::Filled, flows::OUTSIDE};
 
 /// Of the answer.
 pub(crate) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -139,7 +139,7 @@ const BACKENDS: [Reading; 8] = [
     ("sinew_backend_ejected", "gauge", "Whether a backend is held ejected.", |e| {
         f64::from(u8::from(e.ejected))
     }),
-    ("sinew_backend_connect_seconds", "gauge", "Smoothed connect time.", |e| {
+    ("sinew_backend_connect_smoothed_seconds", "gauge", "Smoothed connect time.", |e| {
         f64::from(e.connect_us) * SECONDS_PER_US
     }),
     ("sinew_backend_sent_bytes_total", "counter", "Bytes sent to a backend.", |e| {
@@ -150,10 +150,25 @@ const BACKENDS: [Reading; 8] = [
     }),
 ];
 
+type Histogram = (&'static str, &'static str, fn(&EndpointStatus) -> &[u64]);
+
+const BACKEND_HISTOGRAMS: [Histogram; 2] = [
+    ("sinew_backend_connect_seconds", "Time that a connect took.", |e| &e.connect_histogram),
+    ("sinew_backend_connection_duration_seconds", "Life of a connection.", |e| {
+        &e.duration_histogram
+    }),
+];
+
 fn backends(page: &mut Page, services: &[ServiceStatus]) {
     for (name, kind, help, value) in BACKENDS {
         page.family(name, kind, help);
         each_endpoint(services, |endpoint, labels| page.sample(name, labels, value(endpoint)));
+    }
+    for (name, help, counts) in BACKEND_HISTOGRAMS {
+        page.family(name, "histogram", help);
+        each_endpoint(services, |endpoint, labels| {
+            buckets(page, name, labels, counts(endpoint), OF_BACKENDS);
+        });
     }
     let name = "sinew_backend_failures_total";
     page.family(name, "counter", "Connects that a backend refused, reset or did not answer.");
@@ -196,13 +211,14 @@ fn protocol(protocol: Protocol) -> &'static str {
 
 type EdgeReading = (&'static str, &'static str, fn(&sinew_abi::Edge) -> u64);
 
-const EDGES: [EdgeReading; 8] = [
+const EDGES: [EdgeReading; 9] = [
     ("sinew_edge_connects_total", "Connects from one service to another.", |e| e.connects()),
     ("sinew_edge_refused_total", "Connects that a backend refused.", |e| e.refused),
     ("sinew_edge_reset_total", "Connections that a backend reset.", |e| e.reset),
     ("sinew_edge_timed_out_total", "Connects without an answer.", |e| e.timed_out),
     ("sinew_edge_cancelled_total", "Connects that the caller gave up.", |e| e.cancelled),
     ("sinew_edge_no_backend_total", "Connects that found no backend.", |e| e.no_backend),
+    ("sinew_edge_ejections_total", "Times that a connection had a backend ejected.", |e| e.ejected),
     ("sinew_edge_sent_bytes_total", "Bytes sent by the caller.", |e| e.sent_bytes),
     ("sinew_edge_received_bytes_total", "Bytes received by the caller.", |e| e.received_bytes),
 ];
@@ -211,6 +227,7 @@ fn edges(page: &mut Page, counted: &Counted) {
     let named = |number: u32| match counted.names.get(&number) {
         Some(name) => name.clone(),
         None if number == 0 => NO_SERVICE.to_owned(),
+        None if number == sinew_abi::OUTSIDE => OUTSIDE.to_owned(),
         None => number.to_string(),
     };
     let edges: Vec<_> = counted
@@ -232,12 +249,12 @@ fn edges(page: &mut Page, counted: &Counted) {
     let name = "sinew_edge_connect_seconds";
     page.family(name, "histogram", "Time that a connect took.");
     for (source, destination, counters) in &edges {
-        buckets(page, name, &ends(source, destination), &counters.connect_us);
+        buckets(page, name, &ends(source, destination), &counters.connect_us, OF_EDGES);
     }
     let name = "sinew_edge_connection_duration_seconds";
     page.family(name, "histogram", "Life of a connection.");
     for (source, destination, counters) in &edges {
-        buckets(page, name, &ends(source, destination), &counters.duration_us);
+        buckets(page, name, &ends(source, destination), &counters.duration_us, OF_EDGES);
     }
 }
 
@@ -245,17 +262,35 @@ fn ends<'a>(source: &'a str, destination: &'a str) -> [(&'a str, &'a str); 2] {
     [("source", source), ("destination", destination)]
 }
 
-/// The kernel's buckets as they are; those at the far end that nothing fell into are left out. The
-/// sum is the sum of the buckets' middles: the kernel keeps none.
-fn buckets(page: &mut Page, name: &str, ends: &[(&str, &str)], counts: &[u64; histogram::BUCKETS]) {
+/// How wide buckets are, in quarters of an octave.
+#[derive(Clone, Copy)]
+struct Width {
+    counted: usize,
+    /// A multiple of it.
+    told: usize,
+}
+
+/// Told as they are counted.
+const OF_EDGES: Width = Width { counted: 1, told: 1 };
+/// There are many: an octave each.
+const OF_BACKENDS: Width = Width { counted: 2, told: 4 };
+
+/// Those at the far end that nothing fell into are left out. The sum is the sum of the kernel's
+/// buckets' middles: the kernel keeps none.
+fn buckets(page: &mut Page, name: &str, ends: &[(&str, &str)], counts: &[u64], width: Width) {
+    let bound = |index: usize| histogram::lower_bound(index * width.counted);
+    let group = width.told / width.counted;
     let used = counts.iter().rposition(|count| *count > 0).map_or(0, |last| last + 1);
     let (bucket, mut below, mut sum) = (format!("{name}_bucket"), 0u64, 0.0);
-    for (index, count) in counts.iter().enumerate().take(used) {
-        let (low, high) = (histogram::lower_bound(index), histogram::lower_bound(index + 1));
+    for index in 0..used.next_multiple_of(group) {
+        let count = counts.get(index).copied().unwrap_or(0);
+        let (low, high) = (bound(index), bound(index + 1));
         below += count;
-        sum += *count as f64 * ((low + high) as f64 / 2.0) * SECONDS_PER_US;
-        let limit = seconds(high);
-        page.sample(&bucket, &[ends, &[("le", limit.as_str())]].concat(), below);
+        sum += count as f64 * ((low + high) as f64 / 2.0) * SECONDS_PER_US;
+        if (index + 1) % group == 0 {
+            let limit = seconds(high);
+            page.sample(&bucket, &[ends, &[("le", limit.as_str())]].concat(), below);
+        }
     }
     page.sample(&bucket, &[ends, &[("le", "+Inf")]].concat(), below);
     page.sample(&format!("{name}_sum"), ends, sum);
@@ -313,6 +348,11 @@ mod tests {
             edges: vec![
                 EdgeStats { source: 7, destination: 9, counters },
                 EdgeStats { source: 0, destination: 9, counters: sinew_abi::Edge::ZERO },
+                EdgeStats {
+                    source: sinew_abi::OUTSIDE,
+                    destination: 9,
+                    counters: sinew_abi::Edge::ZERO,
+                },
             ],
             totals: Totals::ZERO,
             workloads: Vec::new(),
@@ -329,6 +369,8 @@ mod tests {
         assert!(
             page.contains("sinew_edge_connects_total{source=\"none\",destination=\"api\"} 0\n")
         );
+        let outside = "sinew_edge_connects_total{source=\"outside\",destination=\"api\"} 0\n";
+        assert!(page.contains(outside), "{page}");
     }
 
     #[test]
@@ -348,6 +390,30 @@ mod tests {
         assert!(limits.is_sorted() && *limits.last().unwrap() > 1.5);
         assert!(
             page.contains("sinew_edge_connect_seconds_count{source=\"web\",destination=\"api\"} 5")
+        );
+    }
+
+    #[test]
+    fn those_of_backends_are_coarser() {
+        let mut kernel = [0; histogram::COARSE];
+        // The last value of an octave, the first of the next, and one further on.
+        for us in [7, 8, 100] {
+            kernel[histogram::coarse(histogram::bucket(us))] += 1;
+        }
+        let mut page = Page(String::new());
+        buckets(&mut page, "x", &[("port", "80")], &kernel, OF_BACKENDS);
+        assert_eq!(
+            page.0,
+            "x_bucket{port=\"80\",le=\"0.000004\"} 0
+x_bucket{port=\"80\",le=\"0.000008\"} 1
+x_bucket{port=\"80\",le=\"0.000016\"} 2
+x_bucket{port=\"80\",le=\"0.000032\"} 2
+x_bucket{port=\"80\",le=\"0.000064\"} 2
+x_bucket{port=\"80\",le=\"0.000128\"} 3
+x_bucket{port=\"80\",le=\"+Inf\"} 3
+x_sum{port=\"80\"} 0.000129
+x_count{port=\"80\"} 3
+"
         );
     }
 
@@ -394,9 +460,12 @@ mod tests {
         | `sinew_workload_*` | `service`, `replica` |\n\
         | `sinew_backend_*` | `service`, `workload`, `port`, `protocol`; of failures also \
         `reason` |\n\
-        | `sinew_edge_*` | `source` (`none`: callers of no service), `destination` |\n\n\
-        Histograms have four buckets an octave; their sum is that of the buckets' middles, since \
-        the kernel keeps none.\n\n\
+        | `sinew_edge_*` | `source` (`none`: callers of no service; `outside`: who comes by a \
+        published port), `destination` |\n\n\
+        Histograms of edges have four buckets an octave, those of backends one, since there are \
+        many; buckets beyond the last one in use are left out. Their sum is that of the kernel's \
+        buckets' middles, since it keeps none. Where there are too many endpoints, drop \
+        `sinew_backend_.*_bucket` when scraping: the edges tell the same by service.\n\n\
         | metric | kind | is |\n|---|---|---|\n";
 
     #[test]

@@ -40,6 +40,7 @@ use crate::{
     record::Record,
     refusal::Refusal,
     store::Store,
+    times::Times,
 };
 
 mod adoptions;
@@ -97,6 +98,8 @@ pub(crate) struct Handle {
     pub(crate) flows: Arc<Flows>,
     /// The data path.
     pub(crate) datapath: SharedDatapath,
+    /// How long connections took, for those who ask.
+    pub(crate) times: Arc<Mutex<Times>>,
     /// Where things lie.
     pub(crate) paths: Arc<Paths>,
     /// Who may do more than others.
@@ -219,6 +222,7 @@ impl Runtime {
             bus: parts.bus.clone(),
             flows: parts.flows.clone(),
             datapath: parts.datapath.clone(),
+            times: Arc::default(),
             paths: parts.paths.clone(),
             policy: parts.policy.clone(),
             intent: intent_seen,

@@ -12,6 +12,7 @@ use crate::{
     alloc,
     core::{Core, Instance, Kind, backend_key},
     flows::{EXEC, Names, OUTSIDE},
+    times::{Histograms, used},
 };
 
 /// Every project that is up.
@@ -52,32 +53,38 @@ fn known(core: &Core) -> BTreeMap<ServiceName, Known> {
     all
 }
 
+/// What the kernel counted of backends, by key.
+#[derive(Default)]
+pub(crate) struct Counts {
+    pub(crate) stats: HashMap<u64, BackendStats>,
+    pub(crate) times: HashMap<u64, Histograms>,
+}
+
 /// Every service.
-pub(crate) fn services(core: &Core, stats: &HashMap<u64, BackendStats>) -> Vec<ServiceStatus> {
-    known(core).into_iter().filter_map(|(name, known)| describe(core, name, known, stats)).collect()
+pub(crate) fn services(core: &Core, counts: &Counts) -> Vec<ServiceStatus> {
+    known(core)
+        .into_iter()
+        .filter_map(|(name, known)| describe(core, name, known, counts))
+        .collect()
 }
 
 /// One service.
-pub(crate) fn service(
-    core: &Core,
-    name: &ServiceName,
-    stats: &HashMap<u64, BackendStats>,
-) -> Option<ServiceStatus> {
+pub(crate) fn service(core: &Core, name: &ServiceName, counts: &Counts) -> Option<ServiceStatus> {
     let known = known(core).remove(name)?;
-    describe(core, name.clone(), known, stats)
+    describe(core, name.clone(), known, counts)
 }
 
 fn describe(
     core: &Core,
     name: ServiceName,
     known: Known,
-    stats: &HashMap<u64, BackendStats>,
+    counts: &Counts,
 ) -> Option<ServiceStatus> {
     let intent = core.intent();
     let number = *intent.numbers.get(&name)?;
     let endpoints = core
         .instances_of(&name)
-        .flat_map(|instance| instance.ports().iter().map(|port| endpoint(instance, port, stats)))
+        .flat_map(|instance| instance.ports().iter().map(|port| endpoint(instance, port, counts)))
         .collect();
     let up = core.instances_of(&name).filter(|i| i.state() == WorkloadState::Up).count();
     let published = intent.service(&name).map_or_else(Vec::new, |(_, _, s)| s.publish.clone());
@@ -95,13 +102,10 @@ fn describe(
     })
 }
 
-fn endpoint(
-    instance: &Instance,
-    port: &Port,
-    stats: &HashMap<u64, BackendStats>,
-) -> EndpointStatus {
+fn endpoint(instance: &Instance, port: &Port, counts: &Counts) -> EndpointStatus {
     let key = backend_key(instance.number, port.protocol, port.number);
-    let counted = stats.get(&key).copied().unwrap_or_default();
+    let counted = counts.stats.get(&key).copied().unwrap_or_default();
+    let times = counts.times.get(&key).cloned().unwrap_or_default();
     EndpointStatus {
         workload: instance.key.to_string(),
         address: instance.reached_at(port.protocol, port.number),
@@ -118,6 +122,8 @@ fn endpoint(
         ejected: counted.ejected_now,
         ejections: counted.ejections,
         connect_us: counted.connect_us,
+        connect_histogram: times.connect_us,
+        duration_histogram: times.duration_us,
         sent_bytes: counted.sent_bytes,
         received_bytes: counted.received_bytes,
     }
@@ -174,6 +180,7 @@ pub(crate) fn edges(edges: &[EdgeStats], names: &HashMap<u32, String>) -> Vec<Ed
             timed_out: counters.timed_out,
             cancelled: counters.cancelled,
             no_backend: counters.no_backend,
+            ejections: counters.ejected,
             sent_bytes: counters.sent_bytes,
             received_bytes: counters.received_bytes,
             connect_us: used(&counters.connect_us),
@@ -182,12 +189,6 @@ pub(crate) fn edges(edges: &[EdgeStats], names: &HashMap<u32, String>) -> Vec<Ed
         .collect();
     named.sort_by(|a, b| (&a.source, &a.destination).cmp(&(&b.source, &b.destination)));
     named
-}
-
-/// The buckets up to the last that holds something.
-fn used(buckets: &[u64]) -> Vec<u64> {
-    let len = buckets.iter().rposition(|count| *count > 0).map_or(0, |last| last + 1);
-    buckets[..len].to_vec()
 }
 
 /// What the kernel's numbers in flows are called.

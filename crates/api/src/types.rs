@@ -157,6 +157,13 @@ pub struct EndpointStatus {
     pub ejections: u64,
     /// Smoothed connect time.
     pub connect_us: u32,
+    /// Connect times, microseconds: as [`EdgeStatus::connect_us`], with two buckets an octave. Empty
+    /// as well when there are so many endpoints that the kernel keeps none of this one.
+    #[serde(default)]
+    pub connect_histogram: Vec<u64>,
+    /// Lives of connections, likewise.
+    #[serde(default)]
+    pub duration_histogram: Vec<u64>,
     /// Bytes sent to it.
     pub sent_bytes: u64,
     /// Bytes received from it.
@@ -184,6 +191,9 @@ pub struct EdgeStatus {
     pub cancelled: u64,
     /// Refused because there was no backend or no such port.
     pub no_backend: u64,
+    /// Failures after which a backend was ejected.
+    #[serde(default)]
+    pub ejections: u64,
     /// Sent by callers, of connections that are over.
     pub sent_bytes: u64,
     /// Received by callers, of connections that are over.

@@ -1,6 +1,6 @@
 //! Calls that only look.
 
-use std::collections::HashMap;
+use std::sync::{Arc, PoisonError};
 
 use axum::{
     Json,
@@ -12,7 +12,7 @@ use sinew_api::{
     Agent, EdgeStatus, ExplainQuery, Explanation, ProjectStatus, ServiceStatus, Shadowed,
     WorkloadStatus,
 };
-use sinew_datapath::{BackendStats, Carrier};
+use sinew_datapath::Carrier;
 use sinew_model::{Project, ServiceName};
 
 use super::answer::{Answer, Failure, blocking, named};
@@ -22,7 +22,7 @@ use crate::{
     publish::Occupancy,
     refusal::Refusal,
     runtime::{Handle, filling},
-    status,
+    status::{self, Counts},
 };
 
 pub(super) async fn openapi() -> Response {
@@ -74,8 +74,8 @@ pub(super) async fn project(
 }
 
 pub(super) async fn services(State(handle): State<Handle>) -> Answer<Vec<ServiceStatus>> {
-    let stats = backends(&handle).await?;
-    let mut all = handle.call(move |runtime| status::services(&runtime.core, &stats)).await?;
+    let counts = counts(&handle).await?;
+    let mut all = handle.call(move |runtime| status::services(&runtime.core, &counts)).await?;
     for shadowed in shadowed(&handle).await? {
         if let Some(service) = all.iter_mut().find(|service| service.name == shadowed.service) {
             service.shadowed.push(shadowed);
@@ -89,10 +89,10 @@ pub(super) async fn service(
     Path(name): Path<String>,
 ) -> Answer<ServiceStatus> {
     let name: ServiceName = named(&name)?;
-    let stats = backends(&handle).await?;
+    let counts = counts(&handle).await?;
     let mut found = handle
         .call(move |runtime| {
-            let found = status::service(&runtime.core, &name, &stats);
+            let found = status::service(&runtime.core, &name, &counts);
             found.ok_or(Refusal::NoService { service: name })
         })
         .await??;
@@ -140,8 +140,8 @@ pub(super) async fn explain(
 
 pub(super) async fn metrics(State(handle): State<Handle>) -> Result<Response, Failure> {
     let names = handle.call(|runtime| status::names(&runtime.core)).await?;
-    let stats = backends(&handle).await?;
-    let services = handle.call(move |runtime| status::services(&runtime.core, &stats)).await?;
+    let counts = counts(&handle).await?;
+    let services = handle.call(move |runtime| status::services(&runtime.core, &counts)).await?;
     let datapath = handle.datapath.clone();
     let (edges, totals, filling) = look(move || {
         let datapath = datapath.lock();
@@ -162,9 +162,21 @@ pub(super) async fn metrics(State(handle): State<Handle>) -> Result<Response, Fa
     Ok((headers, text).into_response())
 }
 
-async fn backends(handle: &Handle) -> Result<HashMap<u64, BackendStats>, Refusal> {
-    let datapath = handle.datapath.clone();
-    look(move || datapath.lock().backends()).await
+async fn counts(handle: &Handle) -> Result<Counts, Refusal> {
+    let (datapath, times) = (handle.datapath.clone(), Arc::clone(&handle.times));
+    look(move || {
+        // Held from reading to adding: an older reading than the last one would count as made anew.
+        let mut times = times.lock().unwrap_or_else(PoisonError::into_inner);
+        let (stats, read) = {
+            let datapath = datapath.lock();
+            let stats = datapath.backends()?;
+            let keys: Vec<u64> = stats.keys().copied().collect();
+            let read = datapath.times(&keys)?;
+            (stats, read)
+        };
+        Ok(Counts { stats, times: times.take(read) })
+    })
+    .await
 }
 
 /// The data path may be busy for a while with a large change.

@@ -203,11 +203,14 @@ Examples:
   sinew flows -f --output json | jq -r 'select(.connect_us > 10000) | .backend'";
 
 pub(super) const TOP: &str = "\
-Show who calls whom, live: calls a second, connections in flight, median and 99th percentile of the \
-connect time, errors and bytes a second, all over the last second; below, the endpoints with what \
-the kernel counted for each.
+Show who calls whom, live, and below it the endpoints that are called: calls a second, connections \
+in flight, median and 99th percentile of the connect time, errors a second, ejections, on edges \
+bytes a second; all but ejections over the last second. Ejections are counted since the edge was \
+first used, or the endpoint made. The bars are calls a second at the last 20 looks. An endpoint is \
+`hung` while callers pass it by because it does not accept, `ejected` while they do because it failed.
 
-Connect times, errors and bytes are counted when a connection closes. Keys: up and down select an \
+Connect times, errors and bytes are counted when a connection closes; of connections from `outside` \
+only that they began. Keys: up and down select an \
 edge and show the endpoints of its service alone, Esc shows all again, left and right choose the \
 column to sort by, p pauses, q leaves. Where the output is no terminal, one plain table is printed.";
 

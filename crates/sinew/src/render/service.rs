@@ -171,6 +171,8 @@ mod tests {
             ejected: false,
             ejections: 0,
             connect_us: 42,
+            connect_histogram: Vec::new(),
+            duration_histogram: Vec::new(),
             sent_bytes: 2048,
             received_bytes: 5,
         }

@@ -7,12 +7,23 @@ use crate::render::{
     time,
 };
 
-/// The columns of an edge.
-pub(crate) const EDGE_COLUMNS: [&str; 8] =
-    ["FROM", "TO", "CALLS/S", "IN FLIGHT", "P50", "P99", "ERRORS/S", "BYTES/S"];
+/// The columns of an edge: first those that an endpoint has too, after its two names.
+pub(crate) const EDGE_COLUMNS: [&str; 9] = [
+    "FROM",
+    "TO",
+    "CALLS/S",
+    "IN FLIGHT",
+    "CONN P50",
+    "CONN P99",
+    "ERRORS/S",
+    "EJECTIONS",
+    "BYTES/S",
+];
 /// The columns of an endpoint.
-pub(crate) const ENDPOINT_COLUMNS: [&str; 6] =
-    ["ENDPOINT", "STATE", "ACTIVE", "CONN/S", "FAILURES", "EJECTIONS"];
+pub(crate) const ENDPOINT_COLUMNS: [&str; 8] =
+    ["ENDPOINT", "STATE", "CALLS/S", "IN FLIGHT", "CONN P50", "CONN P99", "ERRORS/S", "EJECTIONS"];
+/// Column of errors a second, in both.
+pub(crate) const ERRORS: usize = 6;
 
 /// `0`, `0.4`, `12.5`, `1250`.
 fn rate(value: f64) -> String {
@@ -26,7 +37,7 @@ fn micros(value: Option<f64>) -> String {
 
 /// The cells of an edge.
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "bytes, not negative")]
-pub(crate) fn edge_cells(edge: &EdgeRates) -> [String; 8] {
+pub(crate) fn edge_cells(edge: &EdgeRates) -> [String; 9] {
     [
         edge.from.clone(),
         edge.to.clone(),
@@ -35,22 +46,34 @@ pub(crate) fn edge_cells(edge: &EdgeRates) -> [String; 8] {
         micros(edge.connect_p50_us),
         micros(edge.connect_p99_us),
         rate(edge.errors_per_s),
+        edge.ejections.to_string(),
         time::bytes(edge.bytes_per_s.round() as u64),
     ]
 }
 
 /// The cells of an endpoint.
-pub(crate) fn endpoint_cells(endpoint: &EndpointRates) -> [String; 6] {
-    let state = state_word(endpoint.state);
+pub(crate) fn endpoint_cells(endpoint: &EndpointRates) -> [String; 8] {
     let suffix = if endpoint.protocol == sinew_model::Protocol::Udp { "/udp" } else { "" };
     [
         format!("{}:{}{suffix}", endpoint.workload, endpoint.port),
-        if endpoint.ejected { format!("{state}, ejected") } else { state.to_owned() },
-        endpoint.active.to_string(),
-        rate(endpoint.connections_per_s),
-        endpoint.failures.to_string(),
+        standing(endpoint),
+        rate(endpoint.calls_per_s),
+        endpoint.in_flight.to_string(),
+        micros(endpoint.connect_p50_us),
+        micros(endpoint.connect_p99_us),
+        rate(endpoint.errors_per_s),
         endpoint.ejections.to_string(),
     ]
+}
+
+/// What the agent says of it, and what the kernel does.
+fn standing(endpoint: &EndpointRates) -> String {
+    let state = state_word(endpoint.state);
+    match (endpoint.ejected, endpoint.hung) {
+        (true, _) => format!("{state}, ejected"),
+        (false, true) => format!("{state}, hung"),
+        (false, false) => state.to_owned(),
+    }
 }
 
 fn table<const N: usize>(columns: [&'static str; N], texts: usize) -> Table {
@@ -58,6 +81,11 @@ fn table<const N: usize>(columns: [&'static str; N], texts: usize) -> Table {
     let columns: Vec<_> =
         columns.into_iter().enumerate().map(|(index, name)| (name, align(index))).collect();
     Table::new(&columns)
+}
+
+fn tinted<const N: usize>(cells: [String; N], errors: bool) -> Vec<Cell> {
+    let tint = |index| if errors && index == ERRORS { Tint::Bad } else { Tint::Plain };
+    cells.into_iter().enumerate().map(|(index, text)| Cell::tinted(text, tint(index))).collect()
 }
 
 /// Both tables.
@@ -68,18 +96,14 @@ pub(crate) fn text(frame: &Frame, style: Style, width: Option<usize>) -> String 
     } else {
         let mut edges = table(EDGE_COLUMNS, 2);
         for edge in &frame.edges {
-            let bad = |index| index == 6 && edge.errors_per_s > 0.0;
-            let cell = |(index, text)| {
-                Cell::tinted(text, if bad(index) { Tint::Bad } else { Tint::Plain })
-            };
-            edges.row(edge_cells(edge).into_iter().enumerate().map(cell).collect::<Vec<_>>());
+            edges.row(tinted(edge_cells(edge), edge.errors_per_s > 0.0));
         }
         text.push_str(&edges.render(style, width));
     }
     if !frame.endpoints.is_empty() {
         let mut endpoints = table(ENDPOINT_COLUMNS, 2);
         for endpoint in &frame.endpoints {
-            endpoints.row(endpoint_cells(endpoint).map(Cell::new));
+            endpoints.row(tinted(endpoint_cells(endpoint), endpoint.errors_per_s > 0.0));
         }
         text.push('\n');
         text.push_str(&endpoints.render(style, width));
@@ -98,13 +122,18 @@ mod tests {
         assert_eq!(
             text(&frame, Style { colour: false }, None),
             "\
-FROM  TO   CALLS/S  IN FLIGHT   P50   P99  ERRORS/S   BYTES/S
-web   api     1000          2  4 us  4 us      10.0  39.1 KiB
+FROM  TO   CALLS/S  IN FLIGHT  CONN P50  CONN P99  ERRORS/S  EJECTIONS   BYTES/S
+web   api     1000          2      4 us      4 us      10.0          3  39.1 KiB
 
-ENDPOINT  STATE  ACTIVE  CONN/S  FAILURES  EJECTIONS
-api/0:80  up          2    1000         3          1
+ENDPOINT  STATE  CALLS/S  IN FLIGHT  CONN P50  CONN P99  ERRORS/S  EJECTIONS
+api/0:80  up        1000          2     10 us     12 us       2.0          1
 "
         );
+        let mut ejected = frame.endpoints[0].clone();
+        ejected.hung = true;
+        assert_eq!(endpoint_cells(&ejected)[1], "up, hung");
+        ejected.ejected = true;
+        assert_eq!(endpoint_cells(&ejected)[1], "up, ejected");
         assert_eq!(text(&Frame::default(), Style { colour: false }, None), "no calls\n");
     }
 }

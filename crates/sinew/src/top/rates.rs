@@ -3,7 +3,7 @@
 use std::{collections::HashMap, time::Duration};
 
 use serde::Serialize;
-use sinew_abi::histogram::{self, BUCKETS};
+use sinew_abi::histogram::{self, BUCKETS, COARSE};
 use sinew_api::{EdgeStatus, EndpointStatus, ServiceStatus, WorkloadState};
 use sinew_model::Protocol;
 
@@ -36,6 +36,8 @@ pub(crate) struct EdgeRates {
     pub(crate) connect_p50_us: Option<f64>,
     pub(crate) connect_p99_us: Option<f64>,
     pub(crate) errors_per_s: f64,
+    /// Of backends, since the edge was first used.
+    pub(crate) ejections: u64,
     /// Both ways.
     pub(crate) bytes_per_s: f64,
 }
@@ -49,8 +51,14 @@ pub(crate) struct EndpointRates {
     pub(crate) protocol: Protocol,
     pub(crate) state: WorkloadState,
     pub(crate) ejected: bool,
-    pub(crate) active: u32,
-    pub(crate) connections_per_s: f64,
+    /// Whether callers passed it by, since it does not accept.
+    pub(crate) hung: bool,
+    pub(crate) calls_per_s: f64,
+    pub(crate) in_flight: u32,
+    /// Connect time of those that ended in between; `None`: none did.
+    pub(crate) connect_p50_us: Option<f64>,
+    pub(crate) connect_p99_us: Option<f64>,
+    pub(crate) errors_per_s: f64,
     /// Since the backend was made, as the next one.
     pub(crate) failures: u64,
     pub(crate) ejections: u64,
@@ -66,22 +74,9 @@ pub(crate) fn between(before: &Snapshot, now: &Snapshot) -> Frame {
         let to = edge.destination.as_ref()?.to_string();
         Some(edge_rates(old.get(&(&edge.source, &edge.destination)).copied(), edge, to, seconds))
     });
-    let known: HashMap<_, _> =
-        endpoints(before).map(|(_, e)| (name_of(e), e.connections)).collect();
+    let known: HashMap<_, _> = endpoints(before).map(|(_, e)| (name_of(e), e)).collect();
     let endpoints = endpoints(now).map(|(service, endpoint)| {
-        let connections = known.get(&name_of(endpoint)).copied().unwrap_or(0);
-        EndpointRates {
-            service: service.to_owned(),
-            workload: endpoint.workload.clone(),
-            port: endpoint.port,
-            protocol: endpoint.protocol,
-            state: endpoint.state,
-            ejected: endpoint.ejected,
-            active: endpoint.active,
-            connections_per_s: grown(connections, endpoint.connections) / seconds,
-            failures: endpoint.failures,
-            ejections: endpoint.ejections,
-        }
+        endpoint_rates(known.get(&name_of(endpoint)).copied(), endpoint, service, seconds)
     });
     Frame { seconds, edges: edges.collect(), endpoints: endpoints.collect() }
 }
@@ -103,6 +98,12 @@ fn grown(before: u64, now: u64) -> f64 {
     (if now < before { now } else { now - before }) as f64
 }
 
+/// What a histogram counted in between.
+fn added<const N: usize>(before: &[u64], now: &[u64]) -> [u64; N] {
+    let count = |buckets: &[u64], index| buckets.get(index).copied().unwrap_or(0);
+    std::array::from_fn(|index| count(now, index).saturating_sub(count(before, index)))
+}
+
 fn edge_rates(
     before: Option<&EdgeStatus>,
     now: &EdgeStatus,
@@ -110,11 +111,8 @@ fn edge_rates(
     seconds: f64,
 ) -> EdgeRates {
     let rate = |value: fn(&EdgeStatus) -> u64| grown(before.map_or(0, value), value(now)) / seconds;
-    let mut connects = [0; BUCKETS];
-    for (index, bucket) in connects.iter_mut().enumerate() {
-        let count = |edge: &EdgeStatus| edge.connect_us.get(index).copied().unwrap_or(0);
-        *bucket = count(now).saturating_sub(before.map_or(0, count));
-    }
+    let connects: [_; BUCKETS] =
+        added(before.map_or(&[], |edge| &edge.connect_us), &now.connect_us);
     EdgeRates {
         from: now.source.clone(),
         to,
@@ -123,7 +121,35 @@ fn edge_rates(
         connect_p50_us: histogram::quantile(&connects, 0.5),
         connect_p99_us: histogram::quantile(&connects, 0.99),
         errors_per_s: rate(|e| e.refused + e.reset + e.timed_out + e.no_backend),
+        ejections: now.ejections,
         bytes_per_s: rate(|edge| edge.sent_bytes + edge.received_bytes),
+    }
+}
+
+fn endpoint_rates(
+    before: Option<&EndpointStatus>,
+    now: &EndpointStatus,
+    service: &str,
+    seconds: f64,
+) -> EndpointRates {
+    let added_to = |value: fn(&EndpointStatus) -> u64| grown(before.map_or(0, value), value(now));
+    let connects: [_; COARSE] =
+        added(before.map_or(&[], |endpoint| &endpoint.connect_histogram), &now.connect_histogram);
+    EndpointRates {
+        service: service.to_owned(),
+        workload: now.workload.clone(),
+        port: now.port,
+        protocol: now.protocol,
+        state: now.state,
+        ejected: now.ejected,
+        hung: added_to(|endpoint| endpoint.hung.into()) > 0.0,
+        calls_per_s: added_to(|endpoint| endpoint.connections) / seconds,
+        in_flight: now.active,
+        connect_p50_us: histogram::quantile(&connects, 0.5),
+        connect_p99_us: histogram::quantile(&connects, 0.99),
+        errors_per_s: added_to(|endpoint| endpoint.failures) / seconds,
+        failures: now.failures,
+        ejections: now.ejections,
     }
 }
 
@@ -148,6 +174,7 @@ pub(crate) mod tests {
             timed_out: 0,
             cancelled: 5,
             no_backend: 0,
+            ejections: connects / 1000,
             sent_bytes: connects * 10,
             received_bytes: connects * 30,
             connect_us: vec![0, 0, 0, connects],
@@ -164,7 +191,7 @@ pub(crate) mod tests {
             state: WorkloadState::Up,
             active: 2,
             connections,
-            failures: 3,
+            failures: connections / 500,
             refused: 2,
             reset: 1,
             timed_out: 0,
@@ -172,6 +199,8 @@ pub(crate) mod tests {
             ejected: false,
             ejections: 1,
             connect_us: 40,
+            connect_histogram: vec![0, 0, 0, 0, connections],
+            duration_histogram: Vec::new(),
             sent_bytes: 0,
             received_bytes: 0,
         }
@@ -206,7 +235,12 @@ pub(crate) mod tests {
         assert_eq!(edge.in_flight, 2);
         let p99 = edge.connect_p99_us.unwrap();
         assert!((3.0..=4.0).contains(&p99), "{p99}");
-        assert_eq!(frame.endpoints[0].connections_per_s, 1000.0);
+        assert_eq!(edge.ejections, 3);
+        let endpoint = &frame.endpoints[0];
+        assert_eq!((endpoint.calls_per_s, endpoint.errors_per_s), (1000.0, 2.0));
+        assert_eq!((endpoint.failures, endpoint.ejections, endpoint.in_flight), (6, 1, 2));
+        let p99 = endpoint.connect_p99_us.unwrap();
+        assert!((8.0..=12.0).contains(&p99), "two buckets an octave: {p99}");
     }
 
     #[test]
@@ -216,5 +250,17 @@ pub(crate) mod tests {
         let empty = Snapshot { at: Duration::ZERO, edges: Vec::new(), services: Vec::new() };
         assert_eq!(between(&empty, &snapshot(1, 50)).edges[0].calls_per_s, 50.0);
         assert_eq!(between(&snapshot(0, 500), &snapshot(1, 50)).edges[0].calls_per_s, 50.0);
+        assert_eq!(idle.endpoints[0].connect_p99_us, None);
+    }
+
+    #[test]
+    fn who_is_passed_by_now_hangs() {
+        let passed = |seconds, times| {
+            let mut taken = snapshot(seconds, 50);
+            taken.services[0].endpoints[0].hung = times;
+            taken
+        };
+        assert!(between(&passed(1, 4), &passed(2, 5)).endpoints[0].hung);
+        assert!(!between(&passed(1, 5), &passed(2, 5)).endpoints[0].hung, "it did once");
     }
 }

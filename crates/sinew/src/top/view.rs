@@ -1,7 +1,5 @@
 //! The live view: what is shown, which keys change it, and how it is drawn.
 
-use std::collections::{BTreeMap, VecDeque};
-
 use ratatui::{
     Frame as Canvas,
     crossterm::event::{KeyCode, KeyEvent, KeyModifiers},
@@ -12,25 +10,32 @@ use ratatui::{
 };
 
 use super::{
-    plain::{EDGE_COLUMNS, ENDPOINT_COLUMNS, edge_cells, endpoint_cells},
-    rates::{EdgeRates, Frame},
+    history::{History, LOOKS},
+    plain::{EDGE_COLUMNS, ENDPOINT_COLUMNS, ERRORS, edge_cells, endpoint_cells},
+    rates::{EdgeRates, EndpointRates, Frame},
 };
 use crate::render::style::{Tint, state_tint};
 
 /// Column of an endpoint's state.
 const STATE: usize = 1;
-/// Looks that a sparkline reaches back.
-const HISTORY: usize = 20;
-const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
+/// What the name columns take at least and at most.
+const NAMES: (usize, usize) = (8, 28);
+/// What the others take, and the gap before each.
+const NUMBERS: [usize; 7] = [8, 9, 8, 8, 8, 9, 10];
+const GAP: usize = 1;
 
 /// An edge, by its ends.
 type Ends = (String, String);
+
+/// An endpoint, by its cell.
+type Place = String;
 
 /// What the view shows.
 #[derive(Debug, Default)]
 pub(crate) struct View {
     frame: Frame,
-    history: BTreeMap<Ends, VecDeque<f64>>,
+    edges: History<Ends>,
+    endpoints: History<Place>,
     selected: Option<Ends>,
     /// Column that edges are sorted by; names ascend, numbers descend.
     sort: usize,
@@ -41,6 +46,11 @@ pub(crate) struct View {
 
 fn ends(edge: &EdgeRates) -> Ends {
     (edge.from.clone(), edge.to.clone())
+}
+
+fn place(endpoint: &EndpointRates) -> Place {
+    let [place, ..] = endpoint_cells(endpoint);
+    place
 }
 
 impl View {
@@ -55,14 +65,8 @@ impl View {
         if self.paused {
             return;
         }
-        self.history.retain(|key, _| frame.edges.iter().any(|edge| ends(edge) == *key));
-        for edge in &frame.edges {
-            let past = self.history.entry(ends(edge)).or_default();
-            if past.len() == HISTORY {
-                past.pop_front();
-            }
-            past.push_back(edge.calls_per_s);
-        }
+        self.edges.take(frame.edges.iter().map(|edge| (ends(edge), edge.calls_per_s)));
+        self.endpoints.take(frame.endpoints.iter().map(|e| (place(e), e.calls_per_s)));
         self.frame = frame;
         self.arrange();
     }
@@ -81,7 +85,9 @@ impl View {
             4 => edge.connect_p50_us.unwrap_or(-1.0),
             5 => edge.connect_p99_us.unwrap_or(-1.0),
             6 => edge.errors_per_s,
-            7 => edge.bytes_per_s,
+            #[expect(clippy::cast_precision_loss, reason = "compared only")]
+            7 => edge.ejections as f64,
+            8 => edge.bytes_per_s,
             _ => 0.0,
         };
         self.frame.edges.sort_by(|a, b| {
@@ -152,23 +158,17 @@ impl View {
     }
 
     fn draw_edges(&self, canvas: &mut Canvas<'_>, area: Rect) {
-        let head = EDGE_COLUMNS.iter().enumerate().map(|(index, name)| {
-            let style = if index == self.sort { Modifier::REVERSED } else { Modifier::DIM };
-            aligned((*name).to_owned(), index < 2).style(style)
+        let rows: Vec<_> = self.frame.edges.iter().map(|edge| (edge, edge_cells(edge))).collect();
+        let columns = Columns::of(self.names(), EDGE_COLUMNS.len(), area.width);
+        let head = columns.head(&EDGE_COLUMNS, |index| {
+            if index == self.sort { Modifier::REVERSED } else { Modifier::DIM }
         });
-        let head = Row::new(head.chain([Line::styled("  CALLS/S", Modifier::DIM)]));
-        let rows = self.frame.edges.iter().map(|edge| {
-            let cells = edge_cells(edge).into_iter().enumerate();
-            let cells = cells.map(|(index, text)| aligned(text, index < 2));
-            let past = self.history.get(&ends(edge)).map(sparkline).unwrap_or_default();
+        let rows = rows.into_iter().map(|(edge, cells)| {
             let style =
                 if edge.errors_per_s > 0.0 { Style::from(Color::Red) } else { Style::new() };
-            let past = Line::styled(format!("  {past}"), Color::Cyan);
-            Row::new(cells.chain([past])).style(style)
+            columns.row(cells, &self.edges.line(&ends(edge)), |_| Style::new()).style(style)
         });
-        let widths = [14, 14, 9, 9, 9, 9, 9, 10].map(Constraint::Length);
-        let widths = widths.into_iter().chain([Constraint::Fill(1)]);
-        let table = Table::new(rows, widths).header(head).row_highlight_style(Modifier::REVERSED);
+        let table = columns.table(rows, head).row_highlight_style(Modifier::REVERSED);
         let mut state = TableState::new().with_selected(self.index());
         canvas.render_stateful_widget(table, area, &mut state);
     }
@@ -178,19 +178,89 @@ impl View {
         let shown = self.frame.endpoints.iter().filter(|endpoint| {
             self.selected.as_ref().is_none_or(|(_, to)| *to == endpoint.service)
         });
-        let head = ENDPOINT_COLUMNS.iter().enumerate();
-        let head = head.map(|(index, name)| aligned((*name).to_owned(), index < 2));
+        let columns = Columns::of(self.names(), ENDPOINT_COLUMNS.len(), area.width);
+        let head = columns.head(&ENDPOINT_COLUMNS, |_| Modifier::DIM);
         let rows = shown.map(|endpoint| {
-            let cells = endpoint_cells(endpoint).into_iter().enumerate();
-            let stands = if endpoint.ejected { Tint::Bad } else { state_tint(endpoint.state) };
-            Row::new(cells.map(|(index, text)| {
-                let cell = aligned(text, index < 2);
-                if index == STATE { cell.style(hue(stands)) } else { cell }
-            }))
+            let sick = endpoint.ejected || endpoint.hung;
+            let stands = hue(if sick { Tint::Bad } else { state_tint(endpoint.state) });
+            let past = self.endpoints.line(&place(endpoint));
+            columns.row(endpoint_cells(endpoint), &past, |index| match index {
+                STATE => stands,
+                ERRORS if endpoint.errors_per_s > 0.0 => Color::Red.into(),
+                _ => Style::new(),
+            })
         });
-        let widths = [24, 20, 9, 9, 9, 9].map(Constraint::Length);
-        let head = Row::new(head).style(Modifier::DIM);
-        canvas.render_widget(Table::new(rows, widths).header(head), area);
+        canvas.render_widget(columns.table(rows, head), area);
+    }
+
+    /// How much room the two names of a line take, in both tables: their numbers stand in line.
+    fn names(&self) -> [usize; 2] {
+        let edges = self.frame.edges.iter().map(|e| [e.from.len(), e.to.len()]);
+        let endpoints = self.frame.endpoints.iter().map(|endpoint| {
+            let [place, state, ..] = endpoint_cells(endpoint);
+            [place.len(), state.len()]
+        });
+        let most = |most: [usize; 2], of: [usize; 2]| [most[0].max(of[0]), most[1].max(of[1])];
+        let (least, greatest) = NAMES;
+        edges.chain(endpoints).fold([least; 2], most).map(|width| width.min(greatest))
+    }
+}
+
+/// The columns of a table that there is room for: the last ones give way.
+struct Columns {
+    widths: Vec<usize>,
+    /// Whether there is room for bars behind them.
+    bars: bool,
+}
+
+impl Columns {
+    fn of(names: [usize; 2], count: usize, room: u16) -> Self {
+        let room = usize::from(room);
+        let mut widths: Vec<_> = names.into_iter().chain(NUMBERS).take(count).collect();
+        let taken = |widths: &[usize]| widths.iter().map(|width| width + GAP).sum::<usize>();
+        while widths.len() > names.len() && taken(&widths) > room + GAP {
+            widths.pop();
+        }
+        // The bars of both tables stand in line too.
+        let bars = taken(&names) + taken(&NUMBERS) + LOOKS < room;
+        Self { widths, bars }
+    }
+
+    fn head(&self, names: &[&str], style: impl Fn(usize) -> Modifier) -> Row<'static> {
+        let cells = names.iter().take(self.widths.len()).enumerate();
+        let cells = cells.map(|(index, name)| {
+            aligned((*name).to_owned(), index < 2).style(Style::from(style(index)))
+        });
+        let past = Line::styled(self.behind("CALLS/S"), Modifier::DIM);
+        Row::new(cells.chain([past]))
+    }
+
+    fn row<const N: usize>(
+        &self,
+        cells: [String; N],
+        past: &str,
+        style: impl Fn(usize) -> Style,
+    ) -> Row<'static> {
+        let cells = cells.into_iter().take(self.widths.len()).enumerate();
+        let cells = cells.map(|(index, text)| aligned(text, index < 2).style(style(index)));
+        let past = Line::styled(self.behind(past), Color::Cyan);
+        Row::new(cells.chain([past]))
+    }
+
+    /// What stands behind the columns, after a gap, and after those that the other table has more.
+    fn behind(&self, text: &str) -> String {
+        if !self.bars {
+            return String::new();
+        }
+        let missing = &NUMBERS[self.widths.len() - 2..];
+        let gap: usize = missing.iter().map(|width| width + GAP).sum();
+        format!("{:gap$} {text}", "")
+    }
+
+    fn table<'a>(&self, rows: impl IntoIterator<Item = Row<'a>>, head: Row<'a>) -> Table<'a> {
+        let width = |width: &usize| Constraint::Length(u16::try_from(*width).unwrap_or(u16::MAX));
+        let widths = self.widths.iter().map(width).chain([Constraint::Fill(1)]);
+        Table::new(rows, widths).header(head)
     }
 }
 
@@ -208,17 +278,6 @@ fn hue(tint: Tint) -> Style {
 
 fn aligned(text: String, left: bool) -> Line<'static> {
     if left { Line::from(text) } else { Line::from(text).right_aligned() }
-}
-
-/// A bar a look, the largest as high as the line.
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "0 to 7")]
-fn sparkline(past: &VecDeque<f64>) -> String {
-    let most = past.iter().copied().fold(0.0, f64::max);
-    let bar = |value: &f64| {
-        let height = if most > 0.0 { value / most * 7.0 } else { 0.0 };
-        BARS[(height.round() as usize).min(7)]
-    };
-    past.iter().map(bar).collect()
 }
 
 #[cfg(test)]
@@ -262,15 +321,37 @@ mod tests {
             drawn(&view(), 110, 8),
             [
                 "sinew top   120 calls/s over 2 edges",
-                "FROM           TO               CALLS/S IN FLIGHT       P50       P99  ERRORS/S    BYTES/S   CALLS/S",
-                "web            api                  100         2      4 us      4 us       1.0    3.9 KiB   ▅█",
-                "exec           other               20.0         2      4 us      4 us         0      800 B   ██",
+                "FROM     TO        CALLS/S IN FLIGHT CONN P50 CONN P99 ERRORS/S EJECTIONS    BYTES/S  CALLS/S",
+                "web      api           100         2     4 us     4 us      1.0         0    3.9 KiB  ▅█",
+                "exec     other        20.0         2     4 us     4 us        0         0      800 B  ██",
                 "",
-                "ENDPOINT                 STATE                   ACTIVE    CONN/S  FAILURES EJECTIONS",
-                "api/0:80                 up                           2       100         3         1",
+                "ENDPOINT STATE     CALLS/S IN FLIGHT CONN P50 CONN P99 ERRORS/S EJECTIONS             CALLS/S",
+                "api/0:80 up            100         2    10 us    12 us        0         1             ▅█",
                 "q leave   up/down select   left/right sort   p pause   esc all endpoints",
             ]
         );
+    }
+
+    #[test]
+    fn with_little_room_the_last_columns_give_way() {
+        let lines = drawn(&view(), 60, 8);
+        assert_eq!(lines[1], "FROM     TO        CALLS/S IN FLIGHT CONN P50 CONN P99");
+        assert_eq!(lines[2], "web      api           100         2     4 us     4 us");
+        assert_eq!(lines[6], "api/0:80 up            100         2    10 us    12 us");
+    }
+
+    #[test]
+    fn what_is_bad_is_red() {
+        let mut frame = between(&busy(1, 0, 0), &busy(2, 100, 0));
+        frame.endpoints[0].hung = true;
+        let mut view = View::new();
+        view.update(frame);
+        let mut terminal = Terminal::new(TestBackend::new(110, 8)).unwrap();
+        terminal.draw(|canvas| view.draw(canvas)).unwrap();
+        let buffer = terminal.backend().buffer();
+        let red = |y: u16| (0..110).any(|x| buffer[(x, y)].fg == Color::Red);
+        assert!(red(2) && !red(3), "errors on the first edge alone");
+        assert!(red(6), "the endpoint hangs");
     }
 
     #[test]

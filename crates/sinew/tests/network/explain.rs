@@ -236,3 +236,39 @@ fn an_ejection_that_ended_waits_for_its_probe() {
     found(&world, 1, "fit", || drop(answers(&world, 20)));
     agrees(&world, &["web/0", "web/1"]);
 }
+
+#[test]
+fn an_ejection_is_counted_where_people_look() {
+    let world = up(2, "{consecutive_failures: 2, base: 10m, max: 10m}");
+    fs::write(world.path("bad-1"), "").unwrap();
+    found(&world, 1, "ejected", || drop(answers(&world, 10)));
+    let frame = world.json(&["top", "--once"]);
+    let edge = frame["edges"].as_array().unwrap().iter().find(|edge| edge["to"] == "web").unwrap();
+    assert_eq!((&edge["from"], &edge["ejections"]), (&"exec".into(), &1.into()), "{frame:#}");
+    let [well, bad] = frame["endpoints"].as_array().unwrap().as_slice() else {
+        panic!("{frame:#}")
+    };
+    assert_eq!((&well["ejected"], &well["ejections"]), (&false.into(), &0.into()), "{frame:#}");
+    assert_eq!((&bad["ejected"], &bad["ejections"]), (&true.into(), &1.into()), "{frame:#}");
+    assert_eq!(bad["failures"], 2, "{frame:#}");
+    let text = world.run(&["top", "--once"]);
+    assert!(text.lines().any(|line| line.starts_with("web/1:8000  up, ejected ")), "{text}");
+
+    let page = world.text("/v1/metrics");
+    let value = |series: &str| {
+        let value = page.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+        value.unwrap_or_else(|| panic!("{series}: {page}")).parse::<u64>().unwrap()
+    };
+    assert_eq!(value(r#"sinew_edge_ejections_total{source="none",destination="web"}"#), 1);
+    let of = |workload: &str| {
+        format!(r#"{{service="web",workload="{workload}",port="8000",protocol="tcp"}}"#)
+    };
+    assert_eq!(value(&format!("sinew_backend_ejections_total{}", of("web/1"))), 1);
+    for workload in ["web/0", "web/1"] {
+        let connections = value(&format!("sinew_backend_connections_total{}", of(workload)));
+        for histogram in ["connect", "connection_duration"] {
+            let count = format!("sinew_backend_{histogram}_seconds_count{}", of(workload));
+            assert_eq!(value(&count), connections, "{page}");
+        }
+    }
+}

@@ -180,19 +180,31 @@ fn top_shows_who_calls_whom() {
     let text = world.run(&["top", "--once"]);
     let edge = text.lines().find(|line| line.starts_with("exec ")).unwrap_or_default();
     assert_eq!(edge.split_whitespace().nth(1), Some("web"), "{text}");
-    assert!(text.contains("web/2:8000"), "{text}");
+    let endpoint = text.lines().find(|line| line.starts_with("web/2:8000 ")).unwrap_or_default();
+    assert_eq!(endpoint.split_whitespace().count(), 8, "{text}");
     assert_eq!(text, world.run(&["top"]), "no terminal: one table");
 
     let mut follower = Following::start(&world, &["top", "--output", "json"]);
     follower.line();
-    assert_eq!(world.member(&calls(20)), "{'ok': 20}");
-    let mut counted = 0.0;
-    while counted < 19.5 {
+    assert_eq!(world.member(&calls(60)), "{'ok': 60}");
+    let mut timed = std::collections::BTreeSet::new();
+    let (mut counted, mut taken) = (0.0, 0.0);
+    while counted < 59.5 || taken < 59.5 {
         let frame: Value = serde_json::from_str(&follower.line()).unwrap();
         let edge = frame["edges"].as_array().unwrap().iter().find(|e| e["to"] == "web").unwrap();
         let rate = edge["calls_per_s"].as_f64().unwrap();
         counted += rate * frame["seconds"].as_f64().unwrap();
         assert!(rate == 0.0 || edge["connect_p99_us"].as_f64().unwrap() > 0.0, "{frame}");
+        let endpoints = frame["endpoints"].as_array().unwrap();
+        for endpoint in endpoints.iter().filter(|endpoint| endpoint["service"] == "web") {
+            taken += endpoint["calls_per_s"].as_f64().unwrap() * frame["seconds"].as_f64().unwrap();
+        }
+        timed.extend(endpoints.iter().filter_map(|endpoint| {
+            let (p50, p99) = (&endpoint["connect_p50_us"], endpoint["connect_p99_us"].as_f64()?);
+            assert!(p50.as_f64().is_some_and(|p50| 0.0 < p50 && p50 <= p99), "{frame}");
+            Some(endpoint["workload"].as_str().unwrap().to_owned())
+        }));
     }
-    assert!(counted < 20.5, "each call once: {counted}");
+    assert!(counted < 60.5 && taken < 60.5, "each call once: {counted}, {taken}");
+    assert_eq!(timed.len(), 3, "of 60 calls each got some: {timed:?}");
 }

@@ -128,13 +128,18 @@ impl World {
 
     /// What the API answers.
     pub(crate) fn api(&self, path: &str) -> Value {
+        serde_json::from_str(&self.text(path)).unwrap()
+    }
+
+    /// The same as it is.
+    pub(crate) fn text(&self, path: &str) -> String {
         let output = Command::new("curl")
             .args(["-s", "--unix-socket"])
             .arg(self.path("run/api.sock"))
             .arg(format!("http://sinew{path}"))
             .output()
             .unwrap();
-        serde_json::from_slice(&output.stdout).unwrap()
+        String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
     /// Process of the agent, by the lock or state that it keeps: it answers on its socket.
