@@ -1,5 +1,7 @@
 //! Run times of eBPF programs, as the kernel counts them, and an empty program to compare with.
 
+mod link;
+
 use std::collections::BTreeMap;
 use std::ffi::CString;
 use std::fs::{self, File};
@@ -10,6 +12,8 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use aya_obj::generated::{bpf_attach_type, bpf_cmd, bpf_link_info, bpf_prog_info, bpf_prog_type};
+
+pub(crate) use link::{Link, links};
 
 /// A program that is loaded.
 pub(crate) struct Program {

@@ -1,7 +1,8 @@
 //! How soon a change takes effect under load, and whether clients notice: replicas that come and
-//! go, an agent that is away, an agent that is replaced.
+//! go, an agent that is away, an agent that is replaced, and the programs of links alone.
 
 mod agent;
+mod links;
 mod removed;
 mod routed;
 
@@ -45,6 +46,9 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     if kinds.has(AGENT) {
         agent::run(&mut host, &target, args.quick, &mut failures, &mut report)?;
     }
+    if kinds.has(LINKS) {
+        links::run(&mut host, &target, args.quick, &mut failures, &mut report)?;
+    }
     failures.report(&mut report);
     report.publish(&workspace::root())
 }
@@ -52,14 +56,16 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 const SCALE: &str = "scale";
 const EXIT: &str = "exit";
 const AGENT: &str = "agent";
+const LINKS: &str = "links";
+const ALL: [&str; 4] = [SCALE, EXIT, AGENT, LINKS];
 
 /// The kinds of change that are measured.
 struct Kinds<'a>(&'a [String]);
 
 impl<'a> Kinds<'a> {
     fn of(only: &'a [String]) -> Result<Self> {
-        match only.iter().find(|kind| ![SCALE, EXIT, AGENT].contains(&kind.as_str())) {
-            Some(kind) => bail!("--only {kind}: there are {SCALE}, {EXIT} and {AGENT}"),
+        match only.iter().find(|kind| !ALL.contains(&kind.as_str())) {
+            Some(kind) => bail!("--only {kind}: there are {}", ALL.join(", ")),
             None => Ok(Self(only)),
         }
     }

@@ -1,6 +1,8 @@
 //! The server of every bench: answers each request with the same bytes, at once unless the
 //! request asks for something else.
 
+pub(crate) mod last_words;
+
 use std::collections::VecDeque;
 use std::fs;
 use std::io::Write;
@@ -26,6 +28,9 @@ pub(crate) struct Args {
     /// Write to a file of this directory when it listened and when it was first connected to
     #[arg(long)]
     times: Option<PathBuf>,
+    /// On SIGUSR1, write to a file of this directory when it is, and die
+    #[arg(long)]
+    last_words: Option<PathBuf>,
 }
 
 /// The first byte of a request says how it wants to be answered; any other: with itself, at once.
@@ -45,6 +50,9 @@ const LISTENER: u64 = u64::MAX;
 
 /// Says `ready` when it listens, then serves until it is killed.
 pub(crate) fn run(args: &Args) -> Result<()> {
+    if let Some(directory) = &args.last_words {
+        last_words::prepare(directory)?;
+    }
     match &args.times {
         None => begin(args.listen)?.serve(),
         Some(directory) => {

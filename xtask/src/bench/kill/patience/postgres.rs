@@ -16,7 +16,7 @@ pub(super) const REPLICAS: u16 = 2;
 /// Connections of the pool.
 pub(super) const POOL: usize = 20;
 /// New connections a look makes; taken in turn they reach every server.
-const LOOKS: usize = 8;
+pub(super) const LOOKS: usize = 8;
 const PORT: u16 = 5432;
 
 /// The service as in a file: each replica makes a database of its own when it starts.
