@@ -108,29 +108,28 @@ fn judge(state: u32, facts: Option<&TcpFacts>) -> u32 {
 /// Counts how long a connection took, of its edge and of its backend. One time after the other: the
 /// verifier follows each bucket that it may fall into, and would follow all pairs of them.
 #[inline(always)]
-fn times(edge: Option<&mut Edge>, backend: u32, connect_us: u32, duration_us: u64) {
+fn times(mut edge: Option<&mut Edge>, backend: u32, connect_us: u32, duration_us: u64) {
     // The masks keep the indices inside, which the verifier wants to see.
     const LAST: usize = histogram::BUCKETS - 1;
     const LAST_COARSE: usize = histogram::COARSE - 1;
     let longest = u64::from(u32::MAX);
     let duration_us = if duration_us > longest { u32::MAX } else { duration_us as u32 };
     let of_backend = BACKEND_TIMES.get_ptr_mut(backend);
-    let edge: *mut Edge = edge.map_or(core::ptr::null_mut(), |edge| edge);
     // SAFETY: map values.
     unsafe {
         // A connection that was not answered has no connect time.
         if connect_us > 0 {
             let bucket = histogram::bucket(connect_us);
-            if !edge.is_null() {
-                (*edge).connect_us[bucket & LAST] += 1;
+            if let Some(edge) = edge.as_deref_mut() {
+                edge.connect_us[bucket & LAST] += 1;
             }
             if let Some(times) = of_backend {
                 add32(&raw mut (*times).connect_us[histogram::coarse(bucket) & LAST_COARSE], 1);
             }
         }
         let bucket = histogram::bucket(duration_us);
-        if !edge.is_null() {
-            (*edge).duration_us[bucket & LAST] += 1;
+        if let Some(edge) = edge {
+            edge.duration_us[bucket & LAST] += 1;
         }
         if let Some(times) = of_backend {
             add32(&raw mut (*times).duration_us[histogram::coarse(bucket) & LAST_COARSE], 1);

@@ -34,6 +34,15 @@ impl Program {
         Self(child)
     }
 
+    /// A shell and a child of its own.
+    fn family(home: &Path) -> Self {
+        let program = Self::start(home, "sleep 1000 & read line; wait");
+        while tree::processes_of(program.0.id()).unwrap().len() < 2 {
+            std::thread::yield_now();
+        }
+        program
+    }
+
     fn id(&self) -> ProcessId {
         ProcessId::of(self.0.id()).unwrap()
     }
@@ -103,11 +112,8 @@ fn a_home_that_is_gone_is_told() {
 fn one_that_may_not_be_moved_keeps_all_where_they_were() {
     let place = Place::new();
     let (home, to) = (place.cgroup.join("home"), place.cgroup.join("to"));
-    let program = Program::start(&home, "sleep 1000 & read line; wait");
+    let program = Program::family(&home);
     let root = program.0.id();
-    while tree::processes_of(root).unwrap().len() < 2 {
-        std::thread::yield_now();
-    }
     cgroup::create(&to).unwrap();
     let only_root = |pid| if pid == root { Ok(()) } else { Err(format!("{pid} is another's")) };
     let error = tree::move_tree(program.id(), &home, &to, &only_root).unwrap_err();
@@ -120,11 +126,7 @@ fn one_that_may_not_be_moved_keeps_all_where_they_were() {
 fn a_tree_that_always_has_somebody_outside_is_given_up_and_put_back() {
     let place = Place::new();
     let (home, to) = (place.cgroup.join("home"), place.cgroup.join("to"));
-    let program = Program::start(&home, "sleep 1000 & read line; wait");
-    let root = program.0.id();
-    while tree::processes_of(root).unwrap().len() < 2 {
-        std::thread::yield_now();
-    }
+    let program = Program::family(&home);
     cgroup::create(&to).unwrap();
     // As one is let in, the others are outside again: a fork bomb that never tires.
     let looks = std::cell::Cell::new(0);
