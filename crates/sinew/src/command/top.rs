@@ -32,20 +32,22 @@ struct Looker {
     client: Client,
     began: Instant,
     before: Snapshot,
+    told: Frame,
 }
 
 impl Looker {
     async fn new(client: Client) -> Result<Self, Error> {
         let began = Instant::now();
         let before = look(&client, began).await?;
-        Ok(Self { client, began, before })
+        Ok(Self { client, began, before, told: Frame::default() })
     }
 
     /// What happened since the last look.
     async fn next(&mut self) -> Result<Frame, Error> {
         let now = look(&self.client, self.began).await?;
-        let frame = between(&self.before, &now);
+        let frame = between(&self.before, &now).after(&self.told);
         self.before = now;
+        self.told.clone_from(&frame);
         Ok(frame)
     }
 }

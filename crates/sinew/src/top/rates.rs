@@ -1,6 +1,9 @@
 //! Rates from two looks at counters that only grow.
 
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    time::Duration,
+};
 
 use serde::Serialize;
 use sinew_abi::histogram::{self, BUCKETS, COARSE};
@@ -51,7 +54,7 @@ pub(crate) struct EndpointRates {
     pub(crate) protocol: Protocol,
     pub(crate) state: WorkloadState,
     pub(crate) ejected: bool,
-    /// Whether callers passed it by, since it does not accept.
+    /// Whether callers passed it by, since it does not accept, and nothing shows that it does again.
     pub(crate) hung: bool,
     pub(crate) calls_per_s: f64,
     pub(crate) in_flight: u32,
@@ -90,6 +93,21 @@ fn endpoints(snapshot: &Snapshot) -> impl Iterator<Item = (&str, &EndpointStatus
 
 fn name_of(endpoint: &EndpointStatus) -> (&str, u16, bool) {
     (&endpoint.workload, endpoint.port, endpoint.protocol == Protocol::Udp)
+}
+
+impl Frame {
+    /// What is known from the frame before: who was passed by hangs still, unless it got a call or
+    /// ended all it had. Callers who draw a less busy one do not look at it.
+    #[must_use]
+    pub(crate) fn after(mut self, earlier: &Self) -> Self {
+        let place = |e: &EndpointRates| (e.workload.clone(), e.port, e.protocol == Protocol::Udp);
+        let hung: HashSet<_> = earlier.endpoints.iter().filter(|e| e.hung).map(place).collect();
+        for endpoint in &mut self.endpoints {
+            let idle = endpoint.calls_per_s == 0.0 && endpoint.in_flight > 0;
+            endpoint.hung |= idle && hung.contains(&place(endpoint));
+        }
+        self
+    }
 }
 
 /// By how much a counter grew. One that fell was made anew and counts from nothing.
@@ -262,5 +280,15 @@ pub(crate) mod tests {
         };
         assert!(between(&passed(1, 4), &passed(2, 5)).endpoints[0].hung);
         assert!(!between(&passed(1, 5), &passed(2, 5)).endpoints[0].hung, "it did once");
+        let hung = between(&passed(1, 4), &passed(2, 5));
+        let next = || between(&passed(2, 5), &passed(3, 5));
+        assert!(next().after(&hung).endpoints[0].hung, "nobody looked at it since");
+        let mut called = next();
+        called.endpoints[0].calls_per_s = 1.0;
+        assert!(!called.after(&hung).endpoints[0].hung, "a call found it well");
+        let mut ended = next();
+        ended.endpoints[0].in_flight = 0;
+        assert!(!ended.after(&hung).endpoints[0].hung, "it ended what it had");
+        assert!(!next().after(&next()).endpoints[0].hung);
     }
 }

@@ -36,6 +36,8 @@ pub(crate) struct View {
     frame: Frame,
     edges: History<Ends>,
     endpoints: History<Place>,
+    /// Widths of the names; they only grow, so that the table does not jump about.
+    names: [usize; 2],
     selected: Option<Ends>,
     /// Column that edges are sorted by; names ascend, numbers descend.
     sort: usize,
@@ -67,6 +69,7 @@ impl View {
         }
         self.edges.take(frame.edges.iter().map(|edge| (ends(edge), edge.calls_per_s)));
         self.endpoints.take(frame.endpoints.iter().map(|e| (place(e), e.calls_per_s)));
+        self.names = wider(self.names, names(&frame));
         self.frame = frame;
         self.arrange();
     }
@@ -159,7 +162,7 @@ impl View {
 
     fn draw_edges(&self, canvas: &mut Canvas<'_>, area: Rect) {
         let rows: Vec<_> = self.frame.edges.iter().map(|edge| (edge, edge_cells(edge))).collect();
-        let columns = Columns::of(self.names(), EDGE_COLUMNS.len(), area.width);
+        let columns = Columns::of(self.names, EDGE_COLUMNS.len(), area.width);
         let head = columns.head(&EDGE_COLUMNS, |index| {
             if index == self.sort { Modifier::REVERSED } else { Modifier::DIM }
         });
@@ -178,7 +181,7 @@ impl View {
         let shown = self.frame.endpoints.iter().filter(|endpoint| {
             self.selected.as_ref().is_none_or(|(_, to)| *to == endpoint.service)
         });
-        let columns = Columns::of(self.names(), ENDPOINT_COLUMNS.len(), area.width);
+        let columns = Columns::of(self.names, ENDPOINT_COLUMNS.len(), area.width);
         let head = columns.head(&ENDPOINT_COLUMNS, |_| Modifier::DIM);
         let rows = shown.map(|endpoint| {
             let sick = endpoint.ejected || endpoint.hung;
@@ -192,25 +195,28 @@ impl View {
         });
         canvas.render_widget(columns.table(rows, head), area);
     }
+}
 
-    /// How much room the two names of a line take, in both tables: their numbers stand in line.
-    fn names(&self) -> [usize; 2] {
-        let edges = self.frame.edges.iter().map(|e| [e.from.len(), e.to.len()]);
-        let endpoints = self.frame.endpoints.iter().map(|endpoint| {
-            let [place, state, ..] = endpoint_cells(endpoint);
-            [place.len(), state.len()]
-        });
-        let most = |most: [usize; 2], of: [usize; 2]| [most[0].max(of[0]), most[1].max(of[1])];
-        let (least, greatest) = NAMES;
-        edges.chain(endpoints).fold([least; 2], most).map(|width| width.min(greatest))
-    }
+/// How much room the two names of a line take, in both tables: their numbers stand in line.
+fn names(frame: &Frame) -> [usize; 2] {
+    let edges = frame.edges.iter().map(|e| [e.from.len(), e.to.len()]);
+    let endpoints = frame.endpoints.iter().map(|endpoint| {
+        let [place, state, ..] = endpoint_cells(endpoint);
+        [place.len(), state.len()]
+    });
+    let (least, greatest) = NAMES;
+    edges.chain(endpoints).fold([least; 2], wider).map(|width| width.min(greatest))
+}
+
+fn wider(a: [usize; 2], b: [usize; 2]) -> [usize; 2] {
+    [a[0].max(b[0]), a[1].max(b[1])]
 }
 
 /// The columns of a table that there is room for: the last ones give way.
 struct Columns {
     widths: Vec<usize>,
-    /// Whether there is room for bars behind them.
-    bars: bool,
+    /// How many bars there is room for behind them; 0: for too few to tell something.
+    bars: usize,
 }
 
 impl Columns {
@@ -222,7 +228,8 @@ impl Columns {
             widths.pop();
         }
         // The bars of both tables stand in line too.
-        let bars = taken(&names) + taken(&NUMBERS) + LOOKS < room;
+        let left = room.saturating_sub(taken(&names) + taken(&NUMBERS) + GAP);
+        let bars = if left < "CALLS/S".len() { 0 } else { left.min(LOOKS) };
         Self { widths, bars }
     }
 
@@ -249,9 +256,11 @@ impl Columns {
 
     /// What stands behind the columns, after a gap, and after those that the other table has more.
     fn behind(&self, text: &str) -> String {
-        if !self.bars {
+        if self.bars == 0 {
             return String::new();
         }
+        let earlier = text.chars().count().saturating_sub(self.bars);
+        let text: String = text.chars().skip(earlier).collect();
         let missing = &NUMBERS[self.widths.len() - 2..];
         let gap: usize = missing.iter().map(|width| width + GAP).sum();
         format!("{:gap$} {text}", "")
@@ -334,6 +343,13 @@ mod tests {
 
     #[test]
     fn with_little_room_the_last_columns_give_way() {
+        let mut long = view();
+        for at in 2..12 {
+            long.update(between(&busy(at, 150, 40), &busy(at + 1, 250, 40)));
+        }
+        let bars = |width| drawn(&long, width, 8)[2].rsplit_once(' ').unwrap().1.to_owned();
+        assert_eq!((bars(100), bars(94)), ("▅███████████".into(), "████████".into()));
+        assert_eq!(bars(92), "KiB", "too few to tell something");
         let lines = drawn(&view(), 60, 8);
         assert_eq!(lines[1], "FROM     TO        CALLS/S IN FLIGHT CONN P50 CONN P99");
         assert_eq!(lines[2], "web      api           100         2     4 us     4 us");
