@@ -16,9 +16,9 @@ pub(crate) struct Histograms {
     pub(crate) duration_us: Vec<u64>,
 }
 
-/// What was counted of each backend, by key.
+/// What was counted of each backend that anybody called, by key: most of many are not called.
 #[derive(Default)]
-pub(crate) struct Times(HashMap<u64, Sums>);
+pub(crate) struct Times(HashMap<u64, Box<Sums>>);
 
 struct Sums {
     seen: BackendTimes,
@@ -49,7 +49,10 @@ impl Times {
     pub(crate) fn take(&mut self, read: HashMap<u64, BackendTimes>) -> HashMap<u64, Histograms> {
         self.0.retain(|key, _| read.contains_key(key));
         let told = read.into_iter().map(|(key, now)| {
-            let sums = self.0.entry(key).or_insert(Sums::NONE);
+            if now == BackendTimes::ZERO && !self.0.contains_key(&key) {
+                return (key, Histograms::default());
+            }
+            let sums = self.0.entry(key).or_insert_with(|| Box::new(Sums::NONE));
             sums.add(now);
             let (connect_us, duration_us) = (used(&sums.connect_us), used(&sums.duration_us));
             (key, Histograms { connect_us, duration_us })
@@ -93,5 +96,8 @@ mod tests {
         assert_eq!((told.connect_us, told.duration_us), (vec![0, 0, 1010], vec![0, 0, 0, 1]));
         times.take(HashMap::new());
         assert_eq!(times.take(read(10))[&7].connect_us, [0, 0, 10], "it was gone");
+        let idle = HashMap::from([(8, BackendTimes::ZERO)]);
+        assert_eq!(times.take(idle)[&8], Histograms::default());
+        assert!(times.0.is_empty(), "nothing is kept of one that nobody called");
     }
 }
