@@ -64,6 +64,7 @@ services:
 /// A host with both services up, and callers of both.
 struct Trial {
     world: World,
+    bare: BTreeSet<String>,
     traffic: Traffic,
     census: Census,
     /// How long each kind of work takes when nobody is killed.
@@ -75,6 +76,7 @@ struct Trial {
 impl Trial {
     fn new() -> Self {
         let world = World::new();
+        let bare = world.left();
         std::fs::write(world.path("answer"), "well\n").unwrap();
         std::fs::write(world.path("steady.yaml"), STEADY).unwrap();
         world.run(&["up", "-d", "-f", "steady.yaml"]);
@@ -83,7 +85,7 @@ impl Trial {
         let traffic = Traffic::start(&world, &["steady", "web"]);
         let census = Census::new(&world);
         census.check(&world, "at first");
-        let mut trial = Self { world, traffic, census, lengths: BTreeMap::new(), cut_off: 0 };
+        let mut trial = Self { world, bare, traffic, census, lengths: BTreeMap::new(), cut_off: 0 };
         trial.nobody_noticed("at first", true);
         trial.measure();
         trial
@@ -139,6 +141,22 @@ impl Trial {
 
     fn pids(&self) -> BTreeSet<i64> {
         self.world.workloads("web").iter().filter_map(|one| one["pid"].as_i64()).collect()
+    }
+
+    /// The callers leave: no connection is counted as open any more, and a purge leaves nothing.
+    fn end(self) {
+        let Self { world, bare, traffic, .. } = self;
+        drop(traffic);
+        let active = || {
+            let services = ["web", "steady"].map(|name| world.json(&["services", name]));
+            let endpoints = services.iter().flat_map(|one| one["endpoints"].as_array().unwrap());
+            endpoints.map(|one| one["active"].as_u64().unwrap()).collect::<Vec<_>>()
+        };
+        let say = || format!("{:?}", active());
+        eventually_or("every close was counted", say, || active().iter().all(|open| *open == 0));
+        let objects = world.kernel_objects();
+        world.run(&["down", "--purge", "--yes"]);
+        is_bare(&world, &bare, &objects, "at the end");
     }
 
     fn seed(&mut self, seed: u64) {
@@ -212,18 +230,9 @@ impl Beginnings {
         census.check(&world, "at first");
         let start = Instant::now();
         world.run(&["down", "--purge", "--yes"]);
-        let trial = Self { world, bare, census, up, purge: start.elapsed() };
-        trial.is_bare("at first", &BTreeSet::new());
-        trial
-    }
-
-    fn is_bare(&self, when: &str, objects: &BTreeSet<(String, u32)>) {
-        assert_eq!(self.world.left(), self.bare, "{when}");
-        assert_eq!(agents(&self.world), Vec::<i32>::new(), "{when}");
-        let left = || objects.iter().filter(|object| bpf::exists(object)).collect::<Vec<_>>();
-        let say = || format!("{:?}", left());
-        // The kernel frees them after a grace period.
-        eventually_or(&format!("{when}: no kernel object is left"), say, || left().is_empty());
+        let purge = start.elapsed();
+        is_bare(&world, &bare, &BTreeSet::new(), "at first");
+        Self { world, bare, census, up, purge }
     }
 
     /// Orders, and kills whatever agent there is at the moment; whether the order was cut off.
@@ -261,7 +270,7 @@ impl Beginnings {
         let objects = self.world.kernel_objects();
         let was_cut_off = self.cut_off(&["down", "--purge", "--yes"], moment);
         self.world.run(&["down", "--purge", "--yes"]);
-        self.is_bare(&when, &objects);
+        is_bare(&self.world, &self.bare, &objects, &when);
         was_cut_off
     }
 }
@@ -277,6 +286,16 @@ fn killed_at_its_beginning_and_at_its_end_it_leaves_nothing() {
     }
     println!("of {} each, {ups} beginnings and {purges} ends were cut off", seeds(10).end);
     assert!((ups + purges) * 4 > seeds(10).end, "the moments miss the work");
+}
+
+/// A purge left nothing: neither what shows on a host nor any of these objects.
+fn is_bare(world: &World, bare: &BTreeSet<String>, objects: &BTreeSet<(String, u32)>, when: &str) {
+    assert_eq!(world.left(), *bare, "{when}");
+    assert_eq!(agents(world), Vec::<i32>::new(), "{when}");
+    let left = || objects.iter().filter(|object| bpf::exists(object)).collect::<Vec<_>>();
+    let say = || format!("{:?}", left());
+    // The kernel frees them after a grace period.
+    eventually_or(&format!("{when}: no kernel object is left"), say, || left().is_empty());
 }
 
 /// Kills every agent of the host; whether the order had ended before, and well.
@@ -295,8 +314,7 @@ fn changes(lane: u64) {
     }
     println!("{} of {} orders were cut off", trial.cut_off, seeds(40).end);
     assert!(trial.cut_off * 4 > seeds(40).end, "the moments miss the work");
-    drop(trial.traffic);
-    trial.world.run(&["down", "--purge", "--yes"]);
+    trial.end();
 }
 
 #[test]
