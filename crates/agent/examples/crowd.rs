@@ -26,6 +26,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         cgroup,
         network6: NETWORK6,
         reach: Default::default(),
+        types: sinew_datapath::TYPES.into(),
     };
     let (services, endpoints) = (services.parse()?, endpoints.parse()?);
     let mut crowd = Crowd::open(&options)?;

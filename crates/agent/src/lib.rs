@@ -47,6 +47,7 @@ mod times;
 pub use api::Members;
 pub use dns::resolver_main;
 pub use lock::LockError;
+pub use occupied::{Occupied, Stranger, strangers};
 pub use paths::Paths;
 pub use serve::{AgentOptions, DatapathSource, Error, serve};
 pub use store::StoreError;

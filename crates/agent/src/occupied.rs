@@ -46,26 +46,50 @@ pub(crate) fn is_of_network(ip: IpAddr, network6: Network6) -> bool {
 /// # Errors
 /// When a program of root has one of them.
 pub(crate) fn check(listeners: &[Listener], own: &Path) -> Result<Vec<Occupied>, Occupied> {
+    let mut told = Vec::new();
+    for stranger in met(listeners, own) {
+        match stranger {
+            Stranger { occupied, roots: true } => return Err(occupied),
+            Stranger { occupied, .. } => told.push(occupied),
+        }
+    }
+    Ok(told)
+}
+
+/// Somebody at an address of the network's.
+#[derive(Debug)]
+pub struct Stranger {
+    /// Who, and where.
+    pub occupied: Occupied,
+    /// Whether it is a program of root's: no agent starts then.
+    pub roots: bool,
+}
+
+/// Who is at addresses of the network's now; what runs below `own`, the cgroup of all that is Sinew's,
+/// may be.
+///
+/// # Errors
+/// When the kernel does not tell.
+pub fn strangers(own: &Path) -> Result<Vec<Stranger>, sinew_datapath::Error> {
+    Ok(met(&sinew_datapath::listeners()?, own).collect())
+}
+
+fn met(listeners: &[Listener], own: &Path) -> impl Iterator<Item = Stranger> {
     let ours = ids_below(own);
-    let met = listeners.iter().filter(|listener| {
+    let met = listeners.iter().filter(move |listener| {
         matches!(listener.address, IpAddr::V4(_))
             && is_of_network(listener.address, [0; 6])
             && !ours.contains(&listener.cgroup)
     });
-    let mut told = Vec::new();
-    for listener in met {
+    met.map(|listener| {
         let pid = holder_pid(listener.inode);
         let occupied = Occupied {
             who: pid.and_then(name_of).unwrap_or_else(|| "a program".to_owned()),
             at: SocketAddr::new(listener.address, listener.port),
             protocol: listener.protocol,
         };
-        if pid.is_none_or(is_roots) {
-            return Err(occupied);
-        }
-        told.push(occupied);
-    }
-    Ok(told)
+        Stranger { occupied, roots: pid.is_none_or(is_roots) }
+    })
 }
 
 /// One that has just ended is nobody's.

@@ -39,6 +39,7 @@ use crate::{
     prompt::unhurried,
     record::Record,
     refusal::Refusal,
+    serve::loopback_down,
     store::Store,
     times::Times,
 };
@@ -703,6 +704,7 @@ impl Runtime {
             .chain(unsynced)
             .chain(self.lacking())
             .chain(self.names.trouble())
+            .chain(loopback_down())
             .chain(self.fullness())
             .collect()
     }

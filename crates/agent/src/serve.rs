@@ -9,7 +9,7 @@ use std::{
     sync::Arc,
 };
 
-use sinew_datapath::{Datapath, Event, Kernel};
+use sinew_datapath::{Datapath, Event, Kernel, loopback};
 use sinew_workload::{cgroup, socket};
 use tokio::{
     net::{TcpListener, UnixListener},
@@ -165,7 +165,7 @@ pub async fn serve(options: AgentOptions) -> Result<(), Error> {
     // Read once now: an operator who starts the agent looks at its log.
     policy.warnings();
     warnings.extend(occupied.iter().map(ToString::to_string));
-    for warning in &warnings {
+    for warning in warnings.iter().cloned().chain(loopback_down()) {
         tracing::warn!("{warning}");
     }
     let (stop, stopped) = watch::channel(false);
@@ -240,6 +240,16 @@ async fn run(
         }
     }
     Ok(())
+}
+
+/// Nobody reaches anything then.
+pub(crate) fn loopback_down() -> Option<String> {
+    (!loopback::is_up()).then(|| {
+        format!(
+            "the interface lo of this network namespace is down: nobody reaches anything; {}",
+            loopback::REMEDY
+        )
+    })
 }
 
 /// What was wanted, as the state says, or else what runs.
@@ -332,6 +342,7 @@ fn open(
                     cgroups: reach.to_vec(),
                     resolver: paths.resolver_cgroup(),
                 },
+                types: sinew_datapath::TYPES.into(),
             };
             let (kernel, events) = Kernel::open(&options)?;
             Ok((Box::new(kernel), EventSource::Kernel(events)))

@@ -42,6 +42,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         cgroup: members.clone(),
         network6: NETWORK6,
         reach: Default::default(),
+        types: sinew_datapath::TYPES.into(),
     };
     let (mut kernel, _events) = Kernel::open(&options)?;
     let mut wanted = served(&members, replicas.parse()?)?;

@@ -7,6 +7,7 @@ use std::{collections::HashMap, path::Path};
 
 use crate::Error;
 
+const MAGIC: u16 = 0xeb9f;
 const KIND_STRUCT: u32 = 4;
 const KIND_UNION: u32 = 5;
 const KIND_FUNC: u32 = 12;
@@ -22,20 +23,35 @@ pub(crate) struct Btf {
 }
 
 impl Btf {
-    /// Reads `/sys/kernel/btf/vmlinux`.
-    pub(crate) fn of_kernel() -> Result<Self, Error> {
-        let path = Path::new("/sys/kernel/btf/vmlinux");
+    /// Reads a kernel's own description.
+    pub(crate) fn read(path: &Path) -> Result<Self, Error> {
         let data = std::fs::read(path).map_err(|_| Error::Unsupported {
             what: format!("type information ({})", path.display()),
-            remedy: "use a kernel built with CONFIG_DEBUG_INFO_BTF=y, as distributions ship",
+            remedy: "boot Linux 6.1 or later, built with CONFIG_DEBUG_INFO_BTF=y, as distributions \
+                     build it",
         })?;
         Self::parse(data).ok_or(Error::Unsupported {
-            what: "readable type information".into(),
+            what: format!("readable type information ({})", path.display()),
             remedy: "report the kernel's version",
         })
     }
 
+    /// The running kernel's, with other names for some things.
+    #[cfg(test)]
+    pub(crate) fn of_kernel_without(names: &[&str]) -> Self {
+        let mut data = std::fs::read(crate::TYPES).unwrap();
+        for name in names {
+            let text = [b"\0", name.as_bytes(), b"\0"].concat();
+            let at = data.windows(text.len()).position(|found| found == text).unwrap();
+            data[at + 1] = b'?';
+        }
+        Self::parse(data).unwrap()
+    }
+
     fn parse(data: Vec<u8>) -> Option<Self> {
+        if data.get(..2)? != MAGIC.to_ne_bytes() {
+            return None;
+        }
         let header = word(&data, 4)? as usize;
         let (types_at, types_len) = (header + word(&data, 8)? as usize, word(&data, 12)? as usize);
         let strings = header + word(&data, 16)? as usize;
@@ -140,7 +156,7 @@ mod tests {
 
     #[test]
     fn finds_what_the_programs_read() {
-        let btf = Btf::of_kernel().unwrap();
+        let btf = Btf::read(Path::new(crate::TYPES)).unwrap();
         assert_eq!(
             btf.offset("sock", "__sk_common"),
             Some(0),

@@ -67,15 +67,7 @@ const MOVE_IMMEDIATE: u8 = 0xb7;
 /// What a kernel lacks changes what is measured, never what works: without context casts (before
 /// 6.2) byte counts and outcomes of connections are not known.
 pub(crate) fn write(btf: &Btf, object: &mut [u8]) -> Result<(), Error> {
-    let ids = (
-        btf.function("bpf_cast_to_kern_ctx"),
-        btf.function("bpf_rdonly_cast"),
-        btf.structure("tcp_sock"),
-    );
-    let (cast, read_only, tcp_sock) = match ids {
-        (Some(cast), Some(read_only), Some(tcp_sock)) => (call(cast), call(read_only), tcp_sock),
-        _ => (MOVE, MOVE, 0),
-    };
+    let (cast, read_only, tcp_sock) = casts(btf).unwrap_or((MOVE, MOVE, 0));
     let facts = find(btf, tcp_sock)?;
     // Instructions lie at multiples of 8 inside sections that do too.
     let (instructions, _) = object.as_chunks_mut();
@@ -93,6 +85,13 @@ pub(crate) fn write(btf: &Btf, object: &mut [u8]) -> Result<(), Error> {
     Ok(())
 }
 
+/// The calls that cast a context and a socket, and what the socket is cast to.
+pub(crate) fn casts(btf: &Btf) -> Option<(u64, u64, u32)> {
+    let cast = btf.function("bpf_cast_to_kern_ctx")?;
+    let read_only = btf.function("bpf_rdonly_cast")?;
+    Some((call(cast), call(read_only), btf.structure("tcp_sock")?))
+}
+
 /// The fact that an instruction asks for.
 fn fact(instruction: u64, facts: &[u32]) -> Option<u32> {
     let [code, registers, 0, 0, ..] = instruction.to_le_bytes() else { return None };
@@ -103,10 +102,10 @@ fn fact(instruction: u64, facts: &[u32]) -> Option<u32> {
     facts.get(number as usize).copied()
 }
 
-fn find(btf: &Btf, tcp_sock: u32) -> Result<[u32; facts::COUNT as usize], Error> {
+pub(crate) fn find(btf: &Btf, tcp_sock: u32) -> Result<[u32; facts::COUNT as usize], Error> {
     let missing = |what: String| Error::Unsupported {
-        what,
-        remedy: "use Linux 6.1 or later with IPv6 and type information",
+        what: format!("the place of {what}"),
+        remedy: "boot Linux 6.1 or later, built with CONFIG_IPV6 as distributions build it",
     };
     let mut found = [0; facts::COUNT as usize];
     let mut set = |fact: u32, value| found[fact as usize] = value;

@@ -46,6 +46,8 @@ pub struct Options {
     pub network6: [u8; 6],
     /// Who else may call services.
     pub reach: Reach,
+    /// The kernel's description of its types, as a rule [`TYPES`](crate::TYPES).
+    pub types: PathBuf,
 }
 
 /// Callers that are no members: they bear the host's address and no name.
@@ -83,9 +85,8 @@ impl Kernel {
     pub fn open(options: &Options) -> Result<(Self, Events), Error> {
         ensure_bpf_fs(&options.pins)?;
         let directory = maps_directory(&options.pins);
-        make_private(&options.pins)?;
-        make_private(&directory)?;
-        let object = object::load(&directory, !options.reach.cgroups.is_empty())?;
+        let reach = !options.reach.cgroups.is_empty();
+        let object = object::load(&directory, &options.types, reach)?;
         let mut maps = Maps::open(&directory)?;
         // What an earlier process took out of the maps counts as free now.
         maps.grace_period()?;
@@ -436,7 +437,7 @@ fn ensure_bpf_fs(pins: &Path) -> Result<(), Error> {
         .map_err(|e| Error::system(format!("mount a bpf file system at {BPF_FS}"), e))
 }
 
-fn make_private(path: &Path) -> Result<(), Error> {
+pub(crate) fn make_private(path: &Path) -> Result<(), Error> {
     match fs::DirBuilder::new().recursive(true).mode(0o700).create(path) {
         Err(e) if e.kind() != io::ErrorKind::AlreadyExists => {
             Err(Error::system(format!("make directory {}", path.display()), e))

@@ -11,9 +11,11 @@ mod error;
 mod events;
 mod facts;
 mod fake;
+mod features;
 mod heartbeat;
 mod kernel;
 mod layout;
+pub mod loopback;
 mod maps;
 mod members;
 mod near;
@@ -37,10 +39,11 @@ use sinew_model::Protocol;
 pub use error::Error;
 pub use events::{Event, Events, Flow, FlowBackend};
 pub use fake::{Fake, FakeState};
+pub use features::{Features, TYPES, features};
 pub use heartbeat::Heartbeat;
 pub use kernel::{HUNG_AFTER, Kernel, Options, Reach};
 pub use layout::backend_key;
-pub use sockets::{Listener, listeners};
+pub use sockets::{Listener, closes_connections, listeners};
 pub use usage::Usage;
 pub use wanted::{Backend, Instance, Published, Resolver, Service, ServicePort, Wanted, Wildcard};
 
@@ -48,6 +51,14 @@ pub use sinew_abi::BackendTimes;
 
 /// What the kernel counts about itself, summed over its CPUs.
 pub type Totals = sinew_abi::Counters;
+
+/// Waits until every kernel program that began before has ended, as each change of the maps does.
+///
+/// # Errors
+/// When the kernel offers no way to.
+pub fn grace_period() -> Result<(), Error> {
+    sys::grace_period().map_err(|e| Error::system("wait for a grace period", e))
+}
 
 /// What a backend counted since it was made.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -388,7 +388,7 @@ impl Tables for Maps {
     }
 
     fn grace_period(&mut self) -> Result<(), Error> {
-        sys::grace_period().map_err(|e| Error::system("wait for a grace period", e))
+        crate::grace_period()
     }
 }
 

@@ -17,7 +17,7 @@ use aya::{
     programs::{Program, ProgramError},
 };
 
-use crate::{Error, attach, btf::Btf, facts, sys};
+use crate::{Error, attach, btf::Btf, facts, features, kernel::make_private, sys};
 
 /// The object is built by `cargo xtask ebpf` and committed, so that users need no BPF toolchain.
 static OBJECT: &[u8] = include_bytes!("../object/sinew.bpf.o");
@@ -72,12 +72,12 @@ pub(crate) struct Object {
 
 /// Every program, over the maps pinned in `maps` (created when missing); those for callers that are
 /// no members only for `reach`. Nothing is attached.
-pub(crate) fn load(maps: &Path, reach: bool) -> Result<Object, Error> {
-    let programs = match find(maps, reach) {
+pub(crate) fn load(maps: &Path, types: &Path, reach: bool) -> Result<Object, Error> {
+    let programs = match find(maps, types, reach) {
         Some(programs) => programs,
         None => {
-            let programs = verify(maps, reach)?;
-            if let Err(error) = keep(&programs, maps) {
+            let programs = verify(maps, types, reach)?;
+            if let Err(error) = keep(&programs, maps, types) {
                 tracing::warn!("the next start has to verify the kernel programs again: {error}");
             }
             programs
@@ -92,8 +92,8 @@ pub(crate) fn load(maps: &Path, reach: bool) -> Result<Object, Error> {
 }
 
 /// What an earlier start of this build loaded over these very maps.
-fn find(maps: &Path, reach: bool) -> Option<HashMap<String, OwnedFd>> {
-    let directory = maps.join(build(maps).ok()?);
+fn find(maps: &Path, types: &Path, reach: bool) -> Option<HashMap<String, OwnedFd>> {
+    let directory = maps.join(build(maps, types).ok()?);
     let entries = fs::read_dir(&directory).ok()?;
     let opened = entries.map(|entry| {
         let path = entry?.path();
@@ -106,7 +106,7 @@ fn find(maps: &Path, reach: bool) -> Option<HashMap<String, OwnedFd>> {
 }
 
 /// Lets the next start find it; older ones are of no use to anybody.
-fn keep(programs: &HashMap<String, OwnedFd>, maps: &Path) -> io::Result<()> {
+fn keep(programs: &HashMap<String, OwnedFd>, maps: &Path, types: &Path) -> io::Result<()> {
     for entry in fs::read_dir(maps)?.flatten() {
         if entry.file_name().to_string_lossy().starts_with(PROGRAMS) {
             fs::remove_dir_all(entry.path())?;
@@ -118,14 +118,14 @@ fn keep(programs: &HashMap<String, OwnedFd>, maps: &Path) -> io::Result<()> {
         sys::pin(program.as_fd(), &fresh.join(name))?;
     }
     // All of them or none.
-    fs::rename(&fresh, maps.join(build(maps)?))
+    fs::rename(&fresh, maps.join(build(maps, types)?))
 }
 
 /// Names this build over these maps. Pins end with the kernel that made them, so what the programs
 /// were fitted to is the same.
-fn build(maps: &Path) -> io::Result<String> {
+fn build(maps: &Path, types: &Path) -> io::Result<String> {
     let mut hasher = DefaultHasher::new();
-    OBJECT.hash(&mut hasher);
+    (OBJECT, types).hash(&mut hasher);
     for name in MAPS {
         sys::map_id(sys::open_pin(&maps.join(name))?.as_fd())?.hash(&mut hasher);
     }
@@ -133,13 +133,35 @@ fn build(maps: &Path) -> io::Result<String> {
 }
 
 /// Has the kernel verify and load it.
-fn verify(maps: &Path, reach: bool) -> Result<HashMap<String, OwnedFd>, Error> {
-    let btf = Btf::of_kernel()?;
+fn verify(maps: &Path, types: &Path, reach: bool) -> Result<HashMap<String, OwnedFd>, Error> {
+    let btf = Btf::read(types)?;
+    if !features::of(&btf)?.outcomes {
+        tracing::warn!(
+            "this kernel does not tell how connections went, as Linux 6.2 and later do: bytes and \
+             failures are not counted, and no backend is ejected"
+        );
+    }
     let mut bytes = OBJECT.to_vec();
     facts::write(&btf, &mut bytes)?;
+    // Nothing is made before it is known that the kernel has what is needed.
+    let fresh = !maps.exists();
+    make_private(maps)?;
+    verify_over(maps, types, &bytes, reach).inspect_err(|_| {
+        if fresh {
+            // Empty maps are of no use to anybody.
+            let _ = fs::remove_dir_all(maps);
+        }
+    })
+}
 
+fn verify_over(
+    maps: &Path,
+    types: &Path,
+    object: &[u8],
+    reach: bool,
+) -> Result<HashMap<String, OwnedFd>, Error> {
     let pins: Vec<(&str, PathBuf)> = MAPS.iter().map(|name| (*name, maps.join(name))).collect();
-    let kernel = aya::Btf::from_sys_fs()
+    let kernel = aya::Btf::parse_file(types, aya::Endianness::default())
         .map_err(|e| Error::Refused { program: "object".into(), reason: chain(&e) })?;
     let mut loader = EbpfLoader::new();
     loader.btf(Some(&kernel));
@@ -147,7 +169,7 @@ fn verify(maps: &Path, reach: bool) -> Result<HashMap<String, OwnedFd>, Error> {
         loader.map_pin_path(name, path.clone());
     }
     let mut ebpf = loader
-        .load(&bytes)
+        .load(object)
         .map_err(|e| Error::Refused { program: "object".into(), reason: chain(&e) })?;
     load_programs(&mut ebpf, &kernel, reach)
 }
@@ -179,7 +201,7 @@ fn load_programs(
             }
         }
         let Some(loaded) = loaded else { continue };
-        loaded.map_err(|e| Error::Refused { program: name.to_owned(), reason: refusal(&e) })?;
+        loaded.map_err(|e| refused(name, &e))?;
         let fd = program
             .fd()
             .map_err(|e| Error::system(format!("program {name}"), io::Error::other(e)))?;
@@ -198,17 +220,28 @@ fn interrupted(error: &ProgramError) -> bool {
         if io_error.raw_os_error() == Some(libc::EAGAIN))
 }
 
-/// The end of the verifier's log says why; its beginning retells the program.
-fn refusal(error: &ProgramError) -> String {
-    if let ProgramError::LoadError { io_error, verifier_log } = error {
-        let log = verifier_log.to_string();
-        if std::env::var_os("SINEW_VERIFIER_LOG").is_some() {
-            return format!("{io_error}\n{log}");
+fn refused(program: &str, error: &ProgramError) -> Error {
+    match error {
+        ProgramError::LoadError { io_error, verifier_log } => {
+            not_loaded(program, io_error, &verifier_log.to_string())
         }
-        let tail: Vec<&str> = log.lines().rev().take(3).collect();
-        return format!("{io_error}: {}", tail.into_iter().rev().collect::<Vec<_>>().join(" | "));
+        _ => Error::Refused { program: program.to_owned(), reason: chain(error) },
     }
-    chain(error)
+}
+
+/// A kernel that does not know such programs at all says no more than that the call is invalid. Else
+/// the end of the verifier's log says why; its beginning retells the program.
+fn not_loaded(program: &str, error: &io::Error, log: &str) -> Error {
+    if error.raw_os_error() == Some(libc::EINVAL) && log.is_empty() {
+        return features::unsupported(format!("programs such as {program}"));
+    }
+    let reason = if std::env::var_os("SINEW_VERIFIER_LOG").is_some() {
+        format!("{error}\n{log}")
+    } else {
+        let tail: Vec<&str> = log.lines().rev().take(3).collect();
+        format!("{error}: {}", tail.into_iter().rev().collect::<Vec<_>>().join(" | "))
+    };
+    Error::Refused { program: program.to_owned(), reason }
 }
 
 fn chain(error: &dyn std::error::Error) -> String {
@@ -242,5 +275,22 @@ impl Object {
             program: name.to_owned(),
             reason: "not in the object".into(),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_that_the_kernel_does_not_know_is_told_from_one_that_it_refuses() {
+        let load = |errno, log| not_loaded("lookup", &io::Error::from_raw_os_error(errno), log);
+        let unknown = load(libc::EINVAL, "").to_string();
+        assert!(unknown.starts_with("this kernel lacks programs such as lookup: boot Linux 6.1"));
+        let log = "0: R1=ctx()\nR1 !read_ok\nprocessed 1 insns";
+        let refusal = load(libc::EINVAL, log).to_string();
+        assert!(refusal.contains("refused program lookup") && refusal.contains("R1 !read_ok"));
+        let forbidden = load(libc::EPERM, "");
+        assert!(matches!(forbidden, Error::Refused { .. }), "{forbidden}");
     }
 }

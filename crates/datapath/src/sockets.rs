@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream},
 };
 
 use sinew_model::Protocol;
@@ -202,7 +202,8 @@ pub(crate) fn close_connections(to: SocketAddr) -> Result<u32, Error> {
             Err(e) if e.raw_os_error() == Some(libc::EOPNOTSUPP) => {
                 return Err(Error::Unsupported {
                     what: "closing sockets of others (CONFIG_INET_DIAG_DESTROY)".into(),
-                    remedy: "connections of a drained backend end by themselves on this kernel",
+                    remedy: "boot a kernel built with it; on this one, connections of a drained \
+                             backend end by themselves",
                 });
             }
             Err(e) => return Err(Error::system(format!("close connections to {to}"), e)),
@@ -211,12 +212,24 @@ pub(crate) fn close_connections(to: SocketAddr) -> Result<u32, Error> {
     Ok(closed)
 }
 
+/// Whether the kernel closes connections when it is told to: tried on one of our own.
+///
+/// # Errors
+/// When it does not, or this could not be tried.
+pub fn closes_connections() -> Result<(), Error> {
+    let fail = |e| Error::system("connect to an own port", e);
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(fail)?;
+    let at = listener.local_addr().map_err(fail)?;
+    let _client = TcpStream::connect(at).map_err(fail)?;
+    match close_connections(at)? {
+        0 => Err(Error::system("close an own connection", io::Error::other("it was not found"))),
+        _ => Ok(()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use std::{
-        io::Read,
-        net::{TcpListener, TcpStream},
-    };
+    use std::io::Read;
 
     use super::*;
     use crate::netlink::{attribute, split};

@@ -14,6 +14,7 @@ use std::{
     path::Path,
 };
 
+const MAP_CREATE: i32 = 0;
 const OBJ_PIN: i32 = 6;
 const OBJ_GET: i32 = 7;
 const PROG_GET_FD_BY_ID: i32 = 13;
@@ -234,14 +235,52 @@ pub(crate) fn run_iterator(link: BorrowedFd<'_>) -> io::Result<()> {
 }
 
 /// Waits until every program run that began before has ended, so that what was taken out of the
-/// maps can be used anew (MEMBARRIER_CMD_GLOBAL is a grace period of the kernel's RCU).
+/// maps can be used anew: a grace period of the kernel's RCU. A kernel with processors without
+/// ticks (nohz_full), or a filter of system calls, has no membarrier.
 pub(crate) fn grace_period() -> io::Result<()> {
+    membarrier().or_else(|_| map_barrier())
+}
+
+/// MEMBARRIER_CMD_GLOBAL is a grace period.
+fn membarrier() -> io::Result<()> {
     const GLOBAL: i32 = 1;
     // SAFETY: no pointers.
     match unsafe { libc::syscall(libc::SYS_membarrier, GLOBAL, 0, 0) } {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
     }
+}
+
+#[repr(C)]
+struct MapCreate {
+    kind: u32,
+    key_size: u32,
+    value_size: u32,
+    max_entries: u32,
+    flags: u32,
+    inner: u32,
+}
+
+/// A new map of an array's kind, whose keys are its places.
+fn array_create(kind: u32, value_size: u32, max_entries: u32, inner: u32) -> io::Result<OwnedFd> {
+    let mut attributes = MapCreate { kind, key_size: 4, value_size, max_entries, flags: 0, inner };
+    bpf(MAP_CREATE, &mut attributes).map(owned)
+}
+
+/// A new array that cannot be mapped into memory.
+pub(crate) fn plain_array(value_size: u32, max_entries: u32) -> io::Result<OwnedFd> {
+    const ARRAY: u32 = 2;
+    array_create(ARRAY, value_size, max_entries, 0)
+}
+
+/// Who changes a map of maps is held until no program can still use the one that was there
+/// (maybe_wait_bpf_programs() in kernel/bpf/syscall.c).
+fn map_barrier() -> io::Result<()> {
+    const ARRAY_OF_MAPS: u32 = 12;
+    let inner = plain_array(4, 1)?;
+    let fd = inner.as_raw_fd() as u32;
+    let outer = array_create(ARRAY_OF_MAPS, 4, 1, fd)?;
+    map_update(outer.as_fd(), &0u32, &fd)
 }
 
 /// Cookie of the calling thread's network namespace, as the programs see it.
@@ -379,6 +418,13 @@ mod tests {
             Ok(there.get(behind.map_or(0, |index| index + 1)).copied())
         };
         walk(next).unwrap()
+    }
+
+    #[test]
+    fn a_grace_period_can_be_waited_for_in_either_way() {
+        membarrier().unwrap();
+        map_barrier().unwrap();
+        grace_period().unwrap();
     }
 
     #[test]

@@ -19,7 +19,7 @@ mod handle;
 mod limits;
 mod mounts;
 
-pub use limits::{Unsupported, apply_limits, mirrors, oom_kills};
+pub use limits::{Enforcer, Unsupported, apply_limits, enforcers, mirrors, oom_kills};
 
 /// Why a cgroup is not as wanted.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

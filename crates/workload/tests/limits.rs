@@ -92,3 +92,21 @@ fn cgroups_are_found_made_killed_and_removed() {
         Err(cgroup::Error::Outside { .. })
     ));
 }
+
+#[test]
+fn what_would_enforce_a_limit_does() {
+    let place = Place::new();
+    let made = place.member();
+    let probe = made.join("probe");
+    for (limit, by) in cgroup::enforcers(&probe) {
+        cgroup::create(&probe).unwrap();
+        let limits = match limit {
+            "memory" => Limits { memory_bytes: Some(64 << 20), ..Limits::default() },
+            "cpu" => Limits { cpu_millis: Some(500), ..Limits::default() },
+            _ => Limits { pids: Some(9), ..Limits::default() },
+        };
+        let applied = cgroup::apply_limits(&probe, &limits);
+        assert_eq!(applied.is_ok(), by.is_some(), "{limit}: {by:?}, {applied:?}");
+        cgroup::remove_all(&probe).unwrap();
+    }
+}

@@ -158,3 +158,30 @@ impl<T> Drop for Shared<T> {
         self.unmap();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As when there is no memory for page tables.
+    fn unmappable(len: u32) -> Shared<[u32; 3]> {
+        let fd = sys::plain_array(12, len).unwrap();
+        Shared { fd, name: "TEST", len, view: Cell::new(View::NOTHING), _kind: PhantomData }
+    }
+
+    #[test]
+    fn what_cannot_be_mapped_is_read_and_written_all_the_same() {
+        let mut shared = unmappable(4);
+        shared.map(4096).unwrap_err();
+        assert!(shared.place(0).is_none());
+        assert_eq!(shared.get(3), Some([0; 3]));
+        shared.set(3, &[7, 8, 9]);
+        shared.set(0, &[1, 2, 3]);
+        assert_eq!((shared.get(3), shared.get(0)), (Some([7, 8, 9]), Some([1, 2, 3])));
+        assert_eq!(shared.get(1), Some([0; 3]), "others are left alone");
+        shared.set(4, &[5; 3]);
+        assert_eq!(shared.get(4), None, "there is no such place");
+        shared.unmap();
+        assert_eq!(shared.get(3), Some([7, 8, 9]));
+    }
+}

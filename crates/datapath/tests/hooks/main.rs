@@ -13,6 +13,7 @@ mod adopted;
 mod choice;
 mod families;
 mod full;
+mod kernels;
 mod listeners;
 #[path = "../../../ebpf/src/model.rs"]
 mod model;

@@ -14,7 +14,7 @@ use std::{
 use aya::maps::{Array, Map, MapData};
 use sinew_datapath::{
     Backend, Datapath, Error, Event, Events, Instance, Kernel, Options, Reach, Resolver, Service,
-    ServicePort, Wanted, backend_key,
+    ServicePort, TYPES, Wanted, backend_key,
 };
 use sinew_model::{Balance, Outlier, Protocol};
 
@@ -57,9 +57,23 @@ fn cgroup2() -> PathBuf {
     line.split(' ').nth(4).unwrap().into()
 }
 
+/// A data path that could not be loaded.
+#[derive(Debug)]
+pub(crate) struct Failed {
+    pub(crate) error: Error,
+    /// Where it would have been pinned.
+    pub(crate) pins: PathBuf,
+}
+
 impl World {
     /// Moves the calling thread into a network namespace of its own and loads the data path there.
     pub(crate) fn new() -> Self {
+        Self::on(Path::new(TYPES), || ()).unwrap()
+    }
+
+    /// The same with a kernel that describes its types otherwise, after something was done to the
+    /// namespace; cgroups are removed when it fails.
+    pub(crate) fn on(types: &Path, prepare: impl FnOnce()) -> Result<Self, Failed> {
         // SAFETY: affects the calling thread alone, which runs one test.
         unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::NEWNET) }.unwrap();
         run("ip", &["link", "set", "lo", "up"]);
@@ -69,9 +83,22 @@ impl World {
         let (cgroup, outside) = (base.join("members"), base.join("outside"));
         fs::create_dir_all(&cgroup).unwrap();
         let pins = Path::new("/sys/fs/bpf").join(&name);
-        let options = Options { pins, cgroup, network6: NETWORK6, reach: Reach::default() };
-        let (kernel, events) = Kernel::open(&options).unwrap();
-        Self {
+        let options = Options {
+            pins,
+            cgroup,
+            network6: NETWORK6,
+            reach: Reach::default(),
+            types: types.into(),
+        };
+        prepare();
+        let (kernel, events) = match Kernel::open(&options) {
+            Ok(opened) => opened,
+            Err(error) => {
+                remove_below(&base);
+                return Err(Failed { error, pins: options.pins });
+            }
+        };
+        Ok(Self {
             kernel,
             wanted: Wanted::default(),
             events,
@@ -79,7 +106,12 @@ impl World {
             options,
             outside,
             children: Vec::new(),
-        }
+        })
+    }
+
+    /// From now on the kernel describes its types so.
+    pub(crate) fn describe(&mut self, types: &Path) {
+        self.options.types = types.into();
     }
 
     /// Opens the data path anew over what is pinned, as a restarted agent does.
@@ -331,6 +363,11 @@ impl World {
         let child = self.children.iter_mut().find(|c| c.id() == pid).unwrap();
         child.kill().unwrap();
         child.wait().unwrap();
+    }
+
+    /// Processes that were started.
+    pub(crate) fn children(&self) -> impl Iterator<Item = u32> {
+        self.children.iter().map(std::process::Child::id)
     }
 
     /// The cgroup above the members' and all others of this world.

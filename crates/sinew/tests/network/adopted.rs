@@ -17,20 +17,20 @@ use crate::{
 };
 
 /// Programs of the host, in cgroups that are not Sinew's.
-struct Outside<'a> {
+pub(crate) struct Outside<'a> {
     world: &'a World,
     cgroup: PathBuf,
     children: Vec<Child>,
 }
 
 impl<'a> Outside<'a> {
-    fn new(world: &'a World) -> Self {
+    pub(crate) fn new(world: &'a World) -> Self {
         let mut name = world.cgroup().as_os_str().to_owned();
         name.push("-outside");
         Self { world, cgroup: name.into(), children: Vec::new() }
     }
 
-    fn place(&self, name: &str) -> PathBuf {
+    pub(crate) fn place(&self, name: &str) -> PathBuf {
         let place = self.cgroup.join(name);
         fs::create_dir_all(&place).unwrap();
         place
@@ -54,7 +54,7 @@ impl<'a> Outside<'a> {
         pid
     }
 
-    fn redis(&mut self, name: &str, port: u16) -> u32 {
+    pub(crate) fn redis(&mut self, name: &str, port: u16) -> u32 {
         let (port, directory) = (port.to_string(), self.world.path(""));
         let directory = directory.to_str().unwrap();
         let arguments = ["--bind", "127.0.0.1", "--port", &port, "--save", "", "--dir", directory];

@@ -1,6 +1,7 @@
 //! The kernel's own list of programs, maps and links.
 
 use std::{
+    collections::BTreeSet,
     ffi::CString,
     fs,
     os::{
@@ -38,13 +39,91 @@ pub(crate) fn number(object: &OwnedFd) -> Option<(String, u32)> {
 }
 
 /// Whether the kernel still has it.
-pub(crate) fn exists((kind, number): &(String, u32)) -> bool {
-    let command = match kind.as_str() {
-        "prog" => 13,
-        "map" => 14,
-        _ => 30,
+pub(crate) fn exists((kind, number): &Object) -> bool {
+    by_number(kind, *number).is_some()
+}
+
+/// A program, map or link that the kernel has.
+pub(crate) type Object = (String, u32);
+
+/// All of one kind in the whole system, whoever has them.
+fn all(kind: &str) -> Vec<u32> {
+    let (next, mut number, mut all) = (command(kind, NEXT), 0u32, Vec::new());
+    loop {
+        // Of `union bpf_attr`: the number to start behind, and the next one.
+        let mut attributes = [u64::from(number), 0];
+        // SAFETY: the kernel reads and writes the attributes alone.
+        let result = unsafe {
+            libc::syscall(libc::SYS_bpf, next, attributes.as_mut_ptr(), size_of_val(&attributes))
+        };
+        if result < 0 {
+            return all;
+        }
+        number = (attributes[0] >> 32) as u32;
+        all.push(number);
+    }
+}
+
+const NEXT: usize = 0;
+const OPEN: usize = 1;
+
+fn command(kind: &str, what: usize) -> i32 {
+    match kind {
+        "prog" => [11, 13][what],
+        "map" => [12, 14][what],
+        _ => [31, 30][what],
+    }
+}
+
+fn by_number(kind: &str, number: u32) -> Option<OwnedFd> {
+    bpf(command(kind, OPEN), &mut [u64::from(number), 0])
+}
+
+/// The maps that a program uses, by `struct bpf_prog_info`.
+fn maps_of(program: &OwnedFd) -> Vec<u32> {
+    const GET_INFO: i32 = 15;
+    let mut maps = [0u32; 64];
+    let mut info = [0u64; 10];
+    // `nr_map_ids` is the upper half of the word at 48, `map_ids` the word at 56.
+    info[6] = (maps.len() as u64) << 32;
+    info[7] = maps.as_mut_ptr() as u64;
+    let length = (size_of_val(&info) as u64) << 32;
+    let mut attributes = [length | program.as_raw_fd() as u64, info.as_mut_ptr() as u64];
+    // SAFETY: the kernel writes to `info` and `maps`, no more than is told; both outlive the call.
+    let result = unsafe {
+        let length = size_of_val(&attributes);
+        libc::syscall(libc::SYS_bpf, GET_INFO, attributes.as_mut_ptr(), length)
     };
-    bpf(command, &mut [u64::from(*number), 0]).is_some()
+    assert_eq!(result, 0, "the kernel tells of its programs");
+    maps[..(info[6] >> 32) as usize].to_vec()
+}
+
+/// Everything in the system that has to do with these maps, pinned or not: the programs that use
+/// them, all maps of those, and their links.
+pub(crate) fn related(maps: &BTreeSet<u32>) -> BTreeSet<Object> {
+    let mut found = BTreeSet::new();
+    let mut programs = BTreeSet::new();
+    for number in all("prog") {
+        let uses = by_number("prog", number).map(|program| maps_of(&program)).unwrap_or_default();
+        if uses.iter().any(|map| maps.contains(map)) {
+            programs.insert(number);
+            found.extend(uses.into_iter().map(|map| ("map".to_owned(), map)));
+        }
+    }
+    for number in all("link") {
+        let link = by_number("link", number);
+        let text = link
+            .and_then(|l| fs::read_to_string(format!("/proc/self/fdinfo/{}", l.as_raw_fd())).ok());
+        let runs =
+            text.as_deref().and_then(|text| text.lines().find_map(|l| l.strip_prefix("prog_id:")));
+        if runs.and_then(|n| n.trim().parse().ok()).is_some_and(|n| programs.contains(&n)) {
+            found.insert(("link".to_owned(), number));
+        }
+    }
+    let there: BTreeSet<u32> = all("map").into_iter().collect();
+    found.extend(maps.intersection(&there).map(|map| ("map".to_owned(), *map)));
+    found.extend(programs.into_iter().map(|program| ("prog".to_owned(), program)));
+    found
 }
 
 /// How many keys a pinned map has.

@@ -5,7 +5,10 @@ use std::{
     process::{Child, Command},
 };
 
-use crate::world::{World, cgroup2, tool};
+use crate::{
+    life::{WEB, calls},
+    world::{World, cgroup2, tool},
+};
 
 /// A process in a cgroup: those below get no controller of memory then.
 struct Inhabitant(Child);
@@ -38,6 +41,45 @@ fn unmount(controller: &str) {
         }
     }
     assert!(cgroup2().exists());
+}
+
+/// Shows this thread, and what it starts, a machine whose cgroups are of version 2 alone, mounted where
+/// systemd mounts them.
+fn version_2_alone() {
+    // SAFETY: affects the calling thread alone, which runs one test.
+    unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::NEWNS) }.unwrap();
+    tool("mount", &["--make-rprivate", "/"]);
+    tool("umount", &["--lazy", "--recursive", "/sys/fs/cgroup"]);
+    tool("mount", &["-t", "cgroup2", "cgroup2", "/sys/fs/cgroup"]);
+}
+
+#[test]
+fn a_machine_of_version_2_alone_runs_all_but_what_it_cannot_limit() {
+    version_2_alone();
+    let world = World::new();
+    assert!(world.cgroup().starts_with("/sys/fs/cgroup/"));
+    world.file(WEB);
+    fs::write(world.path("agent.log"), "").unwrap();
+    let before = world.traces();
+    world.run(&["up", "-d"]);
+    assert_eq!(world.member(&calls(20)), "{'ok': 20}");
+    world.kill_agent(world.agent());
+    world.start_agent();
+    assert_eq!(world.member(&calls(20)), "{'ok': 20}");
+
+    // On this machine nobody may have given the controllers to version 2.
+    let limits = world.try_run(&["doctor", "--output", "json"]).stdout;
+    let limits: serde_json::Value = serde_json::from_slice(&limits).unwrap();
+    let limits = limits.as_array().unwrap().iter().find(|f| f["check"] == "limits").unwrap();
+    let pids = WEB.replace("  worker:", "    limits: {pids: 100}\n  worker:");
+    world.file(&pids);
+    let up = world.try_run(&["up", "-d"]);
+    let found = limits["found"].as_str().unwrap();
+    assert!(!found.contains("version 1"), "{found}");
+    let promised = found.starts_with("enforced: ") && found.contains("pids");
+    assert_eq!(up.status.success(), promised, "{found}: {up:?}");
+    world.run(&["down", "--purge", "--yes"]);
+    assert_eq!(world.traces(), before);
 }
 
 #[test]

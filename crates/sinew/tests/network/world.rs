@@ -197,15 +197,45 @@ impl World {
             }
         }
         for arguments in [
-            &["-o", "route", "show", "table", "local"][..],
+            &["-o", "route", "show", "table", "all"][..],
             &["-6", "-o", "route", "show", "table", "all"],
+            &["-o", "rule", "show"],
             &["-6", "-o", "rule", "show"],
-            &["-6", "-o", "addr", "show", "lo"],
+            &["-o", "addr", "show", "lo"],
         ] {
             left.extend(tool("ip", arguments).lines().map(str::to_owned));
         }
         left
     }
+
+    /// The same, with every cgroup of its name in any hierarchy, and files beside its own.
+    pub(crate) fn traces(&self) -> BTreeSet<String> {
+        let mut left = self.left();
+        for hierarchy in hierarchies() {
+            left.extend(named(&hierarchy, &self.name).map(|cgroup| cgroup.display().to_string()));
+        }
+        let files = fs::read_dir(self.directory.path()).into_iter().flatten().flatten();
+        left.extend(files.map(|file| file.path().display().to_string()));
+        left
+    }
+}
+
+/// Where cgroups of either version are mounted.
+fn hierarchies() -> Vec<PathBuf> {
+    let mounts = fs::read_to_string("/proc/thread-self/mountinfo").unwrap();
+    let cgroups = mounts.lines().filter(|l| l.contains(" - cgroup ") || l.contains(" - cgroup2 "));
+    cgroups.map(|line| line.split(' ').nth(4).unwrap().into()).collect()
+}
+
+/// Cgroups whose name begins so, at any depth.
+fn named(directory: &Path, name: &str) -> Box<dyn Iterator<Item = PathBuf>> {
+    let name = name.to_owned();
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    let below = entries.filter(|e| e.file_type().is_ok_and(|kind| kind.is_dir())).map(|e| e.path());
+    Box::new(below.flat_map(move |path| {
+        let is = path.file_name().is_some_and(|n| n.to_string_lossy().starts_with(&name));
+        if is { Box::new(std::iter::once(path)) } else { named(&path, &name) }
+    }))
 }
 
 impl Drop for World {

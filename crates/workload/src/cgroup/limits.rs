@@ -138,6 +138,34 @@ pub fn apply_limits(path: &Path, limits: &Limits) -> Result<(), Unsupported> {
     Ok(())
 }
 
+/// What can limit processes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Enforcer {
+    /// A controller of version 2.
+    V2,
+    /// A controller of version 1, in a mirror of the cgroup.
+    V1,
+}
+
+/// What would enforce each limit on a cgroup, by the names of the limits; it need not be there.
+#[must_use]
+pub fn enforcers(path: &Path) -> [(&'static str, Option<Enforcer>); 3] {
+    ["memory", "cpu", "pids"].map(|controller| {
+        let v1 = mounts::own_v1(controller).is_some_and(|directory| directory.is_dir());
+        let by = if offers(path, controller) { Some(Enforcer::V2) } else { None };
+        (controller, by.or(v1.then_some(Enforcer::V1)))
+    })
+}
+
+/// Whether a cgroup has a controller of version 2, or gets it when it is made.
+fn offers(path: &Path, controller: &str) -> bool {
+    let Some(root) = mounts::unified() else { return false };
+    match path.ancestors().find(|directory| directory.is_dir()) {
+        Some(there) if there != root => has(there, "cgroup.controllers", controller),
+        _ => has(&root, "cgroup.subtree_control", controller),
+    }
+}
+
 /// The cgroups of version 1 that limit the processes of a cgroup of version 2.
 #[must_use]
 pub fn mirrors(path: &Path) -> Vec<PathBuf> {

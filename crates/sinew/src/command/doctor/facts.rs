@@ -5,8 +5,13 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use sinew_agent::Stranger;
 use sinew_api::{Client, ClientError};
-use sinew_datapath::occupancy::{self, Occupied};
+use sinew_datapath::{
+    Features, TYPES, loopback,
+    occupancy::{self, Occupied},
+};
+use sinew_workload::cgroup::{self, Enforcer};
 
 use crate::{command::block_on, context::Context};
 
@@ -15,8 +20,20 @@ use crate::{command::block_on, context::Context};
 pub(super) struct Facts {
     /// As `6.18.1-amd64`.
     pub(super) kernel_release: String,
-    /// Whether the kernel describes its own types.
-    pub(super) btf: bool,
+    /// What the kernel has of what Sinew's programs use.
+    pub(super) features: Result<Features, Lack>,
+    /// Whether its programs' ends can be waited for.
+    pub(super) grace_period: Result<(), String>,
+    /// Whether it closes connections; tried by root alone, where connections can be made.
+    pub(super) closes: Option<Result<(), Lack>>,
+    /// Whether this network namespace reaches itself.
+    pub(super) loopback: bool,
+    /// Whether it has IPv6.
+    pub(super) ipv6: bool,
+    /// What would enforce each limit.
+    pub(super) limits: Vec<(&'static str, Option<Enforcer>)>,
+    /// Who is at addresses of the network's; not asked while Sinew has them in use.
+    pub(super) strangers: Option<Vec<Stranger>>,
     /// Where cgroup v2 is mounted.
     pub(super) cgroup2: Option<PathBuf>,
     /// Programs of others on the hooks above the members.
@@ -41,6 +58,24 @@ pub(super) struct Facts {
     pub(super) agent: Agent,
 }
 
+/// Something that the kernel does not have.
+#[derive(Debug)]
+pub(super) struct Lack {
+    pub(super) what: String,
+    pub(super) remedy: String,
+}
+
+impl From<sinew_datapath::Error> for Lack {
+    fn from(error: sinew_datapath::Error) -> Self {
+        match error {
+            sinew_datapath::Error::Unsupported { what, remedy } => {
+                Self { what: format!("this kernel lacks {what}"), remedy: remedy.to_owned() }
+            }
+            error => Self { what: error.to_string(), remedy: "run: sudo sinew doctor".to_owned() },
+        }
+    }
+}
+
 /// The agent.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Agent {
@@ -56,9 +91,22 @@ pub(super) fn gather(context: &Context) -> Facts {
     let pins =
         std::env::var_os("SINEW_PINS").map_or_else(|| "/sys/fs/bpf/sinew".into(), PathBuf::from);
     let cgroup2 = sinew_workload::cgroup::find_root().ok();
+    let wanted = cgroup2.as_deref().map(wanted_cgroup);
+    let agent = agent(context);
+    let root = rustix::process::geteuid().is_root();
+    let unused = !matches!(agent, Agent::Running(_)) && !pins.exists();
     Facts {
         kernel_release: rustix::system::uname().release().to_string_lossy().into_owned(),
-        btf: Path::new("/sys/kernel/btf/vmlinux").exists(),
+        features: sinew_datapath::features(Path::new(TYPES)).map_err(Lack::from),
+        grace_period: sinew_datapath::grace_period().map_err(|error| error.to_string()),
+        closes: (root && loopback::is_up())
+            .then(|| sinew_datapath::closes_connections().map_err(Lack::from)),
+        loopback: loopback::is_up(),
+        ipv6: has_ipv6(&fs::read_to_string("/proc/thread-self/net/if_inet6").unwrap_or_default()),
+        limits: wanted.iter().flat_map(|cgroup| cgroup::enforcers(cgroup)).collect(),
+        strangers: wanted
+            .filter(|_| root && unused)
+            .and_then(|cgroup| sinew_agent::strangers(&cgroup).ok()),
         hooks: match &cgroup2 {
             Some(root) => hooks_above(root),
             None => Ok(Vec::new()),
@@ -67,26 +115,31 @@ pub(super) fn gather(context: &Context) -> Facts {
         cgroup2,
         pins_in_bpffs: in_bpffs(&pins),
         pins,
-        root: rustix::process::geteuid().is_root(),
+        root,
         capabilities: effective_capabilities(
             &fs::read_to_string("/proc/self/status").unwrap_or_default(),
         ),
         group: has_group(&fs::read_to_string("/etc/group").unwrap_or_default(), "sinew"),
         nsswitch: fs::read_to_string("/etc/nsswitch.conf").unwrap_or_default(),
         nscd: std::os::unix::net::UnixStream::connect("/run/nscd/socket").is_ok(),
-        agent: agent(context),
+        agent,
     }
 }
 
 /// Programs on `root` and on every cgroup between it and that of the members.
 fn hooks_above(root: &Path) -> io::Result<Vec<Occupied>> {
-    let wanted = std::env::var_os("SINEW_CGROUP").map_or_else(|| root.join("sinew"), PathBuf::from);
+    let wanted = wanted_cgroup(root);
     let mut occupied = Vec::new();
     let above = wanted.ancestors().skip(1).take_while(|directory| directory.starts_with(root));
     for directory in above.filter(|directory| directory.exists()) {
         occupied.extend(occupancy::occupied(directory)?);
     }
     Ok(occupied)
+}
+
+/// Where all that is Sinew's runs, or would.
+fn wanted_cgroup(root: &Path) -> PathBuf {
+    std::env::var_os("SINEW_CGROUP").map_or_else(|| root.join("sinew"), PathBuf::from)
 }
 
 /// Without Sinew's own, which is there while a port is published.
@@ -114,6 +167,11 @@ fn in_bpffs(pins: &Path) -> bool {
     stat.is_some_and(|stat| u32::try_from(stat.f_type).is_ok_and(|kind| kind == MAGIC))
 }
 
+/// Whether `lo` has an IPv6 address, as it has wherever IPv6 is on.
+fn has_ipv6(if_inet6: &str) -> bool {
+    if_inet6.lines().any(|line| line.ends_with(" lo"))
+}
+
 fn effective_capabilities(status: &str) -> u64 {
     let line = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
     line.and_then(|bits| u64::from_str_radix(bits.trim(), 16).ok()).unwrap_or(0)
@@ -131,6 +189,8 @@ mod tests {
     fn files_of_the_machine_are_read() {
         assert_eq!(effective_capabilities("Uid:\t0\nCapEff:\t000001ffffffffff\n"), 0x1ff_ffff_ffff);
         assert!(has_group("root:x:0:\nsinew:x:990:me\n", "sinew"));
+        let lo = "00000000000000000000000000000001 01 80 10 80       lo\n";
+        assert!(has_ipv6(lo) && !has_ipv6("") && !has_ipv6(&lo.replace("lo", "eth0")));
         assert!(!has_group("sinewy:x:990:sinew\n", "sinew"));
     }
 }
