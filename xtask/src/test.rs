@@ -11,8 +11,8 @@ use crate::{ebpf, process, workspace};
 /// Options of `cargo xtask test`.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Also check licences, duplicates and sources of dependencies; installs cargo-deny, which
-    /// takes minutes the first time. Without it the check runs where cargo-deny is present
+    /// Also check licences, duplicates, sources and advisories of dependencies; installs cargo-deny,
+    /// which takes minutes the first time. Without it the check runs where cargo-deny is present
     #[arg(long)]
     deny: bool,
 }
@@ -50,7 +50,6 @@ fn plan() -> Vec<(&'static str, Work)> {
         ("documentation's examples", cargo(&["test", "--workspace", "--doc", "--locked"])),
     ];
     if process::find("cargo-deny").is_some() {
-        // Advisories come from a repository that not every machine reaches.
         let checks = &[
             "deny",
             "--workspace",
@@ -61,8 +60,23 @@ fn plan() -> Vec<(&'static str, Work)> {
             "sources",
         ];
         plan.push(("dependencies", cargo(checks)));
+        plan.push(("advisories, where their database is reached", Box::new(advisories)));
     }
     plan
+}
+
+/// Known vulnerabilities of dependencies. A machine that does not reach the database of them (on
+/// github.com) says so and goes on: whether it does is no property of the change.
+fn advisories() -> Result<()> {
+    let fetched = command(&["deny", "fetch", "db"]).current_dir(workspace::root()).output()?;
+    if !fetched.status.success() {
+        let why = String::from_utf8_lossy(&fetched.stderr);
+        let why = why.lines().rfind(|line| !line.trim().is_empty()).unwrap_or_default();
+        println!("NOT CHECKED: the database of advisories is not reached: {why}");
+        return Ok(());
+    }
+    let check = &["deny", "--workspace", "check", "--disable-fetch", "advisories"];
+    process::run(command(check).current_dir(workspace::root()))
 }
 
 fn tests() -> Work {

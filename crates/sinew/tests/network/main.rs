@@ -9,6 +9,7 @@
 )]
 
 mod adopted;
+mod backup;
 mod bpf;
 mod callers;
 mod clock;
@@ -30,4 +31,5 @@ mod publish;
 mod purge;
 mod reach;
 mod systemd;
+mod upgrade;
 mod world;

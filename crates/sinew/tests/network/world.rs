@@ -69,7 +69,12 @@ impl World {
 
     /// The command, set up for this host.
     pub(crate) fn sinew(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_sinew"));
+        self.sinew_of(Path::new(env!("CARGO_BIN_EXE_sinew")), arguments)
+    }
+
+    /// The same, of another build.
+    pub(crate) fn sinew_of(&self, build: &Path, arguments: &[&str]) -> Command {
+        let mut command = Command::new(build);
         command
             .args(arguments)
             .current_dir(self.directory.path())
@@ -161,11 +166,21 @@ impl World {
 
     /// The same, with options.
     pub(crate) fn start_agent_with(&self, options: &[&str]) {
+        self.start_agent_of(Path::new(env!("CARGO_BIN_EXE_sinew")), options);
+    }
+
+    /// The same, of another build.
+    pub(crate) fn start_agent_of(&self, build: &Path, options: &[&str]) {
         // Detached by `up -d` of nothing new would need a file: the plain command does.
         let log =
             fs::File::options().create(true).append(true).open(self.path("agent.log")).unwrap();
-        let agent =
-            self.sinew(&["agent"]).args(options).stdout(Stdio::null()).stderr(log).spawn().unwrap();
+        let agent = self
+            .sinew_of(build, &["agent"])
+            .args(options)
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .unwrap();
         self.agents.borrow_mut().push(agent);
         eventually_or(
             "the agent answers",
