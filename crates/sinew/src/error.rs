@@ -48,8 +48,14 @@ pub(crate) enum Error {
     NotDone { seconds: f64, left: Vec<String> },
     #[error("the agent went away before it was done")]
     LostChange,
+    #[error("not all of Sinew could be removed; still there: {}", join(left))]
+    NotPurged { left: Vec<PathBuf> },
     #[error("this machine cannot run Sinew as it is")]
     DoctorBlocks,
+}
+
+fn join(paths: &[PathBuf]) -> String {
+    paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ")
 }
 
 /// Runs as `sinew run` and `sinew exec`: Sinew itself failed.
@@ -103,6 +109,7 @@ impl Error {
             Self::NotDone { .. } => {
                 "it goes on: see `sinew ps` and `sinew logs`, or wait longer with --timeout"
             }
+            Self::NotPurged { .. } => "the agent's log says why; run it again",
             Self::LostChange => "it goes on when the agent is back: see `sinew ps`",
             Self::DoctorBlocks => "follow the remedies above, those that block first",
             Self::ReadFile { .. }

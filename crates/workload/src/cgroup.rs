@@ -100,14 +100,24 @@ pub fn create(path: &Path) -> Result<(), Error> {
     first.unwrap_or_else(made).map_err(Error::refused("create", path))
 }
 
-/// Removes a cgroup unless there is something in it: processes, or cgroups below it.
+/// Removes a cgroup, and its mirrors in version 1, unless there is something in it: processes, or
+/// cgroups below it.
 ///
 /// # Errors
 /// When the kernel refuses.
 pub fn remove_empty(path: &Path) -> Result<(), Error> {
+    let mirrors = mirrors(path);
+    if !removed_empty(path)? {
+        return Ok(());
+    }
+    // One that is in use again is one of another cgroup of this name.
+    mirrors.iter().try_for_each(|mirror| removed_empty(mirror).map(drop))
+}
+
+fn removed_empty(path: &Path) -> Result<bool, Error> {
     match remove_dir(path) {
-        Err(Error::Refused { errno: Errno(libc::EBUSY | libc::ENOTEMPTY), .. }) => Ok(()),
-        result => result,
+        Err(Error::Refused { errno: Errno(libc::EBUSY | libc::ENOTEMPTY), .. }) => Ok(false),
+        result => result.map(|()| true),
     }
 }
 

@@ -3,6 +3,8 @@
 
 mod common;
 
+use std::path::Path;
+
 use common::{Place, end, exists};
 use sinew_model::Limits;
 use sinew_workload::{Exit, cgroup};
@@ -108,5 +110,69 @@ fn what_would_enforce_a_limit_does() {
         let applied = cgroup::apply_limits(&probe, &limits);
         assert_eq!(applied.is_ok(), by.is_some(), "{limit}: {by:?}, {applied:?}");
         cgroup::remove_all(&probe).unwrap();
+    }
+}
+
+#[test]
+fn an_empty_cgroup_takes_its_mirrors_along() {
+    let place = Place::new();
+    let (instance, other) = (place.member(), place.member().with_file_name("1"));
+    let limits = Limits { memory_bytes: Some(64 << 20), cpu_millis: Some(500), pids: Some(9) };
+    let service = instance.parent().unwrap();
+    let limited = |instance: &Path| {
+        cgroup::create(instance).unwrap();
+        cgroup::apply_limits(instance, &limits).unwrap();
+    };
+    limited(&instance);
+    limited(&other);
+    let mirrors: Vec<_> =
+        cgroup::mirrors(&instance).iter().map(|m| m.parent().unwrap().to_owned()).collect();
+    cgroup::remove_all(&instance).unwrap();
+    cgroup::remove_empty(service).unwrap();
+    assert!(other.exists() && mirrors.iter().all(|mirror| mirror.exists()), "one is left");
+    cgroup::remove_all(&other).unwrap();
+    cgroup::remove_empty(service).unwrap();
+    assert!(!service.exists() && !mirrors.iter().any(|mirror| mirror.exists()), "{mirrors:?}");
+
+    // One instance ends while another one begins.
+    let both = [&instance, &other];
+    std::thread::scope(|scope| {
+        for instance in both {
+            scope.spawn(|| {
+                for _ in 0..100 {
+                    limited(instance);
+                    cgroup::remove_all(instance).unwrap();
+                    cgroup::remove_empty(service).unwrap();
+                }
+            });
+        }
+    });
+    assert!(!service.exists() && !mirrors.iter().any(|mirror| mirror.exists()), "{mirrors:?}");
+}
+
+#[test]
+fn instances_that_start_at_once_leave_no_mirror_behind() {
+    let place = Place::new();
+    let service = place.member();
+    let limits = Limits { memory_bytes: Some(64 << 20), cpu_millis: Some(500), pids: Some(9) };
+    for _ in 0..200 {
+        let together = std::sync::Barrier::new(4);
+        let instances: Vec<_> = (0..4).map(|n| service.join(n.to_string())).collect();
+        std::thread::scope(|scope| {
+            for instance in &instances {
+                scope.spawn(|| {
+                    cgroup::create(instance).unwrap();
+                    together.wait();
+                    cgroup::apply_limits(instance, &limits).unwrap();
+                });
+            }
+        });
+        let of_instances = instances.iter().flat_map(|instance| cgroup::mirrors(instance));
+        let of_service: Vec<_> =
+            of_instances.map(|mirror| mirror.parent().unwrap().to_owned()).collect();
+        cgroup::remove_all(&service).unwrap();
+        for mirror in of_service {
+            assert!(!mirror.exists(), "{} is left", mirror.display());
+        }
     }
 }

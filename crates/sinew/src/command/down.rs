@@ -4,6 +4,7 @@ use std::{
     collections::BTreeSet,
     io::{self, BufRead as _, IsTerminal as _, Write as _},
     os::fd::OwnedFd,
+    path::PathBuf,
 };
 
 use futures_util::StreamExt as _;
@@ -117,6 +118,12 @@ async fn purge(args: &Down, context: &Context) -> Result<(), Error> {
     };
     reached.client.shutdown(Shutdown { stop_workloads: true, purge: true }).await?;
     end.wait().await?;
+    // It cannot be asked any more how it went.
+    let own = [agent.pins, agent.cgroup, context.socket.clone()];
+    let left: Vec<PathBuf> = own.into_iter().filter(|path| path.exists()).collect();
+    if !left.is_empty() {
+        return Err(Error::NotPurged { left });
+    }
     context.show(&Purged { purged: true }, |_| "nothing of Sinew is left on this host\n".to_owned())
 }
 

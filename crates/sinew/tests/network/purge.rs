@@ -67,9 +67,11 @@ fn a_purge_leaves_nothing_of_all_that_was_in_use() {
     assert_eq!(kinds, ["link", "map", "prog"].into());
     assert!(world.traces().len() > before.len() + 10, "it is in use: {:?}", world.traces());
 
-    world.run(&["down", "--purge", "--yes"]);
+    let purged = world.try_run(&["down", "--purge", "--yes"]);
+    let log = fs::read_to_string(world.path("agent.log")).unwrap();
+    assert!(purged.status.success(), "{purged:?}\n{log}");
     let new: Vec<String> = world.traces().difference(&before).cloned().collect();
-    assert_eq!(new, [""; 0]);
+    assert_eq!(new, [""; 0], "{log}");
     assert_eq!(world.traces(), before);
     // The kernel frees them after a grace period.
     eventually_or(

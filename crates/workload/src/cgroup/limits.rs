@@ -9,7 +9,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use rustix::fs::{XattrFlags, getxattr, setxattr};
+use rustix::fs::{FlockOperation, XattrFlags, flock, getxattr, setxattr};
 use sinew_model::Limits;
 
 use super::{Error, mounts};
@@ -236,20 +236,33 @@ fn make_mirror(path: &Path, controller: &'static str) -> Result<Option<PathBuf>,
         .zip(path.ancestors())
         .collect();
     pairs.reverse();
-    // Each cgroup remembers its own mirror, so that each removal takes one along.
+    // The one above may be removed, as that of an empty cgroup, after it was found or made.
+    let is_final = |made: &Result<(), Error>| {
+        !matches!(made, Err(Error::Refused { errno: Errno(libc::ENOENT), .. }))
+    };
+    let mut made = std::iter::repeat_with(|| create_mirrors(&pairs)).take(super::CREATE_TRIES);
+    made.find(is_final).unwrap_or_else(|| create_mirrors(&pairs))?;
+    Ok(Some(mirror))
+}
+
+/// Each cgroup remembers its own mirror, so that each removal takes one along.
+fn create_mirrors(pairs: &[(PathBuf, &Path)]) -> Result<(), Error> {
     for (dir, mirrored) in pairs {
-        remember(mirrored, &dir).map_err(Error::refused("mark", mirrored))?;
-        match fs::create_dir(&dir) {
+        remember(mirrored, dir).map_err(Error::refused("mark", mirrored))?;
+        match fs::create_dir(dir) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-                return Err(Error::refused("create", &dir)(error));
+                return Err(Error::refused("create", dir)(error));
             }
             _ => {}
         }
     }
-    Ok(Some(mirror))
+    Ok(())
 }
 
 fn remember(path: &Path, mirror: &Path) -> io::Result<()> {
+    // Instances of one service are started at once, each by a process of its own.
+    let directory = fs::File::open(path)?;
+    flock(&directory, FlockOperation::LockExclusive)?;
     let mut known: BTreeSet<PathBuf> = mirrors(path).into_iter().collect();
     if !known.insert(mirror.to_owned()) {
         return Ok(());
