@@ -58,7 +58,7 @@ impl Question {
     pub(crate) fn of(core: &Core, query: ExplainQuery) -> Result<Self, Refusal> {
         let ExplainQuery { from, to, port } = query;
         let callers = callers(core, &from)?;
-        let no_service = || Refusal::NoService { service: to.clone() };
+        let no_service = || core.intent().no_service(&to);
         let known = status::service(core, &to, &Counts::default()).ok_or_else(no_service)?;
         let number = *core.intent().numbers.get(&to).ok_or_else(no_service)?;
         let port = choose_port(&to, &known.ports, port.as_deref())?;
@@ -138,7 +138,10 @@ fn callers(core: &Core, from: &str) -> Result<Vec<(String, Ipv4Addr)>, Refusal> 
         return Err(Refusal::Invalid {
             field: "from".to_owned(),
             what: format!("{from:?} is neither a service nor a workload"),
-            remedy: "name one of `sinew ps`, or exec or outside".to_owned(),
+            remedy: match core.intent().meant(name).filter(|meant| *meant != name) {
+                Some(meant) => format!("did you mean {meant}? see `sinew ps`"),
+                None => "name one of `sinew ps`, or exec or outside".to_owned(),
+            },
         });
     }
     Ok(found)

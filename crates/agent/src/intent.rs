@@ -8,7 +8,7 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
-use sinew_model::{Project, ProjectName, Protocol, Service, ServiceName};
+use sinew_model::{Project, ProjectName, Protocol, Service, ServiceName, nearest};
 
 use crate::{
     adopt::Adoption,
@@ -230,8 +230,7 @@ impl Intent {
             next.generation += 1;
             return Ok(next);
         }
-        let (_, _, found) =
-            self.service(service).ok_or_else(|| Refusal::NoService { service: service.clone() })?;
+        let (_, _, found) = self.service(service).ok_or_else(|| self.no_service(service))?;
         if replica >= u32::from(found.replicas) {
             return Err(Refusal::NoReplica { key, replicas: found.replicas });
         }
@@ -346,11 +345,28 @@ impl Intent {
     }
 
     fn owned_mut(&mut self, service: &ServiceName) -> Result<(ProjectName, &mut Owned), Refusal> {
-        self.projects
-            .iter_mut()
-            .find(|(_, owned)| owned.project.services.contains_key(service))
-            .map(|(name, owned)| (name.clone(), Arc::make_mut(owned)))
-            .ok_or_else(|| Refusal::NoService { service: service.clone() })
+        if self.service(service).is_none() {
+            return Err(self.no_service(service));
+        }
+        let has = |owned: &Owned| owned.project.services.contains_key(service);
+        let found = self.projects.iter_mut().find(|(_, owned)| has(owned));
+        let found = found.map(|(name, owned)| (name.clone(), Arc::make_mut(owned)));
+        found.ok_or_else(|| Refusal::NoService { service: service.clone(), meant: None })
+    }
+
+    /// Why nothing is known of `service`.
+    pub(crate) fn no_service(&self, service: &ServiceName) -> Refusal {
+        Refusal::NoService {
+            service: service.clone(),
+            meant: self.meant(service.as_str()).map(ToOwned::to_owned),
+        }
+    }
+
+    /// The service whose name was probably meant by `text`.
+    pub(crate) fn meant<'a>(&'a self, text: &'a str) -> Option<&'a str> {
+        let adopted = self.adopted.iter().filter_map(|adoption| adoption.key.service.as_ref());
+        let here = self.services().map(|(_, _, name, _)| name).chain(adopted);
+        nearest(text, here.map(ServiceName::as_str))
     }
 }
 

@@ -19,6 +19,8 @@ pub(crate) enum Refusal {
     NoService {
         /// Asked for.
         service: ServiceName,
+        /// The one that was probably meant.
+        meant: Option<String>,
     },
     /// No such replica.
     #[error("there is no {key}: the service has {replicas} replicas, numbered from 0")]
@@ -299,7 +301,10 @@ impl Refusal {
     fn remedy(&self) -> Option<String> {
         Some(match self {
             Self::NoProject { .. } => "see what is up with `sinew ps`".into(),
-            Self::NoService { .. } | Self::NoReplica { .. } => {
+            Self::NoService { meant: Some(meant), .. } => {
+                format!("did you mean {meant}? see what there is with `sinew services`")
+            }
+            Self::NoService { meant: None, .. } | Self::NoReplica { .. } => {
                 "see what there is with `sinew services` and `sinew ps`".into()
             }
             Self::NoRoute { .. } => "GET /v1/openapi.json describes the API".into(),

@@ -93,7 +93,7 @@ pub(super) async fn service(
     let mut found = handle
         .call(move |runtime| {
             let found = status::service(&runtime.core, &name, &counts);
-            found.ok_or(Refusal::NoService { service: name })
+            found.ok_or_else(|| runtime.core.intent().no_service(&name))
         })
         .await??;
     found.shadowed = shadowed(&handle).await?;

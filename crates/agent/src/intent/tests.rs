@@ -50,6 +50,22 @@ fn named(name: &str) -> ServiceName {
 }
 
 #[test]
+fn a_name_that_is_not_there_is_refused_with_the_one_that_was_meant() {
+    let intent = apply(&Intent::new([1; 6]), project("a", &[("orders", 1)])).unwrap();
+    let slips = [
+        intent.scale(&named("odrers"), 2).unwrap_err(),
+        intent.restart(&named("order")).unwrap_err(),
+        intent.drain(&named("rders"), 0).unwrap_err(),
+    ];
+    for refusal in slips {
+        let remedy = refusal.body().remedy.unwrap();
+        assert!(remedy.starts_with("did you mean orders? "), "{remedy}");
+    }
+    let remedy = intent.restart(&named("warehouse")).unwrap_err().body().remedy.unwrap();
+    assert!(!remedy.contains("did you mean"), "{remedy}");
+}
+
+#[test]
 fn two_projects_cannot_have_one_name() {
     let intent = apply(&Intent::new([1; 6]), project("a", &[("orders", 1)])).unwrap();
     let refusal = apply(&intent, project("b", &[("orders", 1)])).unwrap_err();

@@ -49,7 +49,7 @@ impl Runtime {
     fn check_owner(&self, caller: &Caller, service: &ServiceName) -> Result<(), Refusal> {
         match self.core.intent().service(service) {
             Some((_, owned, _)) => caller.may_change(owned),
-            None => Err(Refusal::NoService { service: service.clone() }),
+            None => Err(self.core.intent().no_service(service)),
         }
     }
 
