@@ -1,6 +1,7 @@
 //! The agent is killed at any moment of any work: callers do not notice, what was wanted comes true,
 //! and nothing is left over from the work that was cut off.
 
+mod beginnings;
 mod census;
 mod operation;
 mod traffic;
@@ -12,13 +13,13 @@ use std::{
 };
 
 use self::{
+    beginnings::Beginnings,
     census::{Census, agents},
     operation::{Observed, Operation},
     traffic::{ANSWERED, Traffic},
 };
 use crate::{
     bpf,
-    life::calls,
     world::{World, eventually, eventually_or},
 };
 
@@ -209,85 +210,6 @@ impl Trial {
     }
 }
 
-/// Works on a host that has nothing of Sinew before and after.
-struct Beginnings {
-    world: World,
-    bare: BTreeSet<String>,
-    census: Census,
-    up: Duration,
-    purge: Duration,
-}
-
-impl Beginnings {
-    fn new() -> Self {
-        let world = World::new();
-        let bare = world.left();
-        operation::write(&world, 3, 0);
-        let start = Instant::now();
-        world.run(&["up", "-d"]);
-        let up = start.elapsed();
-        let census = Census::of_any(&world);
-        census.check(&world, "at first");
-        let start = Instant::now();
-        world.run(&["down", "--purge", "--yes"]);
-        let purge = start.elapsed();
-        is_bare(&world, &bare, &BTreeSet::new(), "at first");
-        Self { world, bare, census, up, purge }
-    }
-
-    /// Orders, and kills whatever agent there is at the moment; whether the order was cut off.
-    fn cut_off(&self, arguments: &[&str], moment: Duration) -> bool {
-        let mut order = self.world.sinew(arguments);
-        let mut order = order.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        std::thread::sleep(moment);
-        let was_done = end_agents(&self.world, &mut order);
-        order.wait().unwrap();
-        was_done.is_none()
-    }
-
-    /// It begins for the first time, and is killed; then it begins again.
-    fn first_up(&self, random: &mut Random) -> bool {
-        let moment = random.moment(self.up);
-        let when = format!("killed after {moment:?} of {:?}, beginning", self.up);
-        let was_cut_off = self.cut_off(&["up", "-d"], moment);
-        self.world.start_agent();
-        let (nothing, all) = (Observed::default(), Observed::all(3, 0));
-        let now = || Observed::of(&self.world);
-        let say = || format!("there is {:?}", now());
-        let is_either = || [&nothing, &all].contains(&&now());
-        eventually_or(&format!("{when}: it is one or the other"), say, is_either);
-        self.world.run(&["up", "-d"]);
-        assert_eq!(now(), all, "{when}");
-        self.census.check(&self.world, &when);
-        assert_eq!(self.world.member(&calls(10)), "{'ok': 10}", "{when}");
-        was_cut_off
-    }
-
-    /// It is purged, and killed; then it is purged again.
-    fn purge(&self, random: &mut Random) -> bool {
-        let moment = random.moment(self.purge);
-        let when = format!("killed after {moment:?} of {:?}, purging", self.purge);
-        let objects = self.world.kernel_objects();
-        let was_cut_off = self.cut_off(&["down", "--purge", "--yes"], moment);
-        self.world.run(&["down", "--purge", "--yes"]);
-        is_bare(&self.world, &self.bare, &objects, &when);
-        was_cut_off
-    }
-}
-
-#[test]
-fn killed_at_its_beginning_and_at_its_end_it_leaves_nothing() {
-    let trial = Beginnings::new();
-    let (mut ups, mut purges) = (0, 0);
-    for seed in seeds(10) {
-        let mut random = Random::new(seed);
-        ups += u64::from(trial.first_up(&mut random));
-        purges += u64::from(trial.purge(&mut random));
-    }
-    println!("of {} each, {ups} beginnings and {purges} ends were cut off", seeds(10).end);
-    assert!((ups + purges) * 4 > seeds(10).end, "the moments miss the work");
-}
-
 /// A purge left nothing: neither what shows on a host nor any of these objects.
 fn is_bare(world: &World, bare: &BTreeSet<String>, objects: &BTreeSet<(String, u32)>, when: &str) {
     assert_eq!(world.left(), *bare, "{when}");
@@ -325,4 +247,17 @@ fn killed_at_any_point_of_a_change_it_converges() {
 #[test]
 fn killed_at_any_point_of_another_change_it_converges() {
     changes(1);
+}
+
+#[test]
+fn killed_at_its_beginning_and_at_its_end_it_leaves_nothing() {
+    let trial = Beginnings::new();
+    let (mut ups, mut purges) = (0, 0);
+    for seed in seeds(10) {
+        let mut random = Random::new(seed);
+        ups += u64::from(trial.first_up(&mut random));
+        purges += u64::from(trial.purge(&mut random));
+    }
+    println!("of {} each, {ups} beginnings and {purges} ends were cut off", seeds(10).end);
+    assert!((ups + purges) * 4 > seeds(10).end, "the moments miss the work");
 }
