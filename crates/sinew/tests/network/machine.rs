@@ -151,7 +151,7 @@ impl Machine {
 }
 
 /// Deepest first; tells whether nothing is left.
-fn remove_cgroups(path: &Path) -> bool {
+pub(crate) fn remove_cgroups(path: &Path) -> bool {
     let Ok(entries) = fs::read_dir(path) else { return true };
     for entry in entries.flatten().filter(|entry| entry.path().is_dir()) {
         remove_cgroups(&entry.path());

@@ -12,7 +12,7 @@ use std::{
 
 use serde_json::Value;
 
-use crate::bpf;
+use crate::{bpf, machine::remove_cgroups};
 
 static NEXT: AtomicU32 = AtomicU32::new(0);
 
@@ -258,7 +258,8 @@ impl Drop for World {
         let _ = self.try_run(&["down", "--purge", "--yes"]);
         if self.cgroup.exists() {
             let _ = fs::write(self.cgroup.join("cgroup.kill"), "1");
-            let _ = fs::remove_dir(&self.cgroup);
+            // Where an agent could not start, nobody has purged what it had begun with.
+            remove_cgroups(&self.cgroup);
         }
         for agent in self.agents.get_mut() {
             let _ = agent.kill();
