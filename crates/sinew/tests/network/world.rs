@@ -24,7 +24,7 @@ pub(crate) struct World {
 }
 
 pub(crate) fn cgroup2() -> PathBuf {
-    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
+    let mounts = fs::read_to_string("/proc/thread-self/mountinfo").unwrap();
     let line = mounts.lines().find(|l| l.contains(" - cgroup2 ")).unwrap();
     line.split(' ').nth(4).unwrap().into()
 }
