@@ -75,7 +75,8 @@ pub(crate) struct Map {
 
 impl Map {
     pub(crate) fn pinned(path: &Path) -> Result<Self> {
-        Ok(Self { fd: opened(path)? })
+        let fd = opened(path).with_context(|| format!("{} cannot be opened", path.display()))?;
+        Ok(Self { fd })
     }
 
     /// The value of a key.
@@ -100,41 +101,66 @@ impl Map {
 
 /// The programs pinned below a directory, by themselves or by their links.
 pub(crate) fn pinned(directory: &Path) -> Result<Vec<Program>> {
-    let mut programs = Vec::new();
-    let entries = fs::read_dir(directory)
-        .with_context(|| format!("{} cannot be read", directory.display()))?;
-    for entry in entries {
-        let path = entry?.path();
-        if path.is_dir() {
-            programs.extend(pinned(&path)?);
-        } else if let Some(program) = unpinned(&path)? {
-            programs.push(program);
-        }
-    }
     let mut by_id = BTreeMap::new();
-    for program in programs {
+    for (kind, fd) in pins(directory)? {
+        let program = match kind {
+            Kind::Program => Program { fd },
+            Kind::Link => program_of(&fd)?,
+            Kind::Other => continue,
+        };
         by_id.insert(program.id()?, program);
     }
     Ok(by_id.into_values().collect())
 }
 
-/// The program behind a pin; none when it is a map's.
-fn unpinned(path: &Path) -> Result<Option<Program>> {
-    let fd = opened(path)?;
-    let kind = fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd()))?;
-    match kind.to_string_lossy().as_ref() {
-        "anon_inode:bpf-prog" => Ok(Some(Program { fd })),
-        "anon_inode:bpf_link" | "anon_inode:bpf-link" => program_of(&fd).map(Some),
-        _ => Ok(None),
-    }
+/// What a pin holds.
+#[derive(PartialEq)]
+enum Kind {
+    Program,
+    Link,
+    Other,
 }
 
-fn opened(path: &Path) -> Result<OwnedFd> {
+/// Everything pinned below a directory. An agent that has just started renames what it keeps: what
+/// is gone by the time it is opened is pinned under another name, and left out.
+fn pins(root: &Path) -> Result<Vec<(Kind, OwnedFd)>> {
+    let gone = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
+    let mut found = Vec::new();
+    let mut directories = vec![root.to_owned()];
+    while let Some(directory) = directories.pop() {
+        let entries = match fs::read_dir(&directory) {
+            Err(error) if gone(&error) && directory != root => continue,
+            entries => {
+                entries.with_context(|| format!("{} cannot be read", directory.display()))?
+            }
+        };
+        for entry in entries {
+            let path = entry?.path();
+            if path.is_dir() {
+                directories.push(path);
+                continue;
+            }
+            let fd = match opened(&path) {
+                Err(error) if gone(&error) => continue,
+                fd => fd.with_context(|| format!("{} cannot be opened", path.display()))?,
+            };
+            let kind = fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd()))?;
+            let kind = match kind.to_string_lossy().as_ref() {
+                "anon_inode:bpf-prog" => Kind::Program,
+                "anon_inode:bpf_link" | "anon_inode:bpf-link" => Kind::Link,
+                _ => Kind::Other,
+            };
+            found.push((kind, fd));
+        }
+    }
+    Ok(found)
+}
+
+fn opened(path: &Path) -> io::Result<OwnedFd> {
     let name = CString::new(path.as_os_str().as_bytes())?;
     let mut attribute = Pathname { pathname: name.as_ptr() as u64, fd: 0, flags: 0 };
     // SAFETY: the attribute is the one of BPF_OBJ_GET; the name outlives the call.
     unsafe { open(bpf_cmd::BPF_OBJ_GET, &mut attribute) }
-        .with_context(|| format!("{} cannot be opened", path.display()))
 }
 
 fn program_of(link: &OwnedFd) -> Result<Program> {

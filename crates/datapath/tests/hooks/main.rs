@@ -22,6 +22,9 @@ mod outside;
 mod pins;
 mod publish;
 mod reach;
+#[path = "../../../workload/tests/common/reaper.rs"]
+mod reaper;
+mod reaping;
 mod source;
 mod tcp;
 mod udp;

@@ -18,6 +18,8 @@ use sinew_datapath::{
 };
 use sinew_model::{Balance, Outlier, Protocol};
 
+use crate::reaper;
+
 static NEXT: AtomicU32 = AtomicU32::new(0);
 
 pub(crate) const NETWORK6: [u8; 6] = [0xfd, 0x53, 0x69, 0x6e, 0x65, 0x77];
@@ -51,7 +53,7 @@ pub(crate) struct World {
     children: Vec<Child>,
 }
 
-fn cgroup2() -> PathBuf {
+pub(crate) fn cgroup2() -> PathBuf {
     let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
     let line = mounts.lines().find(|l| l.contains(" - cgroup2 ")).expect("cgroup2 is mounted");
     line.split(' ').nth(4).unwrap().into()
@@ -77,8 +79,9 @@ impl World {
         // SAFETY: affects the calling thread alone, which runs one test.
         unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::NEWNET) }.unwrap();
         run("ip", &["link", "set", "lo", "up"]);
-        let name =
-            format!("sinew-hooks-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let prefix = format!("sinew-hooks-{}-", std::process::id());
+        reaper::watch(&prefix);
+        let name = format!("{prefix}{}", NEXT.fetch_add(1, Ordering::Relaxed));
         let base = cgroup2().join(&name);
         let (cgroup, outside) = (base.join("members"), base.join("outside"));
         fs::create_dir_all(&cgroup).unwrap();

@@ -12,7 +12,7 @@ use std::{
 
 use serde_json::Value;
 
-use crate::{bpf, machine::remove_cgroups};
+use crate::{bpf, machine::remove_cgroups, reaper};
 
 static NEXT: AtomicU32 = AtomicU32::new(0);
 
@@ -35,8 +35,9 @@ impl World {
         // SAFETY: affects the calling thread alone, which runs one test.
         unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::NEWNET) }.unwrap();
         tool("ip", &["link", "set", "lo", "up"]);
-        let name =
-            format!("sinew-e2e-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let prefix = format!("sinew-e2e-{}-", std::process::id());
+        reaper::watch(&prefix);
+        let name = format!("{prefix}{}", NEXT.fetch_add(1, Ordering::Relaxed));
         let directory = tempfile::Builder::new().prefix(&name).tempdir().unwrap();
         // Workloads of other users have to reach what the test gives them.
         let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);

@@ -1,13 +1,12 @@
 //! Links that are pinned, and the replacement of their programs.
 
-use std::fs;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::Path;
 
 use anyhow::{Context, Result};
 use aya_obj::generated::{bpf_cmd, bpf_link_info, bpf_link_type};
 
-use super::{Program, bpf, info, opened, program_of};
+use super::{Kind, Program, bpf, info, pins, program_of};
 
 /// A program that is attached to something.
 pub(crate) struct Link {
@@ -52,20 +51,10 @@ impl Link {
 /// The links pinned below a directory.
 pub(crate) fn links(directory: &Path) -> Result<Vec<Link>> {
     let mut links = Vec::new();
-    for entry in fs::read_dir(directory)? {
-        let path = entry?.path();
-        if path.is_dir() {
-            links.extend(self::links(&path)?);
-            continue;
-        }
-        let fd = opened(&path)?;
-        let kind = fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd()))?;
-        if ["anon_inode:bpf_link", "anon_inode:bpf-link"].contains(&kind.to_string_lossy().as_ref())
-        {
-            // SAFETY: a link's information is plain numbers, for which zeros are valid.
-            let link: bpf_link_info = unsafe { info(&fd) }.context("a link cannot be read")?;
-            links.push(Link { fd, kind: link.type_ });
-        }
+    for (_, fd) in pins(directory)?.into_iter().filter(|(kind, _)| *kind == Kind::Link) {
+        // SAFETY: a link's information is plain numbers, for which zeros are valid.
+        let link: bpf_link_info = unsafe { info(&fd) }.context("a link cannot be read")?;
+        links.push(Link { fd, kind: link.type_ });
     }
     Ok(links)
 }
