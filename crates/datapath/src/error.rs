@@ -21,7 +21,8 @@ pub enum Error {
         /// The kernel's last words.
         reason: String,
     },
-    /// A declared capacity is reached. Nothing was changed.
+    /// A declared capacity is reached. Nothing was changed; but that the free space of the slot table
+    /// is too scattered shows only in the midst of a change: what was done until then stays.
     #[error(
         "{map} holds {capacity} entries and {wanted} are wanted: run fewer services or instances on this host"
     )]

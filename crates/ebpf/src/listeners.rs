@@ -26,7 +26,7 @@ pub enum Ip {
     V6,
 }
 
-/// The socket map of a kind.
+/// The socket map of listeners on such addresses.
 #[inline(always)]
 pub fn sockets(ip: Ip) -> *mut c_void {
     match ip {

@@ -6,7 +6,6 @@ use std::{
 };
 
 use sinew_datapath::{Datapath as _, Error, TYPES};
-use sinew_model::Protocol;
 
 use crate::world::{World, run};
 
@@ -60,12 +59,7 @@ print([call(socket.AF_INET6, ("fd53:696e:6577::1", 8080)) for _ in range(9)].cou
 
 fn serving(types: &Path, prepare: impl FnOnce()) -> World {
     let mut world = World::on(types, prepare).unwrap();
-    world.service(1, 8080, Protocol::Tcp, 2);
-    world.client(2);
-    for n in 0..2 {
-        world.python_server(1, n, SERVER);
-        world.wait_listening(1, n);
-    }
+    world.serve(SERVER);
     world
 }
 

@@ -38,12 +38,7 @@ print(dict(c))
 /// Two replicas and a caller, to whom this is the answer when all is well.
 fn two() -> World {
     let mut world = World::new();
-    world.service(1, 8080, Protocol::Tcp, 2);
-    world.client(2);
-    for n in 0..2 {
-        world.python_server(1, n, SERVER);
-        world.wait_listening(1, n);
-    }
+    world.serve(SERVER);
     world
 }
 

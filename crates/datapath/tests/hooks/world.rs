@@ -193,6 +193,16 @@ impl World {
         self.apply();
     }
 
+    /// Two replicas of service 1 that run a Python server on port 8080, and a caller of service 2.
+    pub(crate) fn serve(&mut self, server: &str) {
+        self.service(1, 8080, Protocol::Tcp, 2);
+        self.client(2);
+        for n in 0..2 {
+            self.python_server(1, n, server);
+            self.wait_listening(1, n);
+        }
+    }
+
     fn instance(&mut self, service: u32, n: u32, ports: Vec<(Protocol, u16)>) {
         let cgroup = self.cgroup(service, n);
         fs::create_dir(&cgroup).unwrap();
