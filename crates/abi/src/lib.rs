@@ -13,7 +13,7 @@ pub mod histogram;
 pub mod near;
 
 /// Raised whenever a map's layout or the meaning of a field changes.
-pub const ABI_VERSION: u32 = 3;
+pub const ABI_VERSION: u32 = 4;
 
 /// Declared capacities of the maps: nearing one warns, reaching it refuses.
 pub mod capacity {
@@ -28,7 +28,7 @@ pub mod capacity {
     /// Backends, one a listening port of an endpoint.
     pub const BACKENDS: u32 = 131_072;
     /// Backends with histograms of their own, the first so many of all.
-    pub const BACKEND_TIMES: u32 = 16_384;
+    pub const BACKEND_TIMES: u32 = 2048;
     /// Entries of all slot regions together, the old and the new ones of a change included.
     pub const SLOTS: u32 = 524_288;
     /// Open sockets whose record has a place of its own; a power of two. Others use the overflow.
@@ -272,8 +272,9 @@ plain! {
         /// Fills the second line.
         reserved: [u32; 5],
     }
-    /// How long connections to a backend took. Every CPU counts in the same words, which wrap: what
-    /// counts is the difference of two readings.
+    /// How long connections to a backend took, counted on one CPU: in words of all of them, each
+    /// close would wait for two lines of memory to come from another CPU. They wrap: what counts is
+    /// the difference of two readings.
     BackendTimes = 512 {
         /// Connect times, microseconds: see [`histogram::coarse`].
         connect_us: [u32; histogram::COARSE],
@@ -537,6 +538,21 @@ plain! {
         sent_bytes: u64,
         /// Bytes received.
         received_bytes: u64,
+    }
+}
+
+impl BackendTimes {
+    /// The sum of two copies.
+    #[must_use]
+    pub fn merge(mut self, other: &Self) -> Self {
+        let add = |sums: &mut [u32; histogram::COARSE], more: &[u32; histogram::COARSE]| {
+            for (sum, more) in sums.iter_mut().zip(more) {
+                *sum = sum.wrapping_add(*more);
+            }
+        };
+        add(&mut self.connect_us, &other.connect_us);
+        add(&mut self.duration_us, &other.duration_us);
+        self
     }
 }
 

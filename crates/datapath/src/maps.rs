@@ -39,7 +39,12 @@ impl<K: aya::Pod + Eq + std::hash::Hash, V: aya::Pod> Hash<K, V> {
     }
 
     pub(crate) fn put(&self, key: &K, value: &V) -> Result<(), Error> {
-        sys::map_update(self.fd.as_fd(), key, value).map_err(self.fail("write"))
+        self.put_copies(key, std::slice::from_ref(value))
+    }
+
+    /// The same of a per-CPU map: a value for every possible CPU.
+    fn put_copies(&self, key: &K, values: &[V]) -> Result<(), Error> {
+        sys::map_update(self.fd.as_fd(), key, values).map_err(self.fail("write"))
     }
 
     pub(crate) fn get(&self, key: &K, zero: V) -> Result<Option<V>, Error> {
@@ -201,7 +206,10 @@ impl Maps {
 
     /// How long connections to a backend took; `None` when no histograms are kept of it.
     pub(crate) fn times(&self, index: u32) -> Result<Option<abi::BackendTimes>, Error> {
-        self.times.get(&index, abi::BackendTimes::ZERO)
+        let mut copies = vec![abi::BackendTimes::ZERO; possible_cpus()];
+        let found = sys::map_lookup(self.times.fd.as_fd(), &index, &mut copies)
+            .map_err(self.times.fail("read"))?;
+        Ok(found.then(|| copies.iter().fold(abi::BackendTimes::ZERO, abi::BackendTimes::merge)))
     }
 
     /// Which backend a source has.
@@ -260,7 +268,8 @@ impl Tables for Maps {
         }
         self.hot.set(index, &abi::BackendHot { generation, ..abi::BackendHot::ZERO });
         if index < abi::capacity::BACKEND_TIMES
-            && let Err(error) = self.times.put(&index, &abi::BackendTimes::ZERO)
+            && let Err(error) =
+                self.times.put_copies(&index, &vec![abi::BackendTimes::ZERO; possible_cpus()])
         {
             // They are told as differences, which a start above zero does not change.
             tracing::warn!(%error, "the histograms of a backend begin where those of another ended");

@@ -280,7 +280,7 @@ fn map_barrier() -> io::Result<()> {
     let inner = plain_array(4, 1)?;
     let fd = inner.as_raw_fd() as u32;
     let outer = array_create(ARRAY_OF_MAPS, 4, 1, fd)?;
-    map_update(outer.as_fd(), &0u32, &fd)
+    map_update(outer.as_fd(), &0u32, &[fd])
 }
 
 /// Cookie of the calling thread's network namespace, as the programs see it.
@@ -326,13 +326,13 @@ fn element<K>(map: BorrowedFd<'_>, key: Option<&K>, value: u64) -> Element {
     Element { map: map.as_raw_fd() as u32, pad: 0, key, value, flags: 0 }
 }
 
-/// Sets an element.
+/// Sets an element to `value`, whose length is that of [`map_lookup`].
 pub(crate) fn map_update<K: aya::Pod, V: aya::Pod>(
     map: BorrowedFd<'_>,
     key: &K,
-    value: &V,
+    value: &[V],
 ) -> io::Result<()> {
-    let mut attributes = element(map, Some(key), std::ptr::from_ref(value) as u64);
+    let mut attributes = element(map, Some(key), value.as_ptr() as u64);
     bpf(MAP_UPDATE, &mut attributes).map(drop)
 }
 

@@ -59,7 +59,8 @@ pub static BACKEND_HOT: Array<BackendHot, { c::BACKENDS as usize }, SHARED> = Ar
 #[btf_map]
 pub static KNOWN_LISTENERS: Array<KnownListeners, { c::BACKENDS as usize }> = Array::new();
 #[btf_map]
-pub static BACKEND_TIMES: Array<BackendTimes, { c::BACKEND_TIMES as usize }> = Array::new();
+pub static BACKEND_TIMES: PerCpuArray<BackendTimes, { c::BACKEND_TIMES as usize }> =
+    PerCpuArray::new();
 /// Backend index -> its listener, so that one look tells whether it is there and keeps up.
 #[btf_map]
 pub static LISTENERS: SockMap<{ c::BACKENDS as usize }> = SockMap::new();

@@ -11,7 +11,7 @@ use sinew_abi::{
 use crate::{
     address::mapped,
     backend, clock,
-    count::{self, add32, add64},
+    count::{self, add64},
     events,
     kernel::{self, TcpFacts},
     maps::{BACKEND_HOT, BACKEND_TIMES, CONFIG, PORT_NAMES},
@@ -124,7 +124,7 @@ fn times(mut edge: Option<&mut Edge>, backend: u32, connect_us: u32, duration_us
                 edge.connect_us[bucket & LAST] += 1;
             }
             if let Some(times) = of_backend {
-                add32(&raw mut (*times).connect_us[histogram::coarse(bucket) & LAST_COARSE], 1);
+                (*times).connect_us[histogram::coarse(bucket) & LAST_COARSE] += 1;
             }
         }
         let bucket = histogram::bucket(duration_us);
@@ -132,7 +132,7 @@ fn times(mut edge: Option<&mut Edge>, backend: u32, connect_us: u32, duration_us
             edge.duration_us[bucket & LAST] += 1;
         }
         if let Some(times) = of_backend {
-            add32(&raw mut (*times).duration_us[histogram::coarse(bucket) & LAST_COARSE], 1);
+            (*times).duration_us[histogram::coarse(bucket) & LAST_COARSE] += 1;
         }
     }
 }

@@ -132,7 +132,8 @@ impl<T: aya::Pod> Shared<T> {
 
     fn tell(&self, index: u32, value: &T) {
         if index < self.len
-            && let Err(error) = sys::map_update(self.fd.as_fd(), &index, value)
+            && let Err(error) =
+                sys::map_update(self.fd.as_fd(), &index, std::slice::from_ref(value))
         {
             tracing::error!(%error, "place {index} of map {} cannot be written", self.name);
         }
