@@ -70,6 +70,8 @@ pub const BYTES_SENT: u32 = 27;
 pub const BYTES_RETRANS: u32 = 28;
 /// `inet_sock.inet_sport`: unlike [`NUM`], it stays when the peer has reset the connection.
 pub const SOURCE_PORT: u32 = 29;
+/// `socket.sk`.
+pub const SOCKET_SOCK: u32 = 30;
 
 /// How many there are.
-pub const COUNT: u32 = 30;
+pub const COUNT: u32 = 31;

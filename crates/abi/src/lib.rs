@@ -627,6 +627,25 @@ pub mod socket_flags {
     pub const OVERFLOW: u16 = 8;
 }
 
+/// How the record of a socket is given back that is gone although nobody saw its end: what the program
+/// for it is asked to do with a cookie, and what it answers.
+pub mod reclaim {
+    /// Ends a record in the overflow; one in its place is condemned.
+    pub const CONDEMN: u64 = 0;
+    /// A grace period later: ends one that is condemned.
+    pub const FINISH: u64 = 1;
+
+    /// There is no such record, or somebody else has ended it.
+    pub const LEFT: u32 = 0;
+    /// The record is gone and the in-flight count lower.
+    pub const DONE: u32 = 1;
+    /// The other call has to follow.
+    pub const CONDEMNED: u32 = 2;
+
+    /// In the cookie of a condemned record: no socket has such a number.
+    pub const CONDEMNED_COOKIE: u64 = 1 << 63;
+}
+
 /// Values of [`Event::kind`].
 pub mod event {
     /// A member called listen().

@@ -24,6 +24,8 @@ pub(crate) struct Counted {
     pub(crate) services: Vec<ServiceStatus>,
     pub(crate) edges: Vec<EdgeStats>,
     pub(crate) totals: Totals,
+    /// Connections that had ended unseen.
+    pub(crate) ended_unseen: u64,
     pub(crate) workloads: Vec<WorkloadStatus>,
     /// How full the kernel's maps are.
     pub(crate) maps: Vec<Filled>,
@@ -62,7 +64,7 @@ pub(crate) fn render(counted: &Counted) -> String {
     workloads(&mut page, &counted.workloads);
     backends(&mut page, &counted.services);
     edges(&mut page, counted);
-    totals(&mut page, &counted.totals);
+    totals(&mut page, &counted.totals, counted.ended_unseen);
     capacities(&mut page, &counted.maps);
     page.0
 }
@@ -323,11 +325,14 @@ const TOTALS: [TotalReading; 8] = [
     }),
 ];
 
-fn totals(page: &mut Page, totals: &Totals) {
+fn totals(page: &mut Page, totals: &Totals, ended_unseen: u64) {
     for (name, help, value) in TOTALS {
         page.family(name, "counter", help);
         page.sample(name, &[], value(totals));
     }
+    let name = "sinew_datapath_connections_reclaimed_total";
+    page.family(name, "counter", "Connections that ended unseen and no longer count as open.");
+    page.sample(name, &[], ended_unseen);
 }
 
 #[cfg(test)]
@@ -355,6 +360,7 @@ mod tests {
                 },
             ],
             totals: Totals::ZERO,
+            ended_unseen: 0,
             workloads: Vec::new(),
             maps: crate::capacity::Usage::default().maps().into(),
             started_at_ms: 1_500,

@@ -51,6 +51,7 @@ mod events;
 mod fullness;
 mod listeners;
 mod requests;
+mod unseen;
 mod worker;
 
 pub(crate) use boot::{Discovered, discover};
@@ -68,6 +69,9 @@ const LOOK_AT_ADOPTED: Duration = Duration::from_secs(1);
 const LOOK_AT_LOSSES: Duration = Duration::from_secs(2);
 /// From look to look how full the tables are that callers fill.
 const LOOK_AT_FILLING: Duration = Duration::from_secs(30);
+
+/// From look to look for connections that ended unseen: they were, for a moment at least.
+const LOOK_FOR_UNSEEN: Duration = Duration::from_secs(60);
 
 /// Inputs that are taken before the data path is told of them.
 const BATCH: usize = 1024;
@@ -183,6 +187,7 @@ pub(crate) struct Runtime {
     joiners: BTreeMap<Key, Joiner>,
     adoptions: adoptions::Adoptions,
     hooks: carriers::Hooks,
+    unseen: unseen::Unseen,
     above: Arc<Above>,
     /// What an operator should know and has no event for.
     warnings: Vec<String>,
@@ -218,6 +223,7 @@ impl Runtime {
         let (inputs, incoming) = mpsc::unbounded_channel();
         let (call_sender, calls) = mpsc::unbounded_channel();
         let (intent, intent_seen) = watch::channel(None);
+        let unseen = unseen::Unseen::new(&parts.datapath);
         let handle = Handle {
             calls: call_sender,
             bus: parts.bus.clone(),
@@ -250,6 +256,7 @@ impl Runtime {
             joiners: BTreeMap::new(),
             adoptions: adoptions::Adoptions::default(),
             hooks: carriers::Hooks::default(),
+            unseen,
             above: Arc::default(),
             warnings: parts.warnings,
             unsynced: None,
@@ -280,10 +287,12 @@ impl Runtime {
         let mut losses = tokio::time::interval(LOOK_AT_LOSSES);
         let mut adopted = tokio::time::interval(LOOK_AT_ADOPTED);
         let mut filling = tokio::time::interval(LOOK_AT_FILLING);
+        let mut unseen = tokio::time::interval(LOOK_FOR_UNSEEN);
         adopted.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         draining.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         losses.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         filling.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        unseen.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             let tick = self.core.next_tick();
             let drains = self.core.drains();
@@ -318,6 +327,10 @@ impl Runtime {
                 _ = filling.tick() => {
                     slow = Some(unhurried());
                     self.look_at_filling();
+                }
+                _ = unseen.tick() => {
+                    slow = Some(unhurried());
+                    self.unseen.look(&self.background);
                 }
                 () = self.names.changed() => {
                     slow = Some(unhurried());
@@ -478,6 +491,11 @@ impl Runtime {
                 None
             }
         }
+    }
+
+    /// Connections that had ended unseen since the agent's start.
+    pub(crate) fn ended_unseen(&self) -> u64 {
+        self.unseen.ended()
     }
 
     /// Gives up the numbers of `names`, but for those to which connections are open.

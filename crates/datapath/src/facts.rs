@@ -47,6 +47,7 @@ const OFFSETS: &[Offset] = &[
     offset(facts::TASK_CGROUPS, "task_struct", "cgroups"),
     offset(facts::DEFAULT_CGROUP, "css_set", "dfl_cgrp"),
     offset(facts::CALLED_SOCKET, "bpf_sock_addr_kern", "sk"),
+    offset(facts::SOCKET_SOCK, "socket", "sk"),
 ];
 
 /// `call` of a kernel function (BPF_PSEUDO_KFUNC_CALL) by its BTF id. The object holds markers in

@@ -11,7 +11,7 @@ use sinew_model::Protocol;
 
 use crate::{
     Affinity, BackendStats, BackendTimes, Carrier, Datapath, EdgeStats, Error, FlowBackend,
-    Listener, Mended, Totals, Usage, Wanted,
+    Listener, Look, Mended, Totals, Usage, Wanted,
 };
 
 /// What a [`Fake`] holds and answers.
@@ -41,6 +41,8 @@ pub struct FakeState {
     pub totals: Option<Totals>,
     /// Answers of [`Datapath::filling`].
     pub filling: Vec<Usage>,
+    /// What the next look of [`Datapath::reconciliation`] gives back.
+    pub ended_unseen: u32,
     /// Cgroups that were hooked by [`Datapath::hook`].
     pub hooked: Vec<PathBuf>,
     /// Cgroups whose hooks somebody else holds.
@@ -141,6 +143,11 @@ impl Datapath for Fake {
 
     fn filling(&self) -> Result<Vec<Usage>, Error> {
         Ok(self.state().filling.clone())
+    }
+
+    fn reconciliation(&self) -> Result<Look, Error> {
+        let fake = self.clone();
+        Ok(Box::new(move || Ok(std::mem::take(&mut fake.state().ended_unseen))))
     }
 
     fn listeners(&self) -> Result<Vec<Listener>, Error> {

@@ -14,12 +14,13 @@ use sinew_model::Protocol;
 
 use crate::{
     Affinity, BackendStats, Carrier, Datapath, EdgeStats, Error, Events, FlowBackend, Listener,
-    Mended, Resolver, Totals, Usage, Wanted,
+    Look, Mended, Resolver, Totals, Usage, Wanted,
     attach::Links,
     layout::{Ledger, Tables, addr4, addr6, mapped},
     maps::{Maps, possible_cpus},
     members::{Change, Members},
     object::{self, Object},
+    reconcile::Reconciliation,
     routes::Routes,
     sockets,
     sys::{self, AttachType},
@@ -134,7 +135,7 @@ impl Kernel {
 
     /// Puts listeners that exist already into the listener maps.
     fn scan(&self) -> Result<(), Error> {
-        let program = self.object.program("listeners")?;
+        let program = self.object.program(object::LISTENERS)?;
         let link = sys::link_create(program, None, AttachType::TraceIter)
             .map_err(|e| Error::system("iterate over sockets", e))?;
         use std::os::fd::AsFd;
@@ -319,6 +320,12 @@ impl Datapath for Kernel {
                 capacity: abi::capacity::SOCKET_OVERFLOW,
             },
         ])
+    }
+
+    fn reconciliation(&self) -> Result<Look, Error> {
+        let directory = maps_directory(&self.options.pins);
+        let mut reconciliation = Reconciliation::new(&self.object, &directory)?;
+        Ok(Box::new(move || reconciliation.look()))
     }
 
     fn listeners(&self) -> Result<Vec<Listener>, Error> {

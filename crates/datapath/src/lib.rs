@@ -22,6 +22,7 @@ mod near;
 mod netlink;
 mod object;
 pub mod occupancy;
+mod reconcile;
 mod routes;
 mod sockets;
 mod sys;
@@ -139,6 +140,9 @@ pub enum Carrier<'a> {
     Reach(&'a Path),
 }
 
+/// See [`Datapath::reconciliation`].
+pub type Look = Box<dyn FnMut() -> Result<u32, Error> + Send>;
+
 /// What the agent needs of a data path: the kernel's, or [`Fake`] in tests.
 pub trait Datapath: Send {
     /// Makes the kernel hold exactly what is wanted, from whatever it holds. Parts that are the same
@@ -214,6 +218,14 @@ pub trait Datapath: Send {
     /// # Errors
     /// When the kernel refuses.
     fn filling(&self) -> Result<Vec<Usage>, Error>;
+
+    /// A look for connections that ended unseen, which is to be taken once a minute or so: those that
+    /// nobody has at two looks in a row are given back, and their number is the answer. It takes long
+    /// and needs nothing of the data path meanwhile.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    fn reconciliation(&self) -> Result<Look, Error>;
 
     /// All TCP listeners and bound UDP sockets of the network namespace.
     ///

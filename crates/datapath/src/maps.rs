@@ -79,6 +79,31 @@ impl<K: aya::Pod + Eq + std::hash::Hash, V: aya::Pod> Hash<K, V> {
     }
 }
 
+/// What is noted of open connections.
+pub(crate) struct Records {
+    places: Shared<abi::Socket>,
+    overflow: Hash<u64, abi::Socket>,
+}
+
+impl Records {
+    pub(crate) fn open(maps: &Path) -> Result<Self, Error> {
+        Ok(Self {
+            places: Shared::open(maps, "SOCKETS", abi::capacity::SOCKETS)?,
+            overflow: Hash::open(maps, "SOCKETS_OVERFLOW")?,
+        })
+    }
+
+    /// Those of connections that are counted.
+    pub(crate) fn list(&self) -> Result<impl Iterator<Item = abi::Socket>, Error> {
+        let is_open = |r: &abi::Socket| r.cookie != 0 && r.flags & abi::socket_flags::COUNTED != 0;
+        let overflowed = self.overflow.list((0, abi::Socket::ZERO))?;
+        let placed = (0..abi::capacity::SOCKETS).filter_map(|index| self.places.get(index));
+        let placed: Vec<_> = placed.filter(is_open).collect();
+        self.places.unmap();
+        Ok(placed.into_iter().chain(overflowed.into_iter().map(|(_, r)| r).filter(is_open)))
+    }
+}
+
 /// All maps.
 pub(crate) struct Maps {
     pub(crate) config: Shared<abi::Config>,
@@ -86,8 +111,7 @@ pub(crate) struct Maps {
     pub(crate) hot: Shared<abi::BackendHot>,
     pub(crate) edges: Hash<abi::EdgeKey, abi::Edge>,
     pub(crate) name_servers: Hash<[u32; 4], u32>,
-    sockets: Shared<abi::Socket>,
-    overflow: Hash<u64, abi::Socket>,
+    records: Records,
     overflow_hints: Hash<u32, u32>,
     counters: Hash<u32, abi::Counters>,
     affinities: Hash<abi::AffinityKey, abi::Affinity>,
@@ -131,8 +155,7 @@ impl Maps {
             hot: Shared::open(maps, "BACKEND_HOT", c::BACKENDS)?,
             edges: Hash::open(maps, "EDGES")?,
             name_servers: Hash::open(maps, "NAME_SERVERS")?,
-            sockets: Shared::open(maps, "SOCKETS", c::SOCKETS)?,
-            overflow: Hash::open(maps, "SOCKETS_OVERFLOW")?,
+            records: Records::open(maps)?,
             overflow_hints: Hash::open(maps, "OVERFLOW_HINTS")?,
             counters: Hash::open(maps, "COUNTERS")?,
             affinities: Hash::open(maps, "AFFINITIES")?,
@@ -162,12 +185,7 @@ impl Maps {
 
     /// Records of open connections.
     pub(crate) fn open_connections(&self) -> Result<impl Iterator<Item = abi::Socket>, Error> {
-        let is_open = |r: &abi::Socket| r.cookie != 0 && r.flags & abi::socket_flags::COUNTED != 0;
-        let overflowed = self.overflow.list((0, abi::Socket::ZERO))?;
-        let placed = (0..abi::capacity::SOCKETS).filter_map(|index| self.sockets.get(index));
-        let placed: Vec<_> = placed.filter(is_open).collect();
-        self.sockets.unmap();
-        Ok(placed.into_iter().chain(overflowed.into_iter().map(|(_, r)| r).filter(is_open)))
+        self.records.list()
     }
 
     /// How many records lie in the overflow, by the programs' own count.

@@ -60,6 +60,11 @@ pub(crate) const MAPS: &[&str] = &[
     "EVENTS",
 ];
 
+/// Programs that no hook runs: user space does.
+pub(crate) const LISTENERS: &str = "listeners";
+pub(crate) const OPEN_SOCKETS: &str = "open_sockets";
+pub(crate) const GIVE_BACK: &str = "give_back";
+
 /// Where loaded programs are pinned, in the directory of the maps: one directory a build.
 const PROGRAMS: &str = "programs-";
 
@@ -102,7 +107,8 @@ fn find(maps: &Path, types: &Path, reach: bool) -> Option<HashMap<String, OwnedF
     });
     let programs: HashMap<_, _> = opened.collect::<io::Result<_>>().ok()?;
     // Somebody may have removed some.
-    attach::programs(reach).all(|name| programs.contains_key(name)).then_some(programs)
+    let mut needed = attach::programs(reach).chain([LISTENERS, OPEN_SOCKETS, GIVE_BACK]);
+    needed.all(|name| programs.contains_key(name)).then_some(programs)
 }
 
 /// Lets the next start find it; older ones are of no use to anybody.
@@ -189,7 +195,9 @@ fn load_programs(
             Program::CgroupSock(p) => Some(p.load()),
             Program::SockOps(p) => Some(p.load()),
             Program::SkLookup(p) => Some(p.load()),
+            Program::Iter(p) if name == OPEN_SOCKETS => Some(p.load("task_file", kernel)),
             Program::Iter(p) => Some(p.load("tcp", kernel)),
+            Program::RawTracePoint(p) => Some(p.load()),
             _ => None,
         };
         let mut loaded = load();

@@ -1,6 +1,7 @@
 //! Sockets of the network namespace, by the kernel's own list (include/uapi/linux/inet_diag.h).
 
 use std::{
+    collections::HashSet,
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream},
 };
@@ -21,6 +22,7 @@ const UDP: u8 = 17;
 const LISTEN: u32 = 1 << 10;
 /// State of a UDP socket that is bound and not connected.
 const UNCONNECTED: u32 = 1 << 7;
+const ANY: u32 = u32::MAX;
 /// Every TCP state that holds an application's connection: not closed, listening or in TIME_WAIT.
 const CONNECTED: u32 = 1 << 1 | 1 << 2 | 1 << 3 | 1 << 4 | 1 << 5 | 1 << 8 | 1 << 9 | 1 << 11;
 /// Offset of `struct inet_diag_sockid` in an answer, and its size.
@@ -178,6 +180,18 @@ pub fn listeners() -> Result<Vec<Listener>, Error> {
                 });
             }
         }
+    }
+    Ok(found)
+}
+
+/// Cookies of the connected sockets of the calling thread's network namespace that somebody holds: one
+/// whose owner has closed it has no inode.
+pub(crate) fn cookies() -> Result<HashSet<u64>, Error> {
+    let mut netlink = connect()?;
+    let mut found = HashSet::new();
+    for (protocol, states) in [(TCP, CONNECTED), (UDP, ANY)] {
+        let entries = dump(&mut netlink, protocol, states)?;
+        found.extend(entries.iter().filter(|entry| entry.inode != 0).map(Entry::cookie));
     }
     Ok(found)
 }

@@ -17,6 +17,7 @@ use std::{
 const MAP_CREATE: i32 = 0;
 const OBJ_PIN: i32 = 6;
 const OBJ_GET: i32 = 7;
+const PROG_TEST_RUN: i32 = 10;
 const PROG_GET_FD_BY_ID: i32 = 13;
 const OBJ_GET_INFO_BY_FD: i32 = 15;
 const PROG_QUERY: i32 = 16;
@@ -221,8 +222,7 @@ pub(crate) fn program_by_id(id: u32) -> io::Result<OwnedFd> {
 
 /// Runs an iterator link until its program has seen all, or enough.
 pub(crate) fn run_iterator(link: BorrowedFd<'_>) -> io::Result<()> {
-    let mut attributes = [link.as_raw_fd() as u32, 0];
-    let iterator = owned(bpf(ITER_CREATE, &mut attributes)?);
+    let iterator = iterator(link)?;
     let mut scratch = [0; 4096];
     loop {
         match rustix::io::read(iterator.as_fd(), &mut scratch) {
@@ -232,6 +232,59 @@ pub(crate) fn run_iterator(link: BorrowedFd<'_>) -> io::Result<()> {
             Err(error) => return Err(error.into()),
         }
     }
+}
+
+/// Hands over what the program of an iterator link writes, until it has seen all; each piece holds
+/// whole values, when their size is a power of two.
+pub(crate) fn read_iterator(link: BorrowedFd<'_>, mut take: impl FnMut(&[u8])) -> io::Result<()> {
+    let iterator = iterator(link)?;
+    let mut buffer = [0; 4096];
+    loop {
+        match rustix::io::read(iterator.as_fd(), &mut buffer) {
+            Ok(0) => return Ok(()),
+            Ok(length) => take(&buffer[..length]),
+            // The kernel pauses after a million objects of which the program told nothing.
+            Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+fn iterator(link: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    let mut attributes = [link.as_raw_fd() as u32, 0];
+    bpf(ITER_CREATE, &mut attributes).map(owned)
+}
+
+/// What `BPF_PROG_TEST_RUN` takes and answers.
+#[repr(C)]
+#[derive(Default)]
+struct Run {
+    program: u32,
+    result: u32,
+    data_sizes: [u32; 2],
+    data: [u64; 2],
+    repeat: u32,
+    duration: u32,
+    context_size: u32,
+    context_out_size: u32,
+    context: u64,
+    context_out: u64,
+    flags: u32,
+    cpu: u32,
+    batch: u32,
+    pad: u32,
+}
+
+/// Runs a raw tracepoint's program once, here, with these arguments; its answer.
+pub(crate) fn run_program(program: BorrowedFd<'_>, arguments: [u64; 2]) -> io::Result<u32> {
+    let mut run = Run {
+        program: program.as_raw_fd() as u32,
+        context_size: size_of_val(&arguments) as u32,
+        context: (&raw const arguments) as u64,
+        ..Run::default()
+    };
+    bpf(PROG_TEST_RUN, &mut run)?;
+    Ok(run.result)
 }
 
 /// Waits until every program run that began before has ended, so that what was taken out of the

@@ -270,9 +270,10 @@ fn to_service(
         mix(cookie)
     } else {
         if let Some(old) = record::find(cookie) {
-            settle(old, stream, now_ns);
             // SAFETY: found in this run. Its place is free for the new record, wherever that goes.
-            unsafe { record::free(old, cookie) };
+            if let Some(old) = unsafe { record::end(old, cookie) } {
+                settle(&old, stream, now_ns);
+            }
         }
         backend::random()
     };
@@ -302,7 +303,7 @@ fn to_service(
     // SAFETY: map value.
     unsafe {
         if stored {
-            // With the generation one word: see `record::uncount`.
+            // With the generation one word: see `record::end`.
             add64((&raw mut (*hot).active).cast(), 1);
         }
         add64(&raw mut (*hot).connections, 1);
@@ -339,29 +340,27 @@ pub fn affinity_source(instance: Option<impl Caller>) -> [u32; 4] {
 
 /// A program connects the same socket again: its earlier attempt has failed, or, for UDP, is over.
 #[inline(always)]
-fn settle(old: *mut Socket, stream: bool, now_ns: u64) {
-    // SAFETY: found in this run.
-    unsafe {
-        let counted = (*old).flags & socket_flags::COUNTED != 0;
-        record::uncount(old);
-        if !(stream && counted) {
-            return;
-        }
-        let mut ejected = false;
-        if let Some(hot) = BACKEND_HOT.get_ptr_mut((*old).backend) {
-            if (*hot).generation == (*old).generation {
+fn settle(old: &Socket, stream: bool, now_ns: u64) {
+    if !stream {
+        return;
+    }
+    let mut ejected = false;
+    if let Some(hot) = BACKEND_HOT.get_ptr_mut(old.backend) {
+        // SAFETY: map value.
+        unsafe {
+            if (*hot).generation == old.generation {
                 add64(&raw mut (*hot).refused, 1);
-                if backend::refusal_counts((*old).backend) {
-                    ejected = backend::failed((*old).backend, now_ns);
+                if backend::refusal_counts(old.backend) {
+                    ejected = backend::failed(old.backend, now_ns);
                 }
             }
         }
-        let destination = PORT_NAMES.get((*old).index.into()).map_or(0, |name| name.service);
-        if let Some(edge) = count::edge((*old).source, destination) {
-            edge.refused += 1;
-            edge.closed += 1;
-            edge.ejected += u64::from(ejected);
-        }
+    }
+    let destination = PORT_NAMES.get(old.index.into()).map_or(0, |name| name.service);
+    if let Some(edge) = count::edge(old.source, destination) {
+        edge.refused += 1;
+        edge.closed += 1;
+        edge.ejected += u64::from(ejected);
     }
 }
 

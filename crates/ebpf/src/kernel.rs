@@ -120,6 +120,17 @@ pub unsafe fn cookie(socket: *mut c_void) -> u64 {
     }
 }
 
+/// Cookie of the `struct sock` of a `struct socket`; 0: nobody has asked for it yet, or there is
+/// none.
+///
+/// # Safety
+/// `socket` is a BTF pointer of the verifier to a `socket`.
+#[inline(always)]
+pub unsafe fn cookie_of(socket: *const u8) -> u64 {
+    // SAFETY: see above; reading through a null pointer gives zeros.
+    unsafe { field::<_, { facts::COOKIE }>(field::<*const u8, { facts::SOCKET_SOCK }>(socket)) }
+}
+
 /// Cgroups from a socket's own upwards that are looked at: a workload may make cgroups of its own.
 const LEVELS: u32 = 16;
 

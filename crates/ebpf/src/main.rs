@@ -23,9 +23,11 @@ mod listeners;
 mod lookup;
 mod maps;
 mod names;
+mod open;
 mod outside;
 mod publish;
 mod reach;
+mod reclaim;
 mod record;
 mod release;
 mod resolver;
@@ -166,6 +168,21 @@ pub fn published(context: SkLookupContext) -> u32 {
 #[unsafe(link_section = "iter/tcp")]
 pub extern "C" fn listeners(context: *mut scan::IterTcp) -> i32 {
     scan::scan(context)
+}
+
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "iter/task_file")]
+pub extern "C" fn open_sockets(context: *mut open::IterTaskFile) -> i32 {
+    open::tell(context)
+}
+
+/// Attached to nothing: user space runs it, with a cookie and which of its two calls it is.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "raw_tp/give_back")]
+pub extern "C" fn give_back(arguments: *const [u64; 2]) -> u32 {
+    // SAFETY: the context is the two words that user space hands over.
+    let [cookie, call] = unsafe { [(*arguments)[0], (*arguments)[1]] };
+    reclaim::give_back(cookie, call)
 }
 
 /// What an attached program costs by itself; loaded by benchmarks only.

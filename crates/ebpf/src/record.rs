@@ -4,7 +4,7 @@
 //! slots hardly collide; when one does, a hash holds the newcomer.
 
 use aya_ebpf::{EbpfContext, helpers::generated::bpf_get_socket_cookie};
-use sinew_abi::{Socket, capacity, socket_flags};
+use sinew_abi::{Socket, capacity, reclaim::CONDEMNED_COOKIE, socket_flags};
 
 use crate::{
     count::{add32, add64, fetch_add64, own, swap64},
@@ -18,10 +18,16 @@ pub fn cookie(context: &impl EbpfContext) -> u64 {
     unsafe { bpf_get_socket_cookie(context.as_ptr()) }
 }
 
+/// Where the record of `cookie` lies when nobody else's does.
+#[inline(always)]
+fn place(cookie: u64) -> Option<*mut Socket> {
+    SOCKETS.get_ptr_mut(cookie as u32 & (capacity::SOCKETS - 1))
+}
+
 /// The record of `cookie`, wherever it lies.
 #[inline(always)]
 pub fn find(cookie: u64) -> Option<*mut Socket> {
-    let place = SOCKETS.get_ptr_mut(cookie as u32 & (capacity::SOCKETS - 1))?;
+    let place = place(cookie)?;
     // SAFETY: map value; only the socket's own hooks write its record.
     if unsafe { (*place).cookie } == cookie {
         return Some(place);
@@ -42,9 +48,7 @@ fn hint(cookie: u64) -> Option<*mut u32> {
 /// Stores a record; false when there was no room and the socket goes uncounted.
 #[inline(always)]
 pub fn store(record: &Socket) -> bool {
-    let Some(place) = SOCKETS.get_ptr_mut(record.cookie as u32 & (capacity::SOCKETS - 1)) else {
-        return false;
-    };
+    let Some(place) = place(record.cookie) else { return false };
     // SAFETY: map value; the swap makes this socket the only writer of the place.
     unsafe {
         if (*place).cookie == record.cookie || swap64(&raw mut (*place).cookie, 0, record.cookie) {
@@ -67,45 +71,81 @@ pub fn store(record: &Socket) -> bool {
     false
 }
 
-/// Frees the record's place.
+/// Ends a record: its place is free, and the in-flight count lower. What it said; `None` when
+/// somebody else has just ended it.
 ///
 /// # Safety
 /// `record` came from [`find`] in this run.
 #[inline(always)]
-pub unsafe fn free(record: *mut Socket, cookie: u64) {
+pub unsafe fn end(record: *mut Socket, cookie: u64) -> Option<Socket> {
     // SAFETY: see above; the cookie is the last thing written, it is what frees the place.
     unsafe {
-        if (*record).flags & socket_flags::OVERFLOW == 0 {
+        let was = *record;
+        if was.flags & socket_flags::OVERFLOW == 0 {
+            uncount(&was);
             (&raw mut (*record).cookie).write_volatile(0);
-        } else if SOCKETS_OVERFLOW.remove(cookie).is_ok() {
+        } else {
+            // Who takes it out of the hash has ended it.
+            if SOCKETS_OVERFLOW.remove(cookie).is_err() {
+                return None;
+            }
             if let Some(hint) = hint(cookie) {
                 add32(hint, u32::MAX);
+            }
+            uncount(&was);
+        }
+        Some(was)
+    }
+}
+
+/// Lowers the in-flight count, and only of the backend that was raised.
+#[inline(always)]
+fn uncount(record: &Socket) {
+    if record.flags & socket_flags::COUNTED == 0 {
+        return;
+    }
+    if let Some(hot) = BACKEND_HOT.get_ptr_mut(record.backend) {
+        // Count and generation are one word, taken in the same step: the line comes from another
+        // CPU once, not twice. A backend of another generation gets back what it never had lost,
+        // a borrow included.
+        // SAFETY: map value.
+        unsafe {
+            let word = (&raw mut (*hot).active).cast::<u64>();
+            let was = fetch_add64(word, u64::MAX);
+            if (was >> 32) as u32 != record.generation {
+                add64(word, 1);
             }
         }
     }
 }
 
-/// Lowers the in-flight count, once, and only of the backend that was raised.
-///
-/// # Safety
-/// `record` came from [`find`] in this run.
+/// Puts a cookie into the record's place that no socket has, so that nobody finds it from now on;
+/// false when it has no place of its own.
 #[inline(always)]
-pub unsafe fn uncount(record: *mut Socket) {
-    // SAFETY: see above.
+pub fn condemn(cookie: u64) -> bool {
+    let Some(place) = place(cookie) else { return false };
+    // SAFETY: map value.
+    unsafe { swap64(&raw mut (*place).cookie, cookie, cookie | CONDEMNED_COOKIE) }
+}
+
+/// Ends a record that was condemned, unless who had found it before has ended it.
+#[inline(always)]
+pub fn end_condemned(cookie: u64) -> Option<Socket> {
+    let place = place(cookie)?;
+    // SAFETY: map value; who swaps the cookie is the only one who ends what was copied before.
     unsafe {
-        if (*record).flags & socket_flags::COUNTED == 0 {
-            return;
+        let was = *place;
+        if !swap64(&raw mut (*place).cookie, cookie | CONDEMNED_COOKIE, 0) {
+            return None;
         }
-        (*record).flags &= !socket_flags::COUNTED;
-        if let Some(hot) = BACKEND_HOT.get_ptr_mut((*record).backend) {
-            // Count and generation are one word, taken in the same step: the line comes from
-            // another CPU once, not twice. A backend of another generation gets back what it never
-            // had lost, a borrow included.
-            let word = (&raw mut (*hot).active).cast::<u64>();
-            let was = fetch_add64(word, u64::MAX);
-            if (was >> 32) as u32 != (*record).generation {
-                add64(word, 1);
-            }
-        }
+        uncount(&was);
+        Some(was)
     }
+}
+
+/// Ends a record that lies in the overflow.
+#[inline(always)]
+pub fn end_overflowed(cookie: u64) -> Option<Socket> {
+    // SAFETY: found in this run.
+    unsafe { end(SOCKETS_OVERFLOW.get_ptr_mut(cookie)?, cookie) }
 }

@@ -43,12 +43,9 @@ pub fn release(context: &SockContext) -> i32 {
         outside::closed(socket);
         return ALLOW;
     };
-    // SAFETY: found in this run; freed below, so what is needed later is copied first.
+    // SAFETY: found in this run.
     unsafe {
-        let was = *found;
-        record::uncount(found);
-        record::free(found, cookie);
-        if was.flags & socket_flags::COUNTED != 0 {
+        if let Some(was) = record::end(found, cookie) {
             account(socket, state, &was);
         }
     }

@@ -148,15 +148,24 @@ pub(super) async fn metrics(State(handle): State<Handle>) -> Result<Response, Fa
         Ok((datapath.edges()?, datapath.totals()?, datapath.filling()?))
     })
     .await?;
-    let (workloads, usage, started_at_ms) = handle
+    let (workloads, usage, ended_unseen, started_at_ms) = handle
         .call(|runtime| {
             let core = &runtime.core;
-            (status::workloads(core), core.usage(core.intent()), runtime.started_at_ms)
+            let usage = core.usage(core.intent());
+            (status::workloads(core), usage, runtime.ended_unseen(), runtime.started_at_ms)
         })
         .await?;
     let maps = usage.maps().into_iter().chain(filling.into_iter().map(Into::into)).collect();
-    let counted =
-        metrics::Counted { names, services, workloads, edges, totals, maps, started_at_ms };
+    let counted = metrics::Counted {
+        names,
+        services,
+        workloads,
+        edges,
+        totals,
+        ended_unseen,
+        maps,
+        started_at_ms,
+    };
     let text = metrics::render(&counted);
     let headers = [(header::CONTENT_TYPE, metrics::CONTENT_TYPE)];
     Ok((headers, text).into_response())

@@ -20,6 +20,7 @@ use crate::{
 pub(crate) const ALL: &[(&str, fn())] = &[
     ("a_full_map_warns_and_then_refuses", a_full_map_warns_and_then_refuses),
     ("tables_that_callers_fill_are_told_of", tables_that_callers_fill_are_told_of),
+    ("connections_that_ended_unseen_are_told_of", connections_that_ended_unseen_are_told_of),
     ("what_was_adopted_may_not_call", what_was_adopted_may_not_call),
     ("programs_that_somebody_took_away_are_missed", programs_that_somebody_took_away_are_missed),
 ];
@@ -118,6 +119,18 @@ fn tables_that_callers_fill_are_told_of() {
     assert!(warnings().iter().any(|w| w.contains("edges was full 1 times")), "{:?}", warnings());
     host.fake.state().filling = vec![usage(usage::EDGES, 10), usage(usage::SOCKETS, 900)];
     host.until(async |_| lose(7), |change| warns(change, "900 of at most 1000 overflowed"));
+}
+
+fn connections_that_ended_unseen_are_told_of() {
+    let mut host = Host::new();
+    host.fake.state().ended_unseen = 3;
+    host.start();
+    let client = host.client();
+    let told = || {
+        let page = host.block_on(client.metrics()).unwrap();
+        page.contains("sinew_datapath_connections_reclaimed_total 3\n")
+    };
+    host.eventually("they are counted", told);
 }
 
 /// What a refused change must leave as it is.

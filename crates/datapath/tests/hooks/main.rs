@@ -25,6 +25,7 @@ mod reach;
 #[path = "../../../workload/tests/common/reaper.rs"]
 mod reaper;
 mod reaping;
+mod reconcile;
 mod source;
 mod tcp;
 mod udp;

@@ -47,11 +47,11 @@ fn all_is_well(world: &World, what: &str) {
 }
 
 /// The directory of the maps.
-fn maps(world: &World) -> PathBuf {
+pub(crate) fn maps(world: &World) -> PathBuf {
     world.pins().join(format!("v{}", sinew_abi::ABI_VERSION))
 }
 
-fn programs(maps: &Path) -> PathBuf {
+pub(crate) fn programs(maps: &Path) -> PathBuf {
     let entries = fs::read_dir(maps).unwrap().flatten();
     let mut programs = entries.filter(|e| e.file_name().to_string_lossy().starts_with("programs-"));
     programs.next().unwrap().path()
@@ -102,7 +102,7 @@ fn what_somebody_takes_away_comes_back() {
 }
 
 /// Detaches a pinned link from what it is attached to, as `bpftool link detach` does.
-fn detach(pin: &Path) {
+pub(crate) fn detach(pin: &Path) {
     let path = std::ffi::CString::new(pin.to_str().unwrap()).unwrap();
     let mut open = [path.as_ptr() as u64, 0];
     let call = |command: i64, attributes: &mut [u64; 2]| {
