@@ -1,96 +1,117 @@
 //! What the programs themselves cost, by the kernel's own clock.
 //!
 //! The clock costs too, about as much as the empty program reads; nothing is taken off.
+//!
+//! A run's time includes what interrupted it, so that a stop of the machine can weigh more than
+//! thousands of runs: each round takes the median over many short slices.
 
 use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 
 use super::bpf::{self, Program, Runs};
-use super::connect::shorts_to;
 use super::contender::{Path, SERVERS};
-use super::report::Report;
+use super::load::slices::{Client, Order, Work};
+use super::report::{self, Report};
 use super::world::{self, Room};
 
-const LENGTH: Duration = Duration::from_millis(500);
+/// Nothing is left out: programs are counted from the first connection to the last.
+const ORDER: Order =
+    Order { work: Work::Short, lead_in: Duration::ZERO, length: Duration::from_millis(25) };
 
-/// Measures Sinew's programs while connections go through them, and past them. A service of
-/// another size has a suffix for its keys.
-pub(crate) fn measure(
-    sinew: &dyn Path,
-    direct: &Room,
-    rounds: usize,
-    suffix: &str,
-    report: &mut Report,
-) -> Result<()> {
-    let stranger = SERVERS[0].to_string();
-    world::announced(sinew.room().task("server")?.arg(&stranger))?;
-    let programs = bpf::pinned(sinew.room().pins())?;
-    let _counting = bpf::count_run_times()?;
-    let (mut hits, mut totals, mut misses, mut empties) = (vec![], vec![], vec![], vec![]);
-    let mut shares: BTreeMap<String, Vec<f64>> = BTreeMap::new();
-    for _ in 0..rounds {
-        let (connections, runs) = watched(&programs, || load(sinew, &sinew.targets()))?;
-        hits.push(mean(&runs, "connect4")?);
-        totals.push(runs.iter().map(|(_, runs)| runs.time_ns as f64).sum::<f64>() / connections);
-        for (name, runs) in runs.into_iter().filter(|(_, runs)| runs.count > 0) {
-            shares.entry(name).or_default().push(runs.time_ns as f64 / connections);
-        }
-        let (_, runs) = watched(&programs, || load(sinew, &stranger))?;
-        misses.push(mean(&runs, "connect4")?);
-        empties.push(empty(direct)?);
-    }
-    report.median(&format!("connect4_hit{suffix}_ns"), &hits);
-    report.median(&format!("total_bpf{suffix}_ns"), &totals);
-    if suffix.is_empty() {
-        report.median("connect4_miss_ns", &misses);
-        report.median("empty_program_ns", &empties);
-    }
-    for (name, samples) in shares {
-        report.median(&format!("share_{name}{suffix}_ns"), &samples);
-    }
-    Ok(())
+/// The programs of a Sinew, with clients through them and past them.
+pub(crate) struct Cost<'a> {
+    /// Of the keys, for a service of another size.
+    suffix: &'a str,
+    programs: Vec<Program>,
+    caller: Client,
+    /// Of a server that is no service.
+    stranger: Client,
+    /// Past an empty program.
+    other: Client,
+    empty: Program,
+    _link: OwnedFd,
+    /// By key, one a round.
+    samples: BTreeMap<String, Vec<f64>>,
 }
 
-/// The programs' runs while something happened, by name.
-fn watched(
-    programs: &[Program],
-    work: impl FnOnce() -> Result<f64>,
-) -> Result<(f64, Vec<(String, Runs)>)> {
+impl<'a> Cost<'a> {
+    pub(crate) fn open(sinew: &dyn Path, direct: &Room, suffix: &'a str) -> Result<Self> {
+        let threads = super::connect::THREADS;
+        let address = SERVERS[0].to_string();
+        world::announced(sinew.room().task("server")?.arg(&address))?;
+        let cgroup = direct.corner("empty")?;
+        let (empty, link) = bpf::attach_empty(&cgroup)?;
+        Ok(Self {
+            suffix,
+            programs: bpf::pinned(sinew.room().pins())?,
+            caller: Client::start(sinew.client()?, &sinew.targets(), threads)?,
+            stranger: Client::start(sinew.client()?, &address, threads)?,
+            other: Client::start(direct.command_in(&cgroup, world::own())?, &address, threads)?,
+            empty,
+            _link: link,
+            samples: BTreeMap::new(),
+        })
+    }
+
+    /// Measures for one round.
+    pub(crate) fn measure(&mut self, slices: usize) -> Result<()> {
+        let _counting = bpf::count_run_times()?;
+        let mut slices_by_key: BTreeMap<String, Vec<f64>> = BTreeMap::new();
+        for _ in 0..slices {
+            for (key, value) in self.slice()? {
+                slices_by_key.entry(key).or_default().push(value);
+            }
+        }
+        for (key, slices) in slices_by_key {
+            self.samples.entry(key).or_default().extend(report::median(&slices));
+        }
+        Ok(())
+    }
+
+    fn slice(&mut self) -> Result<Vec<(String, f64)>> {
+        let suffix = self.suffix;
+        let (connections, runs) = watched(&self.programs, &mut self.caller)?;
+        if connections == 0.0 {
+            return Ok(Vec::new());
+        }
+        let total: u64 = runs.iter().map(|(_, runs)| runs.time_ns).sum();
+        let mut found = vec![(format!("total_bpf{suffix}_ns"), total as f64 / connections)];
+        found
+            .extend(mean(&runs, "connect4").map(|mean| (format!("connect4_hit{suffix}_ns"), mean)));
+        for (name, runs) in runs.into_iter().filter(|(_, runs)| runs.count > 0) {
+            found.push((format!("share_{name}{suffix}_ns"), runs.time_ns as f64 / connections));
+        }
+        if suffix.is_empty() {
+            let (_, runs) = watched(&self.programs, &mut self.stranger)?;
+            found.extend(mean(&runs, "connect4").map(|mean| ("connect4_miss_ns".to_owned(), mean)));
+            let (_, runs) = watched(std::slice::from_ref(&self.empty), &mut self.other)?;
+            found.extend(mean(&runs, "empty").map(|mean| ("empty_program_ns".to_owned(), mean)));
+        }
+        Ok(found)
+    }
+
+    pub(crate) fn summarize(&self, report: &mut Report) {
+        for (key, samples) in &self.samples {
+            report.median(key, samples);
+        }
+    }
+}
+
+/// Connections in a slice, and the programs' runs meanwhile, by name.
+fn watched(programs: &[Program], client: &mut Client) -> Result<(f64, Vec<(String, Runs)>)> {
     let before: Vec<Runs> = programs.iter().map(Program::runs).collect::<Result<_>>()?;
-    let done = work()?;
+    let connections = client.work(&ORDER)?.total_ns.len() as f64;
     let mut found = Vec::new();
     for (program, before) in programs.iter().zip(before) {
         found.push((program.name()?, program.runs()?.since(before)));
     }
-    Ok((done, found))
+    Ok((connections, found))
 }
 
-fn load(path: &dyn Path, target: &str) -> Result<f64> {
-    let found = shorts_to(path.client()?, target, LENGTH)?;
-    if found.failures() > 0 || found.connections == 0 {
-        bail!("the client of {target} failed: {found:?}");
-    }
-    Ok(found.connections as f64)
-}
-
-fn mean(runs: &[(String, Runs)], name: &str) -> Result<f64> {
-    let found = runs.iter().find(|(found, _)| found == name).and_then(|(_, runs)| runs.mean_ns());
-    match found {
-        Some(mean) => Ok(mean),
-        None => bail!("the program {name} is not pinned or did not run"),
-    }
-}
-
-/// The least that the clock shows for any program on the hook.
-fn empty(room: &Room) -> Result<f64> {
-    let cgroup = room.corner("empty")?;
-    let (program, _link) = bpf::attach_empty(&cgroup)?;
-    let client = room.command_in(&cgroup, world::own())?;
-    shorts_to(client, &SERVERS[0].to_string(), LENGTH)?;
-    match program.runs()?.mean_ns() {
-        Some(mean) => Ok(mean),
-        None => bail!("the empty program did not run"),
-    }
+/// None in a slice in which the machine stood still.
+fn mean(runs: &[(String, Runs)], name: &str) -> Option<f64> {
+    runs.iter().find(|(found, _)| found == name).and_then(|(_, runs)| runs.mean_ns())
 }

@@ -1,9 +1,9 @@
 //! The clients of every bench. They never retry: what fails is counted.
 
-pub(crate) mod echo;
 pub(crate) mod open;
 pub(crate) mod patient;
 pub(crate) mod short;
+pub(crate) mod slices;
 mod tally;
 pub(crate) mod who;
 
@@ -47,8 +47,8 @@ pub(crate) const MESSAGE_BYTES: usize = 64;
 pub(crate) enum Load {
     /// Connect, one request, its response, close; as fast as the threads go
     Short(short::Args),
-    /// One connection, one request after another
-    Echo(echo::Args),
+    /// Slices of `short` or of an echo, whenever standard input orders one
+    Slices(slices::Args),
     /// As `short`, begun at a fixed rate whatever becomes of those begun before
     Open(open::Args),
     /// Connections that stay open with nothing coming back
@@ -61,7 +61,7 @@ pub(crate) enum Load {
 pub(crate) fn run(load: &Load) -> Result<()> {
     match load {
         Load::Short(args) => print(&short::run(args)?),
-        Load::Echo(args) => print(&echo::run(args)?),
+        Load::Slices(args) => slices::run(args),
         Load::Open(args) => print(&open::run(args)?),
         Load::Patient(args) => print(&patient::run(args)?),
         Load::Who(args) => print(&who::run(args)?),

@@ -15,26 +15,31 @@ pub(crate) struct Report {
     runs: usize,
     figures: BTreeMap<String, f64>,
     spread: BTreeMap<String, [f64; 2]>,
+    /// Of medians: where the median of endless rounds lies, with 95 % confidence.
+    confidence: BTreeMap<String, [f64; 2]>,
 }
 
 impl Report {
     pub(crate) fn new(bench: &'static str, command: String, runs: usize) -> Self {
-        Self { bench, command, runs, figures: BTreeMap::new(), spread: BTreeMap::new() }
+        Self {
+            bench,
+            command,
+            runs,
+            figures: BTreeMap::new(),
+            spread: BTreeMap::new(),
+            confidence: BTreeMap::new(),
+        }
     }
 
     /// Adds a figure measured once a round: its median, and the least and the greatest value.
     /// Without a sample there is no figure.
     pub(crate) fn median(&mut self, key: &str, samples: &[f64]) {
-        let mut sorted = samples.to_vec();
-        sorted.sort_by(f64::total_cmp);
+        let sorted = sorted(samples);
         let (Some(&least), Some(&greatest)) = (sorted.first(), sorted.last()) else { return };
-        let middle = sorted.len() / 2;
-        let median = if sorted.len().is_multiple_of(2) {
-            f64::midpoint(sorted[middle - 1], sorted[middle])
-        } else {
-            sorted[middle]
-        };
-        self.put(key, median, [least, greatest]);
+        self.put(key, middle(&sorted), [least, greatest]);
+        let outside = outside(sorted.len());
+        let interval = [sorted[outside], sorted[sorted.len() - 1 - outside]];
+        self.confidence.insert(key.to_owned(), interval.map(rounded));
     }
 
     /// Adds a figure that is a count, or a quantile over the whole bench.
@@ -63,11 +68,51 @@ impl Report {
         println!("\n{}, {} runs: median (least .. greatest)", self.command, self.runs);
         for (key, figure) in &self.figures {
             let [least, greatest] = self.spread[key];
-            println!("  {key:<32} {figure:>12}   ({least} .. {greatest})");
+            print!("  {key:<32} {figure:>12}   ({least} .. {greatest})");
+            match self.confidence.get(key) {
+                Some([from, to]) => println!("   95 %: {from} .. {to}"),
+                None => println!(),
+            }
         }
         println!("written to {}", file.display());
         Ok(())
     }
+}
+
+/// The value in the middle.
+pub(crate) fn median(samples: &[f64]) -> Option<f64> {
+    (!samples.is_empty()).then(|| middle(&sorted(samples)))
+}
+
+fn sorted(samples: &[f64]) -> Vec<f64> {
+    let mut sorted = samples.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    sorted
+}
+
+/// Of at least one.
+fn middle(sorted: &[f64]) -> f64 {
+    let middle = sorted.len() / 2;
+    if sorted.len().is_multiple_of(2) {
+        f64::midpoint(sorted[middle - 1], sorted[middle])
+    } else {
+        sorted[middle]
+    }
+}
+
+/// How many samples at either end lie outside the interval of confidence. A sample is above the
+/// true median as a coin falls, however samples are distributed. Of less than six even the ends
+/// are not 95 % sure.
+fn outside(samples: usize) -> usize {
+    let mut ln_chance = samples as f64 * 0.5_f64.ln();
+    let mut sum = ln_chance.exp();
+    let mut heads = 0;
+    while sum <= 0.025 {
+        heads += 1;
+        ln_chance += ((samples - heads + 1) as f64 / heads as f64).ln();
+        sum += ln_chance.exp();
+    }
+    heads.saturating_sub(1)
 }
 
 /// Four significant digits say all that such a measurement knows.
@@ -87,17 +132,22 @@ fn rounded(value: f64) -> f64 {
 mod tests {
     use super::*;
 
-    fn median(samples: &[f64]) -> f64 {
-        let mut report = Report::new("x", String::new(), samples.len());
-        report.median("k", samples);
-        report.figures["k"]
+    #[test]
+    fn the_median_stands_in_the_middle() {
+        assert_eq!(median(&[3.0, 1.0, 2.0]), Some(2.0));
+        assert_eq!(median(&[4.0, 1.0, 2.0, 3.0]), Some(2.5));
+        assert_eq!(median(&[7.0]), Some(7.0));
     }
 
     #[test]
-    fn the_median_stands_in_the_middle() {
-        assert_eq!(median(&[3.0, 1.0, 2.0]), 2.0);
-        assert_eq!(median(&[4.0, 1.0, 2.0, 3.0]), 2.5);
-        assert_eq!(median(&[7.0]), 7.0);
+    fn the_interval_of_confidence_is_that_of_the_sign_test() {
+        // From tables of the sign test, 5 % two-sided.
+        let tables = [(1, 0), (5, 0), (6, 0), (8, 0), (9, 1), (12, 2), (15, 3), (25, 7), (100, 39)];
+        for (samples, expected) in tables {
+            assert_eq!(outside(samples), expected, "{samples}");
+        }
+        let share = outside(10_000) as f64 / 10_000.0;
+        assert!((0.49..0.491).contains(&share), "{share}");
     }
 
     #[test]
@@ -119,6 +169,7 @@ mod tests {
                 "runs": 2,
                 "figures": {"ratio": 0.97},
                 "spread": {"ratio": [0.96, 0.98]},
+                "confidence": {"ratio": [0.96, 0.98]},
             })
         );
     }

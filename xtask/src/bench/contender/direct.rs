@@ -5,20 +5,25 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 use anyhow::Result;
 
 use super::{Contender, InRoom, Path, serve};
-use crate::bench::world::World;
+use crate::bench::world::{Room, World};
 
 pub(crate) struct Direct {
-    pub(crate) name: &'static str,
     pub(crate) servers: u16,
 }
 
 impl Contender for Direct {
     fn name(&self) -> &'static str {
-        self.name
+        if self.servers == 1000 { "direct1000" } else { "direct" }
     }
 
     fn start(&self, world: &World) -> Result<Box<dyn Path>> {
-        let room = world.room(self.name)?;
+        self.start_in(world.room(self.name())?)
+    }
+}
+
+impl Direct {
+    /// As a baseline, of which there are many.
+    pub(crate) fn start_in(&self, room: Room) -> Result<Box<dyn Path>> {
         let [first, ..] = super::SERVERS;
         let address = |number: u16| {
             let ip = Ipv4Addr::from(u32::from(*first.ip()) + u32::from(number));

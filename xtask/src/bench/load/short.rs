@@ -22,9 +22,12 @@ pub(crate) struct Args {
     #[arg(long)]
     milliseconds: Option<u64>,
     /// Wait for a response at most this long
-    #[arg(long, default_value_t = 2000)]
+    #[arg(long, default_value_t = PATIENCE.as_millis() as u64)]
     patience_ms: u64,
 }
+
+/// How long a response is waited for, if nothing else is said.
+pub(super) const PATIENCE: Duration = Duration::from_secs(2);
 
 /// What the client found.
 #[derive(Debug, Serialize, Deserialize)]
@@ -104,7 +107,7 @@ fn repeat(targets: &[SocketAddr], first: usize, patience: Duration, stop: &Atomi
     tally
 }
 
-fn one(target: SocketAddr, patience: Duration, tally: &mut Tally) {
+pub(super) fn one(target: SocketAddr, patience: Duration, tally: &mut Tally) {
     let start = Instant::now();
     let mut stream = match TcpStream::connect(target) {
         Ok(stream) => stream,

@@ -43,6 +43,12 @@ impl Tally {
         self.total_ns.push(nanoseconds(total));
     }
 
+    /// What succeeded so far does not count; what failed does.
+    pub(crate) fn forget_successes(&mut self) {
+        self.connect_ns.clear();
+        self.total_ns.clear();
+    }
+
     pub(crate) fn failed_before(&mut self, stage: &str, error: &io::Error) {
         *self.before_request.entry(kind(stage, error)).or_default() += 1;
     }
