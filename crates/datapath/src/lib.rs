@@ -121,7 +121,8 @@ pub struct EdgeStats {
 /// What was missing, and whether it is there again.
 #[derive(Debug)]
 pub struct Mended {
-    /// The cgroup that lacked hooks, or the directory that lacked pins.
+    /// The cgroup that lacked hooks, the directory that lacked pins, or `lo`, which lacked addresses or
+    /// routes.
     pub cgroup: PathBuf,
     /// Which.
     pub hooks: Vec<&'static str>,

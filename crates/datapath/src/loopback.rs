@@ -7,7 +7,7 @@ use std::{
 };
 
 /// What to do about one that is down.
-pub const REMEDY: &str = "run: ip link set lo up, then restart the agent";
+pub const REMEDY: &str = "run: ip link set lo up";
 
 /// Whether `lo` is up; so it is taken to be where the kernel does not tell.
 #[must_use]

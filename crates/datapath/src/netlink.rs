@@ -33,11 +33,14 @@ pub(crate) enum Family {
     SocketDiagnosis,
 }
 
-/// Something of the routing family that the kernel tells of.
+/// Something of the routing family whose changes the kernel tells of.
 #[derive(Clone, Copy)]
 pub(crate) enum Group {
-    /// Changes of IPv6 routes.
+    Links = 1,
+    Routes4 = 7,
+    Addresses6 = 9,
     Routes6 = 11,
+    Rules6 = 19,
 }
 
 /// A conversation with the kernel.
@@ -62,14 +65,42 @@ impl Connection {
         Ok(Self { socket, sequence: 0 })
     }
 
-    /// Hears of changes; `wait` waits that long for one.
-    pub(crate) fn listen(group: Group, patience: Duration) -> io::Result<Self> {
+    /// Hears of changes.
+    pub(crate) fn listen(groups: &[Group]) -> io::Result<Self> {
         let connection = Self::open(Family::Route)?;
-        let socket = &connection.socket;
-        let address = netlink::SocketAddrNetlink::new(0, 1 << (group as u32 - 1));
-        rustix::net::bind(socket, &address)?;
-        set_socket_timeout(socket, Timeout::Recv, Some(patience))?;
+        let groups = groups.iter().fold(0, |groups, group| groups | 1 << (*group as u32 - 1));
+        rustix::net::bind(&connection.socket, &netlink::SocketAddrNetlink::new(0, groups))?;
         Ok(connection)
+    }
+
+    /// Hears of changes; `wait` waits that long for one.
+    pub(crate) fn await_changes(group: Group, patience: Duration) -> io::Result<Self> {
+        let connection = Self::listen(&[group])?;
+        set_socket_timeout(&connection.socket, Timeout::Recv, Some(patience))?;
+        Ok(connection)
+    }
+
+    /// Whether one of the changes that it has heard of since the last call is `wanted` (type and
+    /// body), or some were overrun by others.
+    pub(crate) fn heard(&mut self, wanted: impl Fn(u16, &[u8]) -> bool) -> io::Result<bool> {
+        let mut buffer = vec![0; 32 * 1024];
+        let mut heard = false;
+        loop {
+            let flags = rustix::net::RecvFlags::DONTWAIT;
+            match rustix::net::recv(&self.socket, buffer.as_mut_slice(), flags) {
+                Ok((received, _)) => {
+                    let mut rest = &buffer[..received];
+                    while let Some((kind, body, next)) = split(rest) {
+                        heard |= wanted(kind, body);
+                        rest = next;
+                    }
+                }
+                Err(Errno::AGAIN) => return Ok(heard),
+                Err(Errno::NOBUFS) => heard = true,
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
     }
 
     /// Waits for news, which may have been overrun by others, or until patience ends.

@@ -9,6 +9,8 @@
 //! packets for such an address from every interface: it looks where an address is local, not where
 //! it belongs. So the routes that it makes of them go, and a table of ours, which only packets of
 //! this host look into, says that the ranges are local.
+//!
+//! All of it may be lost, the addresses and most routes whenever `lo` goes down. The kernel tells.
 
 use std::{
     collections::HashSet,
@@ -25,7 +27,8 @@ use self::message::{
 use crate::{
     Error,
     layout::{Delta, Member},
-    netlink::{Connection, DUMP, Family, Group, REPLACE, find_attribute},
+    loopback,
+    netlink::{CREATE, Connection, DUMP, Family, Group, REPLACE, find_attribute},
 };
 
 mod message;
@@ -36,44 +39,105 @@ const ROUTE_COMES: Duration = Duration::from_secs(5);
 /// The service ranges of a network.
 pub(crate) struct Routes {
     network6: [u8; 6],
+    /// Those that `lo` was given.
     addresses: HashSet<Ipv6Addr>,
+    /// Those that it is to have.
+    wanted: HashSet<Ipv6Addr>,
     ipv6: bool,
+    news: Connection,
+    /// Something of ours may have been lost.
+    disturbed: bool,
 }
 
 impl Routes {
     /// Installs what stands as long as the network, and reads back which instance addresses `lo`
     /// has.
     pub(crate) fn install(network6: [u8; 6]) -> Result<Self, Error> {
-        let mut routes = Self { network6, addresses: HashSet::new(), ipv6: true };
+        use Group::{Addresses6, Links, Routes4, Routes6, Rules6};
+        let news = Connection::listen(&[Links, Routes4, Addresses6, Routes6, Rules6])
+            .map_err(|e| Error::system("open a netlink socket", e))?;
+        let mut routes = Self {
+            network6,
+            addresses: HashSet::new(),
+            wanted: HashSet::new(),
+            ipv6: true,
+            news,
+            disturbed: false,
+        };
         let mut netlink = routes.connect()?;
-        for standing in message::standing(&network6) {
+        routes.make_standing(&mut netlink, None)?;
+        routes.read_back(&mut netlink)?;
+        Ok(routes)
+    }
+
+    /// Makes what stands as long as the network; whether any of it is new. The ways to make it are
+    /// those that each has, or the given one.
+    fn make_standing(&mut self, netlink: &mut Connection, way: Option<u16>) -> Result<bool, Error> {
+        let (mut ipv6, mut new) = (true, false);
+        for standing in message::standing(&self.network6) {
             let Standing { family, make, flags, needed, body, .. } = standing;
-            if family == AF_INET6 && !routes.ipv6 {
+            if family == AF_INET6 && !ipv6 {
                 continue;
             }
-            match ignore(netlink.request(make, flags, &body, |_, _| ()), libc::EEXIST) {
+            match netlink.request(make, way.unwrap_or(flags), &body, |_, _| ()) {
+                Ok(()) => new = true,
+                Err(error) if error.raw_os_error() == Some(libc::EEXIST) => {}
                 Err(error) if family == AF_INET6 => {
-                    tracing::warn!(%error, "IPv6 is off in this network namespace: IPv4 only");
-                    routes.ipv6 = false;
+                    if self.ipv6 {
+                        tracing::warn!(%error, "IPv6 is off in this network namespace: IPv4 only");
+                    }
+                    ipv6 = false;
                 }
                 Err(error) if !needed => {
                     tracing::warn!(%error, "instances have no route of their own");
                 }
-                done => {
-                    done.map_err(|e| {
-                        Error::system("set the routes of the service and instance addresses", e)
-                    })?;
+                Err(error) => {
+                    let what = "set the routes of the service and instance addresses";
+                    return Err(Error::system(what, error));
                 }
             }
         }
-        if routes.ipv6 {
-            routes.addresses = routes.list(&mut netlink)?;
-            // An agent that was killed may have left some open.
-            for address in &routes.addresses {
-                close(&mut netlink, *address)?;
+        self.ipv6 = ipv6;
+        Ok(new)
+    }
+
+    /// Sees which addresses `lo` has. An agent that was killed may have left some open, and the
+    /// kernel opens those that stay when `lo` was down.
+    fn read_back(&mut self, netlink: &mut Connection) -> Result<(), Error> {
+        if self.ipv6 {
+            self.addresses = self.list(netlink)?;
+            for address in &self.addresses {
+                close(netlink, *address)?;
             }
         }
-        Ok(routes)
+        Ok(())
+    }
+
+    /// Puts back what was lost, when something may have been; answers what that was.
+    pub(crate) fn mend(&mut self) -> (Vec<&'static str>, Result<(), Error>) {
+        let mut lost = Vec::new();
+        let done = self.put_back(&mut lost);
+        (lost, done)
+    }
+
+    fn put_back(&mut self, lost: &mut Vec<&'static str>) -> Result<(), Error> {
+        let heard = self.news.heard(|kind, body| message::is_loss(kind, body, &self.wanted));
+        self.disturbed |= heard.map_err(|e| Error::system("hear of lost routes", e))?;
+        // While it is down there is no way to; that it comes up is told.
+        if !self.disturbed || !loopback::is_up() {
+            return Ok(());
+        }
+        let mut netlink = self.connect()?;
+        if self.make_standing(&mut netlink, Some(CREATE))? {
+            lost.push("routes");
+        }
+        self.read_back(&mut netlink)?;
+        if self.ipv6 && !self.wanted.is_subset(&self.addresses) {
+            lost.push("addresses");
+        }
+        self.change(&self.addresses.clone(), &self.wanted.clone())?;
+        self.disturbed = false;
+        Ok(())
     }
 
     fn connect(&self) -> Result<Connection, Error> {
@@ -102,8 +166,14 @@ impl Routes {
             let own = members.iter().map(|member| member.instance.address6);
             own.flat_map(|address| [address, private(address)]).collect()
         };
-        let left = if delta.whole { self.addresses.clone() } else { addresses(&delta.left) };
-        self.change(&left, &addresses(&delta.came))
+        let (left, came) = (addresses(&delta.left), addresses(&delta.came));
+        if delta.whole {
+            self.wanted.clone_from(&came);
+            return self.change(&self.addresses.clone(), &came);
+        }
+        self.wanted.retain(|address| !left.contains(address));
+        self.wanted.extend(&came);
+        self.change(&left, &came)
     }
 
     fn change(&mut self, left: &HashSet<Ipv6Addr>, came: &HashSet<Ipv6Addr>) -> Result<(), Error> {
@@ -111,6 +181,11 @@ impl Routes {
             left.difference(came).filter(|a| self.addresses.contains(a)).copied().collect();
         let new: Vec<_> = came.difference(&self.addresses).copied().collect();
         if !self.ipv6 || (gone.is_empty() && new.is_empty()) {
+            return Ok(());
+        }
+        // The kernel makes no route to an address then. When it comes up, all is looked at.
+        if !loopback::is_up() {
+            self.disturbed = true;
             return Ok(());
         }
         let mut netlink = self.connect()?;
@@ -134,7 +209,7 @@ impl Routes {
 
     /// The kernel makes the routes of addresses a little later than these.
     fn add_closed(&mut self, netlink: &mut Connection, new: &[Ipv6Addr]) -> Result<(), Error> {
-        let mut news = Connection::listen(Group::Routes6, ROUTE_COMES)
+        let mut news = Connection::await_changes(Group::Routes6, ROUTE_COMES)
             .map_err(|e| Error::system("open a netlink socket", e))?;
         for address in new {
             netlink
@@ -150,6 +225,7 @@ impl Routes {
 
     /// Removes everything.
     pub(crate) fn remove(&mut self) -> Result<(), Error> {
+        self.wanted.clear();
         self.change(&self.addresses.clone(), &HashSet::new())?;
         let mut netlink = self.connect()?;
         for Standing { family, unmake, body, .. } in message::standing(&self.network6) {

@@ -1,5 +1,6 @@
-//! What somebody took away by hand is put back: a link that is detached, a pin that is removed. The
-//! look costs some system calls a hook and changes nothing when all is well.
+//! What somebody took away by hand is put back: a link that is detached, a pin that is removed, an
+//! address or a route; those are lost when `lo` goes down, too. The look costs some system calls a
+//! hook and changes nothing when all is well.
 
 use std::{collections::BTreeSet, path::PathBuf};
 
@@ -36,6 +37,11 @@ impl Kernel {
             }
         }
         self.pin_maps(&mut mended);
+        let (hooks, done) = self.routes.mend();
+        let error = done.err();
+        if !hooks.is_empty() || error.is_some() {
+            mended.push(Mended { cgroup: "lo".into(), hooks, error });
+        }
         mended
     }
 

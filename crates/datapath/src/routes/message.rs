@@ -2,12 +2,16 @@
 //!
 //! Format: include/uapi/linux/rtnetlink.h, fib_rules.h and if_addr.h.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::{
+    collections::HashSet,
+    net::{Ipv4Addr, Ipv6Addr},
+};
 
 use sinew_abi::address;
 
-use crate::netlink::{CREATE, REPLACE, attribute};
+use crate::netlink::{CREATE, REPLACE, attribute, find_attribute};
 
+const NEW_LINK: u16 = 16;
 pub(super) const NEW_ADDRESS: u16 = 20;
 pub(super) const DELETE_ADDRESS: u16 = 21;
 pub(super) const GET_ADDRESS: u16 = 22;
@@ -40,6 +44,8 @@ const HOST: u8 = 254;
 /// Marks our routes and rules (their protocol), so that a stranger can tell whose they are.
 const PROTOCOL: u8 = 83;
 const KERNEL_PROTOCOL: u8 = 2;
+/// Offset of `rtm_protocol`.
+const PROTOCOL_AT: usize = 5;
 
 /// No duplicate address detection: the address is ours alone.
 const NO_DAD: u32 = 2;
@@ -102,6 +108,24 @@ pub(super) fn standing(network6: &[u8; 6]) -> [Standing; 6] {
             body: from_here(&subnet6(network6, 0)),
         },
     ]
+}
+
+/// Whether the kernel tells that something of ours may be lost: an address of `wanted`, a route or rule
+/// of ours, or whatever lay on `lo` while that was down.
+pub(super) fn is_loss(kind: u16, body: &[u8], wanted: &HashSet<Ipv6Addr>) -> bool {
+    let index = body.get(4..8).and_then(|index| index.try_into().ok()).map(u32::from_ne_bytes);
+    match kind {
+        NEW_LINK => index == Some(LOOPBACK_INDEX),
+        DELETE_ADDRESS => {
+            let address = body.get(8..).and_then(|a| find_attribute(a, ADDRESS));
+            let address = address.and_then(|octets| <[u8; 16]>::try_from(octets).ok());
+            address.is_some_and(|octets| wanted.contains(&Ipv6Addr::from(octets)))
+        }
+        DELETE_ROUTE => body.get(PROTOCOL_AT) == Some(&PROTOCOL),
+        // It does not say whose it was in a place that all kernels have.
+        DELETE_RULE => true,
+        _ => false,
+    }
 }
 
 fn subnet6(network6: &[u8; 6], subnet: u16) -> Ipv6Addr {

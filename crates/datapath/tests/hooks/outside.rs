@@ -2,10 +2,11 @@
 
 use std::{
     net::Ipv6Addr,
+    path::Path,
     process::{Child, Command, Stdio},
 };
 
-use sinew_datapath::Event;
+use sinew_datapath::{Datapath as _, Event, TYPES};
 use sinew_model::Protocol;
 
 use crate::world::{World, instance6, run, service6};
@@ -191,4 +192,96 @@ fn what_a_killed_agent_left_open_is_closed() {
     is_open_to_members(&world);
     let rules = run("ip", &["-6", "rule", "show"]);
     assert_eq!(rules.matches("fd53:696e:6577::/48").count(), 1, "{rules}");
+}
+
+/// What a look put back at `lo`.
+fn mended(world: &mut World) -> Vec<&'static str> {
+    let mended = world.kernel.mend();
+    let errors: Vec<_> = mended.iter().filter_map(|m| m.error.as_ref()).collect();
+    assert!(errors.is_empty(), "{errors:?}");
+    assert!(mended.iter().all(|m| m.cgroup == Path::new("lo")), "{mended:?}");
+    mended.into_iter().flat_map(|mended| mended.hooks).collect()
+}
+
+fn standing() -> [String; 4] {
+    let show = |arguments: &[&str]| {
+        let mut lines: Vec<_> = run("ip", arguments).lines().map(str::to_owned).collect();
+        lines.sort();
+        lines.join("\n")
+    };
+    [
+        show(&["-6", "-o", "addr", "show", "lo", "scope", "global"]),
+        show(&["-o", "route", "show", "table", "all", "proto", "83"]),
+        show(&["-6", "-o", "route", "show", "table", "all", "proto", "83"]),
+        show(&["-6", "-o", "rule", "show"]),
+    ]
+}
+
+#[test]
+fn what_lo_loses_when_it_goes_down_comes_back() {
+    let (mut world, outside) = world();
+    let before = standing();
+    assert_eq!(mended(&mut world), [""; 0], "what it made itself is no news");
+    for (keep, lost) in [("0", &["routes", "addresses"][..]), ("1", &["routes"])] {
+        run("sysctl", &["-qw", &format!("net.ipv6.conf.all.keep_addr_on_down={keep}")]);
+        run("ip", &["link", "set", "lo", "down"]);
+        assert_eq!(mended(&mut world), [""; 0], "there is no way to while it is down");
+        run("ip", &["link", "set", "lo", "up"]);
+        assert_eq!(mended(&mut world), lost);
+        assert_eq!(standing(), before);
+        assert_eq!(mended(&mut world), [""; 0]);
+        is_closed(&outside);
+        is_open_to_members(&world);
+    }
+}
+
+#[test]
+fn routes_and_addresses_that_somebody_removes_come_back() {
+    let (mut world, outside) = world();
+    let before = standing();
+    let address = format!("{}/128", instance6(1, 0));
+    let cases: [(&[&str], &str); 5] = [
+        (&["-6", "addr", "del", &address, "dev", "lo"], "addresses"),
+        (&["-6", "rule", "del", "pref", "53"], "routes"),
+        (&["route", "flush", "table", "local", "proto", "83"], "routes"),
+        (&["-6", "route", "flush", "table", "local", "proto", "83"], "routes"),
+        (&["-6", "route", "flush", "table", "1399418469"], "routes"),
+    ];
+    for (removal, lost) in cases {
+        run("ip", removal);
+        assert_ne!(standing(), before, "{removal:?}");
+        assert_eq!(mended(&mut world), [lost], "{removal:?}");
+        assert_eq!(standing(), before, "{removal:?}");
+    }
+    is_closed(&outside);
+    is_open_to_members(&world);
+    // Who leaves takes its addresses along.
+    world.wanted.instances.remove(&(2 << 32));
+    world.apply();
+    assert_eq!(mended(&mut world), [""; 0]);
+    assert!(!standing()[0].contains(&instance6(2, 0).to_string()));
+}
+
+#[test]
+fn what_begins_while_lo_is_down_is_there_when_it_comes_up() {
+    let mut world =
+        World::on(Path::new(TYPES), || drop(run("ip", &["link", "set", "lo", "down"]))).unwrap();
+    world.service(1, 7007, Protocol::Tcp, 1);
+    world.client(2);
+    assert_eq!(mended(&mut world), [""; 0]);
+    run("ip", &["link", "set", "lo", "up"]);
+    assert_eq!(mended(&mut world), ["routes", "addresses"]);
+    run("sysctl", &["-qw", "net.ipv6.conf.all.keep_addr_on_down=1"]);
+    run("ip", &["link", "set", "lo", "down"]);
+    world.wanted.instances.remove(&(1 << 32));
+    world.client(3);
+    run("ip", &["link", "set", "lo", "up"]);
+    assert_eq!(mended(&mut world), ["routes", "addresses"]);
+    let standing = standing();
+    assert!(!standing[0].contains(&instance6(1, 0).to_string()), "{standing:?}");
+    assert!(standing[0].contains(&instance6(3, 0).to_string()), "{standing:?}");
+    assert!(standing[0].contains(&instance6(2, 0).to_string()), "{standing:?}");
+    world.reopen();
+    assert_eq!(mended(&mut world), [""; 0]);
+    assert_eq!(self::standing(), standing);
 }

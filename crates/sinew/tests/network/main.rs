@@ -23,6 +23,7 @@ mod killed;
 mod life;
 mod limits;
 mod look;
+mod loopback;
 mod machine;
 mod names;
 mod outside;
