@@ -44,7 +44,8 @@ pub struct Options {
     /// At least so many revisions can be watched from and read; older ones are compacted away.
     pub history_revisions: u64,
     /// Puts and leases are refused while the file system has less room than this, in bytes, so that
-    /// deletions and compaction go on working; 0: until it is full.
+    /// deletions and compaction go on working: as much as one transaction may have to rewrite, and
+    /// some. 0: until it is full.
     pub reserve_bytes: u64,
     /// Memory for pages of the file, in bytes.
     pub cache_bytes: usize,
