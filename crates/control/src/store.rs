@@ -14,6 +14,7 @@
 mod clock;
 pub mod embedded;
 mod error;
+pub mod etcd;
 mod lease;
 mod model;
 mod transaction;
@@ -26,6 +27,7 @@ use futures_util::future::BoxFuture;
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use embedded::Embedded;
 pub use error::{Applied, Error, Fault, Retry};
+pub use etcd::Etcd;
 pub use lease::{Lease, LeaseId, LeaseStatus};
 pub use model::{Entry, Range, Ranged, Revision, Span};
 pub use transaction::{Committed, Compare, Op, Operand, Order, Response, Transaction};

@@ -4,6 +4,8 @@
 
 #[path = "conformance/compaction.rs"]
 mod compaction;
+#[path = "common/etcd.rs"]
+mod etcd;
 #[path = "conformance/leases.rs"]
 mod leases;
 #[path = "conformance/random.rs"]
@@ -22,10 +24,17 @@ mod watches;
 /// Runs each case against each store.
 macro_rules! conformance {
     ($($module:ident: $($case:ident),+;)+) => {
-        mod embedded {
+        mod in_a_file {
             $($(#[tokio::test]
             async fn $case() {
                 crate::$module::$case(crate::support::embedded().await).await;
+            })+)+
+        }
+
+        mod in_etcd {
+            $($(#[tokio::test]
+            async fn $case() {
+                crate::$module::$case(crate::support::etcd().await).await;
             })+)+
         }
     };

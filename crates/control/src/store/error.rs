@@ -77,15 +77,32 @@ pub enum Error {
     /// What no store takes.
     #[error(transparent)]
     Invalid(#[from] Invalid),
-    /// The store's file is damaged. It is left as it is.
-    #[error(
-        "{} is damaged: {why}; it is left as it is: move it away and import an export, or start \
-         with an empty store",
-        path.display()
-    )]
+    /// Data are damaged. They are left as they are.
+    #[error("{place} is damaged: {why}; it is left as it is: {remedy}")]
     Corrupt {
-        /// The file.
-        path: PathBuf,
+        /// The file, or the member.
+        place: String,
+        /// What is wrong with it.
+        why: String,
+        /// What to do.
+        remedy: &'static str,
+    },
+    /// etcd answers what its documentation does not lead to expect: it is configured otherwise, or
+    /// is no etcd.
+    #[error("the store refuses {call}: {why}")]
+    Refused {
+        /// The method.
+        call: &'static str,
+        /// The store's words.
+        why: String,
+    },
+    /// An option is wrong.
+    #[error("{option} {value}: {why}")]
+    Option {
+        /// Its name.
+        option: &'static str,
+        /// What was given; nothing of secrets.
+        value: String,
         /// What is wrong with it.
         why: String,
     },
@@ -219,6 +236,8 @@ impl Error {
             | Self::Unauthenticated { .. }
             | Self::PermissionDenied { .. }
             | Self::Corrupt { .. }
+            | Self::Refused { .. }
+            | Self::Option { .. }
             | Self::Format { .. }
             | Self::Locked { .. }
             | Self::Io { .. }

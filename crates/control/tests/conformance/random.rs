@@ -139,7 +139,7 @@ fn sorted(mut batch: Batch) -> Batch {
 }
 
 /// Random sequences against stores that `open` makes.
-pub(crate) fn same_as_reference(cases: u32, length: usize, open: impl AsyncFn() -> Tested) {
+fn same_as_reference(cases: u32, length: usize, open: impl AsyncFn() -> Tested) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let config =
         Config { cases, max_shrink_iters: 200, failure_persistence: None, ..Config::default() };
@@ -160,4 +160,9 @@ pub(crate) fn same_as_reference(cases: u32, length: usize, open: impl AsyncFn() 
 #[test]
 fn embedded_answers_as_the_reference() {
     same_as_reference(128, 80, crate::support::embedded);
+}
+
+#[test]
+fn etcd_answers_as_the_reference() {
+    same_as_reference(16, 120, crate::support::etcd);
 }

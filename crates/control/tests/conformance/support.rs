@@ -5,21 +5,32 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use sinew_control::store::{
-    Batch, Committed, Embedded, Entry, ManualClock, Op, Range, Revision, Span, Store, Transaction,
-    Update, Watch, embedded::Options,
+    Batch, Committed, Embedded, Entry, Etcd, ManualClock, Op, Range, Revision, Span, Store,
+    Transaction, Update, Watch, embedded::Options,
 };
+
+use crate::etcd::Cluster;
 
 /// A store with the clock that its leases go by.
 pub(crate) struct Tested {
     pub(crate) store: Arc<dyn Store>,
     clock: Option<Arc<ManualClock>>,
+    /// What serves it.
+    _cluster: Option<Cluster>,
 }
 
 pub(crate) async fn embedded() -> Tested {
     let clock = Arc::new(ManualClock::default());
     let options = Options::default();
     let store = Embedded::in_memory(options, Arc::clone(&clock) as _).await.unwrap();
-    Tested { store: Arc::new(store), clock: Some(clock) }
+    Tested { store: Arc::new(store), clock: Some(clock), _cluster: None }
+}
+
+/// A store in a real etcd, new and of its own.
+pub(crate) async fn etcd() -> Tested {
+    let cluster = Cluster::single();
+    let store = Etcd::connect(cluster.options()).await.unwrap();
+    Tested { store: Arc::new(store), clock: None, _cluster: Some(cluster) }
 }
 
 impl Tested {

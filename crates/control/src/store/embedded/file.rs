@@ -100,6 +100,14 @@ impl Place {
         }
     }
 
+    pub(super) fn corrupt(&self, why: String) -> Error {
+        Error::Corrupt {
+            place: self.path().display().to_string(),
+            why,
+            remedy: "move it away, then import an export or start with an empty store",
+        }
+    }
+
     /// Bytes that the file system has left for this user; none where there is no file.
     pub(super) fn free_bytes(&self) -> Option<u64> {
         let Self::File(path) = self else { return None };
@@ -129,14 +137,14 @@ impl Place {
             redb::Error::PreviousIo | redb::Error::DatabaseClosed => {
                 Error::Unavailable { why: error.to_string(), applied: Applied::No }
             }
-            other => Error::Corrupt { path: self.path(), why: other.to_string() },
+            other => self.corrupt(other.to_string()),
         }
     }
 
     fn open_error(&self, error: DatabaseError) -> Error {
         match redb::Error::from(error) {
             redb::Error::Io(error) if error.kind() == ErrorKind::InvalidData => {
-                Error::Corrupt { path: self.path(), why: error.to_string() }
+                self.corrupt(error.to_string())
             }
             other => self.error(other),
         }

@@ -174,8 +174,7 @@ impl Cursor {
         let from = self.next;
         let batches = self.core.read(move |snapshot| chunk(snapshot, from)).await?;
         if batches.is_empty() {
-            let why = format!("its history lacks revision {from}");
-            return Err(Error::Corrupt { path: self.core.place.path(), why });
+            return Err(self.core.place.corrupt(format!("its history lacks revision {from}")));
         }
         Ok(batches)
     }
