@@ -27,8 +27,8 @@ pub enum Error {
         /// Whether a write may be in effect.
         applied: Applied,
     },
-    /// The store takes no more data. Nothing is lost; deletions and compaction work, also in a full
-    /// etcd.
+    /// The store takes no more data. Nothing is lost; compaction works, and transactions without
+    /// comparisons that delete one span.
     #[error("the store is full: {why}")]
     NoSpace {
         /// What is full, and what to do.

@@ -18,6 +18,7 @@ const fn method(name: &'static str, path: &'static str, repeat: Repeat) -> Metho
 
 const RANGE: Method = method("range", "/etcdserverpb.KV/Range", Repeat::Reads);
 const COMMIT: Method = method("commit", "/etcdserverpb.KV/Txn", Repeat::Never);
+const DELETE: Method = method("commit", "/etcdserverpb.KV/DeleteRange", Repeat::Never);
 const GREET: Method = method("greet", "/etcdserverpb.KV/Txn", Repeat::Reads);
 const COMPACT: Method = method("compact", "/etcdserverpb.KV/Compact", Repeat::Never);
 // A second lease ends by itself: nobody keeps it alive.
@@ -54,6 +55,10 @@ impl Client {
     }
 
     pub(super) async fn commit(&self, transaction: &Transaction) -> Result<Committed, Error> {
+        if let (true, [Op::Delete(span)]) = (transaction.compares.is_empty(), &transaction.then[..])
+        {
+            return self.delete(span).await;
+        }
         let before = self.seen();
         let request = convert::transaction(transaction);
         let lease = first_lease(transaction);
@@ -63,6 +68,16 @@ impl Client {
             answer.map_err(|error| future(error, first_revision(transaction)))?;
         self.saw(answer.header.as_ref(), before)?;
         Ok(convert::committed(answer))
+    }
+
+    /// A full etcd may refuse transactions that only delete; not this.
+    async fn delete(&self, span: &Span) -> Result<Committed, Error> {
+        let before = self.seen();
+        let request = convert::deletion(span);
+        let answer = self.call(DELETE, &request, nothing(DELETE.name)).await;
+        let answer: wire::DeleteRangeResponse = answer?;
+        self.saw(answer.header.as_ref(), before)?;
+        Ok(convert::deleted(&answer))
     }
 
     pub(super) async fn compact(&self, revision: Revision) -> Result<(), Error> {

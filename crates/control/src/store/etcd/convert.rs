@@ -106,13 +106,21 @@ fn op(op: &Op) -> wire::Request {
             value: value.clone(),
             lease: lease.map_or(0, |lease| signed(lease.0)),
         }),
-        Op::Delete(deleted) => {
-            let (key, range_end) = span(deleted);
-            wire::RequestOp::DeleteRange(wire::DeleteRangeRequest { key, range_end })
-        }
+        Op::Delete(span) => wire::RequestOp::DeleteRange(deletion(span)),
         Op::Range(asked) => wire::RequestOp::Range(range(asked)),
     };
     wire::Request { request: Some(request) }
+}
+
+pub(super) fn deletion(deleted: &Span) -> wire::DeleteRangeRequest {
+    let (key, range_end) = span(deleted);
+    wire::DeleteRangeRequest { key, range_end }
+}
+
+pub(super) fn deleted(response: &wire::DeleteRangeResponse) -> Committed {
+    let revision = header_revision(response.header.as_ref());
+    let responses = vec![Response::Deleted(unsigned(response.deleted))];
+    Committed { succeeded: true, revision, responses }
 }
 
 pub(super) fn committed(response: wire::TxnResponse) -> Committed {

@@ -85,6 +85,8 @@ pub(super) struct DeleteRangeRequest {
 
 #[derive(Clone, PartialEq, Eq, Message)]
 pub(super) struct DeleteRangeResponse {
+    #[prost(message, optional, tag = "1")]
+    pub(super) header: Option<Header>,
     #[prost(int64, tag = "2")]
     pub(super) deleted: i64,
 }
