@@ -72,6 +72,8 @@ pub const BYTES_RETRANS: u32 = 28;
 pub const SOURCE_PORT: u32 = 29;
 /// `socket.sk`.
 pub const SOCKET_SOCK: u32 = 30;
+/// `task_struct.tgid`.
+pub const TASK_TGID: u32 = 31;
 
 /// How many there are.
-pub const COUNT: u32 = 31;
+pub const COUNT: u32 = 32;

@@ -13,7 +13,7 @@ pub mod histogram;
 pub mod near;
 
 /// Raised whenever a map's layout or the meaning of a field changes.
-pub const ABI_VERSION: u32 = 4;
+pub const ABI_VERSION: u32 = 5;
 
 /// Declared capacities of the maps: nearing one warns, reaching it refuses.
 pub mod capacity {
@@ -53,6 +53,10 @@ pub mod capacity {
     pub const PUBLISHED: u32 = 8192;
     /// Listeners that adopted programs had: as a rule one a port, one a thread at most.
     pub const ADOPTED_LISTENERS: u32 = 16_384;
+    /// Processes that listen for a backend; the one that began longest ago makes room.
+    pub const LISTENING_PROCESSES: u32 = 16_384;
+    /// Listeners of a process that are remembered, the latest so many.
+    pub const LISTENERS_OF_PROCESS: usize = 8;
     /// Ports an instance may declare.
     pub const DECLARED_PORTS: usize = 16;
 }
@@ -67,6 +71,14 @@ pub mod protocol {
 
 /// [`EdgeKey::source`] of what comes by a published port: no member called.
 pub const OUTSIDE: u32 = u32::MAX;
+
+/// Bit of [`KnownListener::cookie`]: the process that made the listener dies. No cookie gets that
+/// far, since they are counted from 1.
+pub const DYING: u64 = 1 << 63;
+
+/// How long a listener is passed over because the process that made it dies, nanoseconds. Others may
+/// hold it too and go on with it; and one that dies for longer is found by its queue.
+pub const DYING_FOR_NS: u64 = 1_000_000_000;
 
 /// An index that stands for "none".
 pub const NONE: u32 = u32::MAX;
@@ -290,11 +302,32 @@ plain! {
         cookie: u64,
     }
     /// The listeners of a backend.
-    KnownListeners = 32 {
+    KnownListeners = 40 {
         /// At an IPv4 address, an IPv4-mapped one included.
         v4: KnownListener,
         /// At an IPv6 address.
         v6: KnownListener,
+        /// When the process that had made one that is [`DYING`] began to die, nanoseconds of the
+        /// monotonic clock.
+        dying_ns: u64,
+    }
+    /// A listener among those of a process.
+    OwnListener = 16 {
+        /// Cookie of the socket; 0: none.
+        cookie: u64,
+        /// Index of the backend that it serves.
+        backend: u32,
+        /// Reserved, 0.
+        reserved: u32,
+    }
+    /// What a process listens for, by its process id in `LISTENING_PROCESSES`.
+    ListeningProcess = 136 {
+        /// A ring.
+        listeners: [OwnListener; capacity::LISTENERS_OF_PROCESS],
+        /// Place of the next one.
+        next: u32,
+        /// Reserved, 0.
+        reserved: u32,
     }
     /// A member cgroup, by cgroup id in `INSTANCES`.
     Instance = 72 {

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 pub enum Fitness {
     /// Would be taken.
     Fit,
-    /// Hung or ejected: taken only when no fit one is left.
+    /// Dying, hung or ejected: taken only when no fit one is left.
     Sick,
     /// Nothing listens there.
     Gone,
@@ -27,6 +27,8 @@ pub enum Finding {
     Fit,
     /// Its ejection ended, and nobody tries it: the next caller that comes to it does.
     ProbeDue,
+    /// The process that listens was killed or exits.
+    Dying,
     /// Its accept queue has not been empty for too long.
     Hung,
     /// Too many failures in a row, and its time is not over.
@@ -59,9 +61,10 @@ pub enum Finding {
 
 impl Finding {
     /// All of them.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::Fit,
         Self::ProbeDue,
+        Self::Dying,
         Self::Hung,
         Self::Ejected,
         Self::Probing,
@@ -83,6 +86,7 @@ impl Finding {
         match self {
             Self::Fit => "fit",
             Self::ProbeDue => "probe-due",
+            Self::Dying => "dying",
             Self::Hung => "hung",
             Self::Ejected => "ejected",
             Self::Probing => "probing",
@@ -104,7 +108,7 @@ impl Finding {
     pub fn fitness(self) -> Fitness {
         match self {
             Self::Fit | Self::ProbeDue => Fitness::Fit,
-            Self::Hung | Self::Ejected | Self::Probing => Fitness::Sick,
+            Self::Dying | Self::Hung | Self::Ejected | Self::Probing => Fitness::Sick,
             Self::NoListener | Self::MultipathListener => Fitness::Gone,
             Self::Waiting
             | Self::Starting

@@ -27,6 +27,7 @@ use crate::{
 };
 
 mod carriers;
+mod deaths;
 mod missing;
 
 pub(crate) use carriers::Carriers;
@@ -80,6 +81,11 @@ pub(crate) fn programs(reach: bool) -> impl Iterator<Item = &'static str> {
     HOOKS.iter().chain(reach).map(|(name, _)| *name).chain(["sock_ops", PUBLISHED])
 }
 
+/// Whether the data path works without a program.
+pub(crate) fn is_optional(name: &str) -> bool {
+    deaths::names().any(|optional| optional == name)
+}
+
 /// The hooks of every member, and that of its listeners.
 pub(crate) fn member_hooks() -> impl Iterator<Item = Hook> {
     HOOKS.iter().copied().chain([("sock_ops", AttachType::SockOps)])
@@ -90,6 +96,8 @@ pub(crate) struct Links {
     directory: PathBuf,
     /// Watched cgroups, by id.
     watched: HashMap<u64, Watch>,
+    /// Programs that see deaths, as far as the kernel takes them.
+    deaths: Vec<&'static str>,
     /// Adopted cgroups.
     pub(crate) adopted: Carriers,
     /// Those whose processes call services without being members.
@@ -119,7 +127,7 @@ impl Links {
         let adopted = Carriers::open(directory.join("hooked"), HOOKS)?;
         let reach = Carriers::open(directory.join("reach"), REACH_HOOKS)?;
         make(&directory.join("watch"))?;
-        let mut links = Self { directory, watched: HashMap::new(), adopted, reach };
+        let mut links = Self { directory, watched: HashMap::new(), deaths: vec![], adopted, reach };
         for id in ids_in(&links.directory.join("watch"))? {
             if let Ok(link) = sys::open_pin(&links.watch_path(id)) {
                 links.watched.insert(id, Watch { link, cgroup: None });
@@ -143,6 +151,8 @@ impl Links {
             changes.take_back();
             return Err(error);
         }
+        self.deaths = deaths::taken(object);
+        deaths::attach(object, &self.directory);
         let watcher = object.program("sock_ops")?;
         for Watch { link, .. } in self.watched.values() {
             // A link whose cgroup is gone cannot be updated and watches nothing.
@@ -224,6 +234,7 @@ impl Links {
         for id in std::mem::take(&mut self.watched).into_keys() {
             remove_pin(&self.watch_path(id))?;
         }
+        deaths::remove(&self.directory)?;
         for name in HOOKS.iter().map(|(name, _)| *name).chain([PUBLISHED]) {
             remove_pin(&self.directory.join(name))?;
         }

@@ -46,6 +46,7 @@ const OFFSETS: &[Offset] = &[
     offset(facts::STATE_CGROUP, "cgroup_subsys_state", "cgroup"),
     offset(facts::TASK_CGROUPS, "task_struct", "cgroups"),
     offset(facts::DEFAULT_CGROUP, "css_set", "dfl_cgrp"),
+    offset(facts::TASK_TGID, "task_struct", "tgid"),
     offset(facts::CALLED_SOCKET, "bpf_sock_addr_kern", "sk"),
     offset(facts::SOCKET_SOCK, "socket", "sk"),
 ];
@@ -134,6 +135,15 @@ mod tests {
     use super::*;
 
     static OBJECT: &[u8] = include_bytes!("../object/sinew.bpf.o");
+
+    #[test]
+    fn no_number_stands_for_two_facts() {
+        let mut numbers: Vec<u32> = OFFSETS.iter().map(|offset| offset.fact).collect();
+        let others = [facts::IPV6ONLY, facts::IPV6ONLY_MASK, facts::IS_MPTCP];
+        numbers.extend(others.into_iter().chain([facts::TCP_SOCK_ID, facts::TICK_NS]));
+        numbers.sort_unstable();
+        assert_eq!(numbers, (0..facts::COUNT).collect::<Vec<_>>());
+    }
 
     #[test]
     fn every_mark_of_the_object_is_written() {

@@ -14,6 +14,9 @@ pub struct Features {
     /// Whether it tells how connections went and what they carried (since 6.2): without, bytes and
     /// failures are not counted and no backend is ejected.
     pub outcomes: bool,
+    /// Whether programs are told of processes that die: without, a killed one is noticed when its
+    /// listeners close.
+    pub deaths: bool,
 }
 
 /// A part that a kernel may be built without.
@@ -40,6 +43,9 @@ const PARTS: [Part; 3] = [
 /// The function that iterators over TCP sockets are known by.
 const ITERATOR: &str = "bpf_iter_tcp";
 
+/// What runs programs on tracepoints of five arguments (CONFIG_BPF_EVENTS).
+const TRACEPOINT: &str = "bpf_trace_run5";
+
 /// Looks at the kernel that `types` describes.
 ///
 /// # Errors
@@ -57,7 +63,8 @@ pub(crate) fn of(btf: &Btf) -> Result<Features, Error> {
         return Err(unsupported("iterators over sockets (bpf_iter_tcp, CONFIG_PROC_FS)"));
     }
     facts::find(btf, 0)?;
-    Ok(Features { outcomes: facts::casts(btf).is_some() })
+    let outcomes = facts::casts(btf).is_some();
+    Ok(Features { outcomes, deaths: outcomes && btf.function(TRACEPOINT).is_some() })
 }
 
 /// The error for a kernel that lacks `what`.
@@ -77,7 +84,7 @@ mod tests {
 
     #[test]
     fn this_kernel_has_all() {
-        assert_eq!(features(Path::new(TYPES)).unwrap(), Features { outcomes: true });
+        assert_eq!(features(Path::new(TYPES)).unwrap(), Features { outcomes: true, deaths: true });
     }
 
     #[test]
@@ -100,10 +107,13 @@ mod tests {
     }
 
     #[test]
-    fn kernels_before_6_2_do_with_less() {
+    fn older_and_smaller_kernels_do_with_less() {
         for name in ["bpf_cast_to_kern_ctx", "bpf_rdonly_cast"] {
-            assert_eq!(without(name).unwrap(), Features { outcomes: false }, "{name}");
+            let less = Features { outcomes: false, deaths: false };
+            assert_eq!(without(name).unwrap(), less, "{name}");
         }
+        let less = Features { outcomes: true, deaths: false };
+        assert_eq!(without("bpf_trace_run5").unwrap(), less);
     }
 
     #[test]

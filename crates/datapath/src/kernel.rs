@@ -251,7 +251,9 @@ impl Datapath for Kernel {
         for (key, index) in self.ledger.backends() {
             let Some(hot) = self.maps.hot.get(index) else { continue };
             let probed_now = needs_probe(&hot, now) && self.maps.probed(index, &hot, now);
-            found.insert(key, stats(&hot, now, probed_now));
+            let known = self.maps.known_listeners.get(index);
+            let dying = known.is_some_and(|known| dying(&known, now));
+            found.insert(key, BackendStats { dying, probed_now, ..stats(&hot, now) });
         }
         Ok(found)
     }
@@ -387,7 +389,13 @@ fn needs_probe(hot: &abi::BackendHot, now: u64) -> bool {
     hot.ejected_until_ns != 0 && hot.ejected_until_ns <= now
 }
 
-fn stats(hot: &abi::BackendHot, now: u64, probed_now: bool) -> BackendStats {
+/// Whether callers pass its listener over because the process that made it dies.
+fn dying(known: &abi::KnownListeners, now: u64) -> bool {
+    (known.v4.cookie | known.v6.cookie) & abi::DYING != 0
+        && now.saturating_sub(known.dying_ns) < abi::DYING_FOR_NS
+}
+
+fn stats(hot: &abi::BackendHot, now: u64) -> BackendStats {
     BackendStats {
         active: open(hot),
         connections: hot.connections,
@@ -397,7 +405,8 @@ fn stats(hot: &abi::BackendHot, now: u64, probed_now: bool) -> BackendStats {
         ejected_now: hot.ejected_until_ns > now,
         ejected_for_ms: hot.ejected_until_ns.saturating_sub(now) / 1_000_000,
         awaits_probe: needs_probe(hot, now),
-        probed_now,
+        probed_now: false,
+        dying: false,
         failures_in_a_row: hot.failures,
         queue_empty_ago_ms: (hot.queue_empty_ns != 0)
             .then(|| now.saturating_sub(hot.queue_empty_ns) / 1_000_000),

@@ -82,6 +82,8 @@ pub struct BackendStats {
     pub awaits_probe: bool,
     /// Whether a caller tries it now: the others wait for what comes of that.
     pub probed_now: bool,
+    /// Whether its process was killed or exits, and its listener may be there still.
+    pub dying: bool,
     /// Failures since its last success.
     pub failures_in_a_row: u32,
     /// How long ago a caller found its accept queue empty, milliseconds; `None`: none looked.

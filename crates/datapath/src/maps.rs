@@ -129,7 +129,7 @@ pub(crate) struct Maps {
     adopted_listeners: Hash<u64, u32>,
     instances: Hash<u64, abi::Instance>,
     times: Hash<u32, abi::BackendTimes>,
-    known_listeners: Hash<u32, abi::KnownListeners>,
+    pub(crate) known_listeners: Shared<abi::KnownListeners>,
     listeners: Hash<u32, u32>,
     listeners6: Hash<u32, u32>,
     near: Near,
@@ -171,7 +171,7 @@ impl Maps {
             listen_keys: Hash::open(maps, "LISTEN_KEYS")?,
             adopted_listeners: Hash::open(maps, "ADOPTED_LISTENERS")?,
             times: Hash::open(maps, "BACKEND_TIMES")?,
-            known_listeners: Hash::open(maps, "KNOWN_LISTENERS")?,
+            known_listeners: Shared::open(maps, "KNOWN_LISTENERS", c::BACKENDS)?,
             listeners: Hash::open(maps, "LISTENERS")?,
             listeners6: Hash::open(maps, "LISTENERS6")?,
         })
@@ -393,7 +393,7 @@ impl Tables for Maps {
     }
 
     fn remove_listeners(&mut self, index: u32) -> Result<(), Error> {
-        self.known_listeners.put(&index, &abi::KnownListeners::ZERO)?;
+        self.known_listeners.set(index, &abi::KnownListeners::ZERO);
         self.listeners.remove(&index)?;
         self.listeners6.remove(&index)
     }

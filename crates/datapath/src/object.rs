@@ -41,6 +41,7 @@ pub(crate) const MAPS: &[&str] = &[
     "BACKEND_HOT",
     "BACKEND_TIMES",
     "KNOWN_LISTENERS",
+    "LISTENING_PROCESSES",
     "LISTENERS",
     "LISTENERS6",
     "LISTEN_KEYS",
@@ -133,7 +134,7 @@ fn build(maps: &Path, types: &Path) -> io::Result<String> {
     let mut hasher = DefaultHasher::new();
     (OBJECT, types).hash(&mut hasher);
     for name in MAPS {
-        sys::map_id(sys::open_pin(&maps.join(name))?.as_fd())?.hash(&mut hasher);
+        sys::object_id(sys::open_pin(&maps.join(name))?.as_fd())?.hash(&mut hasher);
     }
     Ok(format!("{PROGRAMS}{:016x}", hasher.finish()))
 }
@@ -208,8 +209,15 @@ fn load_programs(
                 _ => break,
             }
         }
-        let Some(loaded) = loaded else { continue };
-        loaded.map_err(|e| refused(name, &e))?;
+        match loaded {
+            None => continue,
+            Some(Err(error)) if attach::is_optional(name) => {
+                let error = refused(name, &error);
+                tracing::warn!("deaths of processes are noticed late: {error}");
+                continue;
+            }
+            Some(loaded) => loaded.map_err(|e| refused(name, &e))?,
+        }
         let fd = program
             .fd()
             .map_err(|e| Error::system(format!("program {name}"), io::Error::other(e)))?;

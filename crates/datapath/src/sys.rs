@@ -21,6 +21,7 @@ const PROG_TEST_RUN: i32 = 10;
 const PROG_GET_FD_BY_ID: i32 = 13;
 const OBJ_GET_INFO_BY_FD: i32 = 15;
 const PROG_QUERY: i32 = 16;
+const RAW_TRACEPOINT_OPEN: i32 = 17;
 const LINK_CREATE: i32 = 28;
 const LINK_UPDATE: i32 = 29;
 const ITER_CREATE: i32 = 33;
@@ -117,6 +118,21 @@ pub(crate) fn link_create(
     bpf(LINK_CREATE, &mut attributes).map(owned)
 }
 
+#[repr(C)]
+struct RawTracepoint {
+    name: u64,
+    program: u32,
+    pad: u32,
+}
+
+/// Attaches a program to a raw tracepoint.
+pub(crate) fn raw_tracepoint(name: &str, program: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    let name = CString::new(name).map_err(io::Error::other)?;
+    let program = program.as_raw_fd() as u32;
+    let mut attributes = RawTracepoint { name: name.as_ptr() as u64, program, pad: 0 };
+    bpf(RAW_TRACEPOINT_OPEN, &mut attributes).map(owned)
+}
+
 /// Replaces the program of a link, atomically: a call runs the old or the new one, never none.
 pub(crate) fn link_update(link: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::Result<()> {
     let mut attributes = LinkCreate {
@@ -197,17 +213,17 @@ pub(crate) fn link_info(link: BorrowedFd<'_>) -> io::Result<LinkInfo> {
 
 #[repr(C)]
 #[derive(Default)]
-struct RawMapInfo {
+struct RawObjectInfo {
     kind: u32,
     id: u32,
 }
 
-/// The number of a map; no other has it until the next boot.
-pub(crate) fn map_id(map: BorrowedFd<'_>) -> io::Result<u32> {
-    let mut info = RawMapInfo::default();
+/// The number of a map or a program; no other has it until the next boot.
+pub(crate) fn object_id(object: BorrowedFd<'_>) -> io::Result<u32> {
+    let mut info = RawObjectInfo::default();
     let mut attributes = InfoByFd {
-        fd: map.as_raw_fd() as u32,
-        len: size_of::<RawMapInfo>() as u32,
+        fd: object.as_raw_fd() as u32,
+        len: size_of::<RawObjectInfo>() as u32,
         info: (&raw mut info) as u64,
     };
     bpf(OBJ_GET_INFO_BY_FD, &mut attributes)?;

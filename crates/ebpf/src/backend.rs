@@ -14,7 +14,7 @@ use sinew_ebpf::{
 
 use crate::{
     count::{add32, add64, next32, next64, swap64},
-    listeners::{Ip, Listeners},
+    listeners::{DYING_LISTENER, Ip, Listeners, NO_LISTENER},
     lookup,
     maps::{AFFINITIES, BACKEND_HOT, BACKENDS, CONFIG, OUTLIERS, SERVICE_HOT, SLOTS},
 };
@@ -187,10 +187,10 @@ impl Kernel {
         }
         if self.stream && config.flags & backend_flags::LOCAL != 0 {
             let queue = self.queue(backend, config);
-            if queue == u32::MAX {
+            if queue == NO_LISTENER {
                 return GONE;
             }
-            if !keeps_up(hot, queue, self.now_ns) {
+            if queue == DYING_LISTENER || !keeps_up(hot, queue, self.now_ns) {
                 return SICK;
             }
         }
@@ -199,29 +199,29 @@ impl Kernel {
         if until == 0 || self.take_probe(config, hot, until) { FIT } else { SICK }
     }
 
-    /// Length of the accept queue of the listener this caller would reach; `u32::MAX`: no listener.
+    /// Of the listener that this caller would reach, what [`Listeners::queue`] answers.
     #[inline(always)]
     fn queue(&self, backend: u32, config: &Backend) -> u32 {
         let listeners = Listeners::of(backend);
         if self.reach != Reach::V6 && config.flags & backend_flags::V4 != 0 {
             let queue = self.queue4(listeners, config);
-            if queue != u32::MAX {
+            if queue != NO_LISTENER {
                 return queue;
             }
         }
         if self.reach == Reach::V4 || config.flags & backend_flags::V6 == 0 {
-            return u32::MAX;
+            return NO_LISTENER;
         }
-        let queue = listeners.queue(Ip::V6);
-        if queue == u32::MAX { lookup::queue6(self.context, config) } else { queue }
+        let queue = listeners.queue(Ip::V6, self.now_ns);
+        if queue == NO_LISTENER { lookup::queue6(self.context, config) } else { queue }
     }
 
     #[inline(always)]
     fn queue4(&self, listeners: Listeners, config: &Backend) -> u32 {
-        let queue = listeners.queue(Ip::V4);
+        let queue = listeners.queue(Ip::V4, self.now_ns);
         // Not in the map: user space has not seen this listener yet, or one of several that share
         // the port has closed. The network namespace knows.
-        if queue == u32::MAX { lookup::queue4(self.context, config) } else { queue }
+        if queue == NO_LISTENER { lookup::queue4(self.context, config) } else { queue }
     }
 
     /// Whether this caller reaches a backend that it took by its IPv6 address.
@@ -232,7 +232,7 @@ impl Kernel {
         }
         self.stream
             && config.flags & backend_flags::LOCAL != 0
-            && self.queue4(Listeners::of(backend), config) == u32::MAX
+            && self.queue4(Listeners::of(backend), config) == NO_LISTENER
     }
 
     #[inline(always)]

@@ -4,7 +4,7 @@ use core::{ffi::c_void, ptr::read_volatile};
 
 use aya_ebpf::{
     bindings::{bpf_sock, bpf_sock_addr},
-    helpers::generated as gen_helpers,
+    helpers::{self, generated as gen_helpers},
 };
 use sinew_abi::{Instance, KnownListener, facts};
 
@@ -59,6 +59,27 @@ pub fn current_cgroup() -> u64 {
     }
 }
 
+/// Id of the current process, as the whole host numbers it.
+#[inline(always)]
+pub fn current_process() -> u32 {
+    // SAFETY: the current task as a BTF pointer.
+    unsafe {
+        let task: *const u8 = gen_helpers::bpf_get_current_task_btf().cast();
+        field::<_, { facts::TASK_TGID }>(task)
+    }
+}
+
+/// Id of the process of a task.
+///
+/// # Safety
+/// `task` is the address of a `task_struct`.
+#[inline(always)]
+pub unsafe fn process_of(task: u64) -> u32 {
+    let place = task + fact::<{ facts::TASK_TGID }>();
+    // SAFETY: the helper answers an error where nothing can be read; no process has number 0.
+    unsafe { helpers::bpf_probe_read_kernel(place as *const u32) }.unwrap_or(0)
+}
+
 /// Length of a TCP listener's accept queue.
 ///
 /// # Safety
@@ -76,15 +97,14 @@ pub unsafe fn accept_queue(socket: *mut bpf_sock) -> u32 {
 }
 
 /// Length of the accept queue of a listener that was seen before, on a kernel that [`casts`];
-/// `u32::MAX` when it is not there any more.
+/// `u32::MAX` when it is not there any more, or none with that cookie.
 #[inline(always)]
-pub fn accept_queue_of(known: &KnownListener) -> u32 {
-    // SAFETY: a map value, whose words are read once each; then an address seen as a `tcp_sock`.
+pub fn accept_queue_of(known: &KnownListener, cookie: u64) -> u32 {
+    // SAFETY: a map value, whose word is read once; then an address seen as a `tcp_sock`.
     // The verifier lets a program read through it only, and the kernel turns a fault into zeros.
     // Whatever lies there is told from that listener by its cookie, which no other socket ever
     // has, and its state, which is the first to change when it closes.
     unsafe {
-        let cookie = read_volatile(&raw const known.cookie);
         if cookie == 0 {
             return u32::MAX;
         }

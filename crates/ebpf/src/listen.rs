@@ -11,7 +11,7 @@ use sinew_abi::{Event, KnownListener, ListenKey, NONE, event, protocol};
 
 use crate::{
     address::{AF_INET6, is_mapped, mapped},
-    events,
+    deaths, events,
     listeners::{self, Ip},
     maps::LISTEN_KEYS,
 };
@@ -55,6 +55,7 @@ pub fn listen(context: *mut bpf_sock_ops) -> u32 {
             let cookie = bpf_get_socket_cookie(context.cast());
             let listener = KnownListener { socket: socket as u64, cookie };
             listeners::remember(index, ip, listener);
+            deaths::listens(index, cookie);
         }
     }
     events::send(&Event {

@@ -9,7 +9,7 @@ use aya_ebpf::{
     bindings::bpf_sock,
     helpers::generated::{bpf_map_lookup_elem, bpf_sk_release},
 };
-use sinew_abi::{KnownListener, KnownListeners};
+use sinew_abi::{DYING, DYING_FOR_NS, KnownListener, KnownListeners};
 
 use crate::{
     kernel,
@@ -45,15 +45,49 @@ pub unsafe fn find(sockets: *mut c_void, backend: u32) -> *mut bpf_sock {
     unsafe { bpf_map_lookup_elem(sockets, (&raw const backend).cast()).cast() }
 }
 
+/// Answer of [`Listeners::queue`]: no listener is known.
+pub const NO_LISTENER: u32 = u32::MAX;
+/// Answer of [`Listeners::queue`]: there is one, whose process dies.
+pub const DYING_LISTENER: u32 = u32::MAX - 1;
+
 /// Notes where the kernel keeps the listener of a backend.
 #[inline(always)]
 pub fn remember(backend: u32, ip: Ip, listener: KnownListener) {
     let Some(known) = KNOWN_LISTENERS.get_ptr_mut(backend) else { return };
+    let place = one_of(known, ip);
     // SAFETY: a map value. Who finds half of it written finds a cookie that is not that socket's.
     unsafe {
+        // It may be known, and that its process dies.
+        if (&raw const (*place).cookie).read_volatile() & !DYING != listener.cookie {
+            place.write_volatile(listener);
+        }
+    }
+}
+
+/// Notes that the process dies that made a listener of a backend.
+#[inline(always)]
+pub fn dies(backend: u32, cookie: u64, now_ns: u64) {
+    let Some(known) = KNOWN_LISTENERS.get_ptr_mut(backend) else { return };
+    for ip in [Ip::V4, Ip::V6] {
+        let place = one_of(known, ip);
+        // SAFETY: map values. A new listener that is noted in between bears another cookie and is
+        // known again by the next scan.
+        unsafe {
+            if (&raw const (*place).cookie).read_volatile() & !DYING == cookie {
+                (&raw mut (*known).dying_ns).write_volatile(now_ns);
+                (&raw mut (*place).cookie).write_volatile(cookie | DYING);
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn one_of(known: *mut KnownListeners, ip: Ip) -> *mut KnownListener {
+    // SAFETY: fields of a map value, of which only the places are taken.
+    unsafe {
         match ip {
-            Ip::V4 => (&raw mut (*known).v4).write_volatile(listener),
-            Ip::V6 => (&raw mut (*known).v6).write_volatile(listener),
+            Ip::V4 => &raw mut (*known).v4,
+            Ip::V6 => &raw mut (*known).v6,
         }
     }
 }
@@ -72,25 +106,35 @@ impl Listeners {
         Self { backend, known: if kernel::casts() { KNOWN_LISTENERS.get(backend) } else { None } }
     }
 
-    /// Length of the accept queue; `u32::MAX`: no listener is known.
+    /// Length of the accept queue, [`NO_LISTENER`] or [`DYING_LISTENER`].
     #[inline(always)]
-    pub fn queue(self, ip: Ip) -> u32 {
+    pub fn queue(self, ip: Ip, now_ns: u64) -> u32 {
         if kernel::casts() {
-            return self.known.map_or(u32::MAX, |known| {
-                kernel::accept_queue_of(match ip {
+            return self.known.map_or(NO_LISTENER, |known| {
+                let listener = match ip {
                     Ip::V4 => &known.v4,
                     Ip::V6 => &known.v6,
-                })
+                };
+                // SAFETY: map values, read once each.
+                unsafe {
+                    let cookie = read_volatile(&raw const listener.cookie);
+                    let queue = kernel::accept_queue_of(listener, cookie & !DYING);
+                    if queue == NO_LISTENER || cookie & DYING == 0 {
+                        return queue;
+                    }
+                    let since_ns = now_ns.saturating_sub(read_volatile(&raw const known.dying_ns));
+                    if since_ns < DYING_FOR_NS { DYING_LISTENER } else { queue }
+                }
             });
         }
         // SAFETY: the map is one of this object's; the reference taken is released on every path.
         unsafe {
             let socket = find(sockets(ip), self.backend);
             if socket.is_null() {
-                return u32::MAX;
+                return NO_LISTENER;
             }
             let listens = read_volatile(&raw const (*socket).state) == LISTEN;
-            let queue = if listens { kernel::accept_queue(socket) } else { u32::MAX };
+            let queue = if listens { kernel::accept_queue(socket) } else { NO_LISTENER };
             bpf_sk_release(socket.cast());
             queue
         }

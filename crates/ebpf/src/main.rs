@@ -15,6 +15,7 @@ mod clock;
 mod connect;
 mod count;
 mod datagram;
+mod deaths;
 mod events;
 mod identity;
 mod kernel;
@@ -35,8 +36,11 @@ mod scan;
 
 use address::{Target, mapped};
 use aya_ebpf::{
-    macros::{cgroup_sock, cgroup_sock_addr, sk_lookup, sock_ops},
-    programs::{SkLookupContext, SockAddrContext, SockContext, SockOpsContext},
+    EbpfContext as _,
+    macros::{cgroup_sock, cgroup_sock_addr, raw_tracepoint, sk_lookup, sock_ops},
+    programs::{
+        RawTracePointContext, SkLookupContext, SockAddrContext, SockContext, SockOpsContext,
+    },
 };
 
 macro_rules! target {
@@ -162,6 +166,17 @@ pub fn sock_ops(context: SockOpsContext) -> u32 {
 #[sk_lookup]
 pub fn published(context: SkLookupContext) -> u32 {
     publish::lookup(context.lookup)
+}
+
+#[raw_tracepoint(tracepoint = "sched_process_exit")]
+pub fn process_exits(_: RawTracePointContext) {
+    deaths::exits();
+}
+
+#[raw_tracepoint(tracepoint = "signal_generate")]
+pub fn process_killed(context: RawTracePointContext) {
+    // SAFETY: the context of the running program.
+    unsafe { deaths::signalled(context.as_ptr().cast()) }
 }
 
 #[unsafe(no_mangle)]

@@ -10,8 +10,8 @@ use aya_ebpf::{
 use sinew_abi::{
     Affinity, AffinityKey, Asked, Backend, BackendHot, BackendTimes, Config, Counters,
     DatagramPeer, Edge, EdgeKey, Event, Instance, KnownListeners, ListenKey, ListenValue,
-    NearCaller, NearService, Outlier, PeerKey, PortName, PublishedKey, Reach, Region, Service,
-    ServiceHot, ServiceKey4, ServiceKey6, Socket, capacity as c,
+    ListeningProcess, NearCaller, NearService, Outlier, PeerKey, PortName, PublishedKey, Reach,
+    Region, Service, ServiceHot, ServiceKey4, ServiceKey6, Socket, capacity as c,
 };
 
 const LAZY: usize = BPF_F_NO_PREALLOC as usize;
@@ -57,7 +57,14 @@ pub static BACKENDS: Array<Backend, { c::BACKENDS as usize }, SHARED> = Array::n
 pub static BACKEND_HOT: Array<BackendHot, { c::BACKENDS as usize }, SHARED> = Array::new();
 /// Backend index -> where the kernel keeps its listeners: read without a reference.
 #[btf_map]
-pub static KNOWN_LISTENERS: Array<KnownListeners, { c::BACKENDS as usize }> = Array::new();
+pub static KNOWN_LISTENERS: Array<KnownListeners, { c::BACKENDS as usize }, SHARED> = Array::new();
+/// Process id -> the listeners that it made.
+#[btf_map]
+pub static LISTENING_PROCESSES: LruHashMap<
+    u32,
+    ListeningProcess,
+    { c::LISTENING_PROCESSES as usize },
+> = LruHashMap::new();
 #[btf_map]
 pub static BACKEND_TIMES: PerCpuArray<BackendTimes, { c::BACKEND_TIMES as usize }> =
     PerCpuArray::new();

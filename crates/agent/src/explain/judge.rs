@@ -34,6 +34,9 @@ pub(super) fn examine(
 ) -> Finding {
     if protocol == Protocol::Tcp {
         let Some(queue) = queue else { return Finding::NoListener };
+        if stats.dying {
+            return Finding::Dying;
+        }
         let unseen = stats.queue_empty_ago_ms.map(Duration::from_millis);
         if queue > 0 && unseen.is_some_and(|unseen| unseen > HUNG_AFTER) {
             return Finding::Hung;
@@ -70,6 +73,9 @@ pub(super) fn reason(
                 queue.unwrap_or(0),
                 seconds(stats.queue_empty_ago_ms.unwrap_or(0))
             );
+        }
+        Finding::Dying => {
+            return "the process that listens was killed or exits".to_owned();
         }
         Finding::Ejected => {
             let (left, failures) = (seconds(stats.ejected_for_ms), stats.failures_in_a_row);

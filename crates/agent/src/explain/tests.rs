@@ -54,11 +54,12 @@ fn each_is_judged_as_the_kernel_does() {
     let unseen = BackendStats { queue_empty_ago_ms: Some(4000), ..BackendStats::default() };
     let due = BackendStats { awaits_probe: true, ..BackendStats::default() };
     let probing = BackendStats { probed_now: true, ..due };
-    let endpoints = (0..7).map(|n| endpoint(n, n != 1)).collect();
-    let listeners = [(0, 0), (2, 3), (4, 0), (5, 0), (6, 0)];
+    let dying = BackendStats { dying: true, ..unseen };
+    let endpoints = (0..8).map(|n| endpoint(n, n != 1)).collect();
+    let listeners = [(0, 0), (2, 3), (4, 0), (5, 0), (6, 0), (7, 3)];
     let listeners = listeners.map(|(n, queue)| listener(n, queue)).into();
     // The queue of 0 was not seen empty for long either, but it is empty now.
-    let backends = [(0, unseen), (2, unseen), (4, ejected), (5, probing), (6, due)];
+    let backends = [(0, unseen), (2, unseen), (4, ejected), (5, probing), (6, due), (7, dying)];
     let seen = seen(listeners, &backends);
     let answer = question(Balance::LeastLoad, endpoints).answer(&seen);
     let told: Vec<_> =
@@ -78,6 +79,7 @@ fn each_is_judged_as_the_kernel_does() {
             (Fitness::Sick, Finding::Ejected, ejected),
             (Fitness::Sick, Finding::Probing, probing),
             (Fitness::Fit, Finding::ProbeDue, due),
+            (Fitness::Sick, Finding::Dying, "the process that listens was killed or exits"),
         ]
     );
     assert_eq!(

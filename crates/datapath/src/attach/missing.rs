@@ -6,8 +6,8 @@ use std::{
 };
 
 use super::{
-    Changes, HOOKS, Links, PUBLISHED, Watch, attach_hooks, cgroup_id, make, network_namespace,
-    open_cgroup, remove_pin,
+    Changes, HOOKS, Links, PUBLISHED, Watch, attach_hooks, cgroup_id, deaths, make,
+    network_namespace, open_cgroup, remove_pin,
 };
 use crate::{Error, object::Object, sys};
 
@@ -29,6 +29,7 @@ impl Links {
         if self.watched.keys().any(|id| !self.watches(*id)) {
             missing.push("sock_ops");
         }
+        missing.extend(deaths::missing(&self.directory, &self.deaths));
         missing
     }
 
@@ -83,6 +84,7 @@ impl Links {
         if publishes && !self.publishes_here() {
             self.attach_published(object, &mut Changes::default())?;
         }
+        deaths::attach(object, &self.directory);
         let lost: Vec<u64> = self.watched.keys().copied().filter(|id| !self.watches(*id)).collect();
         lost.into_iter().try_for_each(|id| self.watch_again(object, id))
     }

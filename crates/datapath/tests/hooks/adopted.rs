@@ -241,7 +241,7 @@ fn a_replacement_that_fails_on_one_cgroup_is_taken_back_on_all() {
         pins.iter().map(|pin| exclusive::program_of(pin)).collect()
     };
     let before = programs();
-    assert_eq!(before.len(), 29, "15 for members, 14 of the unit");
+    assert_eq!(before.len(), 31, "15 for members, 2 for deaths, 14 of the unit");
     fs::remove_dir_all(verified()).unwrap();
     let error = world.try_reopen().unwrap_err();
     assert!(error.to_string().contains("replace program sock_release"), "{error}");
@@ -251,7 +251,7 @@ fn a_replacement_that_fails_on_one_cgroup_is_taken_back_on_all() {
     fs::remove_file(of_unit.join("sock_release")).unwrap();
     world.reopen();
     let after = programs();
-    assert_eq!(after.len(), 30, "what was missing is made anew");
+    assert_eq!(after.len(), 32, "what was missing is made anew");
     assert!(after.iter().all(|program| !before.contains(program)));
     assert_eq!(world.python(2, 0, CALL), "old from 127.0.0.1");
 }

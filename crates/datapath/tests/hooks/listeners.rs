@@ -67,7 +67,7 @@ fn a_known_listener_is_used_and_never_needed() {
     let lies = [!7, 0xffff_8000_0000_0000, 0x40_0000, 0, second.socket];
     for socket in lies {
         let lie = KnownListener { socket, cookie: first.cookie };
-        known.set(places[0], abi::KnownListeners { v4: lie, v6: lie }, 0).unwrap();
+        known.set(places[0], abi::KnownListeners { v4: lie, v6: lie, dying_ns: 0 }, 0).unwrap();
         assert_eq!(call(&world, 1), "hello", "{socket:#x}");
     }
     known.set(places[0], abi::KnownListeners::ZERO, 0).unwrap();

@@ -11,6 +11,7 @@
 
 mod adopted;
 mod choice;
+mod deaths;
 mod families;
 mod full;
 mod kernels;

@@ -399,6 +399,16 @@ impl Drop for World {
             let _ = child.kill();
             let _ = child.wait();
         }
+        // Their own children, which hold the cgroups and what the test prints to.
+        let base = self.base();
+        let _ = fs::write(base.join("cgroup.kill"), "1");
+        let events = || fs::read_to_string(base.join("cgroup.events")).unwrap_or_default();
+        for _ in 0..1000 {
+            if !events().contains("populated 1") {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
         let _ = self.kernel.detach();
         // Also those of instances that the test took back.
         remove_below(self.base());

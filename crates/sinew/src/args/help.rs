@@ -163,6 +163,7 @@ Would be taken:
   fit                 listens, keeps up, not ejected
   probe-due           its ejection ended: the next caller that comes to it tries it
 Sick, taken only when no fit one is left:
+  dying               the process that listens was killed or exits
   hung                its accept queue has not been empty for 20 ms
   ejected             too many failures in a row, and its time is not over
   probing             its ejection ended, and one caller tries it

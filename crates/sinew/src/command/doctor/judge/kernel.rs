@@ -20,10 +20,16 @@ pub(super) fn version(release: &str) -> Finding {
 
 pub(super) fn features(features: &Result<Features, Lack>) -> Finding {
     match features {
-        Ok(Features { outcomes: true }) => {
+        Ok(Features { outcomes: true, deaths: true }) => {
             Finding::ok("features", "the kernel has all that Sinew's programs use")
         }
-        Ok(Features { outcomes: false }) => Finding::warns(
+        Ok(Features { outcomes: true, deaths: false }) => Finding::warns(
+            "features",
+            "the kernel runs no programs on tracepoints",
+            "a killed process may get connections until its listeners close; all else works",
+        )
+        .remedy("boot a kernel built with CONFIG_BPF_EVENTS=y"),
+        Ok(Features { outcomes: false, .. }) => Finding::warns(
             "features",
             "the kernel does not tell how connections went (context casts)",
             "bytes and failures are not counted, and no backend is ejected; all else works",

@@ -16,7 +16,7 @@ use super::{
 fn well() -> Facts {
     Facts {
         kernel_release: "6.18.44-amd64".to_owned(),
-        features: Ok(Features { outcomes: true }),
+        features: Ok(Features { outcomes: true, deaths: true }),
         grace_period: Ok(()),
         closes: Some(Ok(())),
         loopback: true,
@@ -100,10 +100,12 @@ fn what_works_in_part_warns_and_says_in_which() {
     };
     let older = Facts {
         kernel_release: "6.1.0-13-amd64".to_owned(),
-        features: Ok(Features { outcomes: false }),
+        features: Ok(Features { outcomes: false, deaths: false }),
         ..well()
     };
     warns("features", &older, "no backend is ejected");
+    let features = Ok(Features { outcomes: true, deaths: false });
+    warns("features", &Facts { features, ..well() }, "until its listeners close");
     let closes = Some(Err(lack("closing sockets of others")));
     warns("close", &Facts { closes, ..well() }, "lacks closing sockets of others");
     warns("ipv6", &Facts { ipv6: false, ..well() }, "listen on IPv6 alone cannot");
