@@ -2,6 +2,7 @@
 
 mod command;
 mod field;
+pub mod fleet;
 mod name;
 mod order;
 mod parse;
@@ -16,7 +17,7 @@ mod units;
 mod validate;
 mod words;
 
-pub use name::{NameError, PortName, ProjectName, ServiceName};
+pub use name::{NameError, NodeName, PortName, ProjectName, ServiceName, ZoneName};
 pub use order::start_order;
 pub use parse::{FileSource, ParseError, ParseErrors, Position, parse, parse_policy};
 pub use plan::{Action, Effect, FieldChange, Plan, Step};

@@ -69,6 +69,10 @@ names! {
     ServiceName: "service name"
     /// Name of a project: the set of services that one file describes.
     ProjectName: "project name"
+    /// Name of a host, unique in its network.
+    NodeName: "node name"
+    /// Name of a zone: hosts that fail together.
+    ZoneName: "zone name"
     /// Name of a port, unique in its service.
     PortName: "port name"
 }
