@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 /// Looks that a line reaches back.
 pub(crate) const LOOKS: usize = 20;
-const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
+pub(crate) const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
 
 /// A value a look, of each that is still there.
 #[derive(Debug)]

@@ -290,6 +290,9 @@ fn aligned(text: String, left: bool) -> Line<'static> {
 }
 
 #[cfg(test)]
+mod picture;
+
+#[cfg(test)]
 mod tests {
     use ratatui::{Terminal, backend::TestBackend};
 
