@@ -87,6 +87,9 @@ impl Error {
             Self::AgentStart { log, .. } | Self::AgentUnstable { log, .. } => {
                 return Some(format!("see {} and `sinew doctor`", log.display()));
             }
+            Self::System { source, .. } if source.kind() == io::ErrorKind::StorageFull => {
+                "free some space on that disk, then repeat"
+            }
             Self::Exec { source, .. } if source.kind() == io::ErrorKind::NotFound => {
                 "give its path, or put its directory into PATH"
             }

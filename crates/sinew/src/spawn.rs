@@ -2,7 +2,7 @@
 
 use std::{
     fs::{self, File, OpenOptions},
-    io::{self, Read as _, Seek as _, SeekFrom},
+    io::{self, Read as _, Seek as _, SeekFrom, Write as _},
     os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
     path::Path,
     process::Stdio,
@@ -54,6 +54,10 @@ async fn start(context: &Context) -> Result<Reached, Error> {
             }
             let why = status.map_or_else(|error| error.to_string(), |status| status.to_string());
             let last_lines = last_lines(&path, begin);
+            if last_lines.is_empty() {
+                // Where it cannot write, nobody can, and that is why.
+                (&log).write_all(b"\n").map_err(Error::system(format!("write {}", path.display())))?;
+            }
             Err(Error::AgentStart { why, log: path, last_lines })
         }
     }

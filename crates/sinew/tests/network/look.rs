@@ -3,6 +3,8 @@
 use std::{
     io::{BufRead as _, BufReader},
     process::{Child, Stdio},
+    sync::mpsc::{self, RecvTimeoutError},
+    time::Duration,
 };
 
 use serde_json::Value;
@@ -15,18 +17,42 @@ use crate::{
 /// A command that prints while the test goes on.
 pub(crate) struct Following {
     child: Child,
-    lines: std::io::Lines<BufReader<std::process::ChildStdout>>,
+    lines: mpsc::Receiver<String>,
+    /// What it was asked, and what it has said since.
+    said: Vec<String>,
 }
+
+/// The longest time that a test waits for a line.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 impl Following {
     pub(crate) fn start(world: &World, arguments: &[&str]) -> Self {
         let mut child = world.sinew(arguments).stdout(Stdio::piped()).spawn().unwrap();
-        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        Self { child, lines }
+        let output = BufReader::new(child.stdout.take().unwrap());
+        let (sender, lines) = mpsc::channel();
+        // Ends with the command, or when nobody listens any more.
+        std::thread::spawn(move || {
+            output.lines().map_while(Result::ok).try_for_each(|line| sender.send(line))
+        });
+        Self { child, lines, said: vec![format!("sinew {}", arguments.join(" "))] }
     }
 
+    /// The next line that it prints.
     pub(crate) fn line(&mut self) -> String {
-        self.lines.next().expect("it goes on").unwrap()
+        match self.lines.recv_timeout(PATIENCE) {
+            Ok(line) => {
+                self.said.push(line.clone());
+                line
+            }
+            Err(why) => {
+                let why = match why {
+                    RecvTimeoutError::Timeout => "printed no further line within a minute",
+                    RecvTimeoutError::Disconnected => "ended",
+                };
+                let [command, said @ ..] = &self.said[..] else { unreachable!() };
+                panic!("`{command}` {why}, behind {} lines:\n{}", said.len(), said.join("\n"));
+            }
+        }
     }
 }
 
@@ -38,7 +64,7 @@ impl Drop for Following {
 }
 
 /// Fails to connect, and says how.
-fn failing(port: u16) -> String {
+pub(crate) fn failing(port: u16) -> String {
     format!(
         "import socket
 try: socket.create_connection((socket.gethostbyname('web'), {port}), timeout=5)

@@ -13,6 +13,7 @@ mod backup;
 mod bpf;
 mod callers;
 mod clock;
+mod disk;
 mod doctor;
 mod drain;
 mod explain;
