@@ -85,7 +85,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             turns.entry(pair.name).or_default().push(turn);
         }
         for cost in &mut costs {
-            cost.measure(lengths.slices)?;
+            cost.measure(lengths.slices / 2)?;
         }
     }
     let mut report = Report::new("connect", command(), rounds);
@@ -138,9 +138,9 @@ fn costs(pairs: &[Pair]) -> Result<Vec<Cost<'_>>> {
 
 fn lengths(quick: bool) -> Lengths {
     Lengths {
-        slices: if quick { 2 } else { 30 },
-        short: Duration::from_millis(50),
-        echo: Duration::from_millis(12),
+        slices: if quick { 2 } else { 60 },
+        short: Duration::from_millis(25),
+        echo: Duration::from_millis(6),
     }
 }
 
