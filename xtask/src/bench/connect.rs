@@ -83,9 +83,12 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             let turn = turn::measure(round, pair, lengths)?;
             println!("round {:>2}  {:<12} {turn}", round + 1, pair.name);
             turns.entry(pair.name).or_default().push(turn);
+            for cost in &mut costs {
+                cost.measure(lengths.slices.div_ceil(2 * pairs.len()))?;
+            }
         }
         for cost in &mut costs {
-            cost.measure(lengths.slices / 2)?;
+            cost.end_round();
         }
     }
     let mut report = Report::new("connect", command(), rounds);

@@ -81,10 +81,11 @@ fn served(world: &World, name: &str) -> Result<Room> {
     Ok(room)
 }
 
-/// Starts a server on each address.
+/// Starts a server on each address, each in a cgroup of its own as a replica is.
 pub(crate) fn serve(room: &Room, addresses: &[SocketAddrV4]) -> Result<()> {
-    for address in addresses {
-        world::announced(room.task("server")?.arg(address.to_string()))?;
+    for (number, address) in addresses.iter().enumerate() {
+        let cgroup = room.corner(&format!("server/{number}"))?;
+        world::announced(room.task_in(&cgroup, "server")?.arg(address.to_string()))?;
     }
     Ok(())
 }

@@ -2,8 +2,9 @@
 //!
 //! The clock costs too, about as much as the empty program reads; nothing is taken off.
 //!
-//! A run's time includes what interrupted it, so that a stop of the machine can weigh more than
-//! thousands of runs: each round takes the median over many short slices.
+//! A run's time includes what interrupted it, and a machine that others use is faster and slower
+//! by turns: for some ten milliseconds the programs, as everything, may take half as long again. So
+//! a round takes the median over many short slices between the turns of the contenders.
 
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
@@ -33,6 +34,8 @@ pub(crate) struct Cost<'a> {
     other: Client,
     empty: Program,
     _link: OwnedFd,
+    /// By key, one a slice.
+    round: BTreeMap<String, Vec<f64>>,
     /// By key, one a round.
     samples: BTreeMap<String, Vec<f64>>,
 }
@@ -52,23 +55,26 @@ impl<'a> Cost<'a> {
             other: Client::start(direct.command_in(&cgroup, world::own())?, &address, threads)?,
             empty,
             _link: link,
+            round: BTreeMap::new(),
             samples: BTreeMap::new(),
         })
     }
 
-    /// Measures for one round.
+    /// Measures in so many slices.
     pub(crate) fn measure(&mut self, slices: usize) -> Result<()> {
         let _counting = bpf::count_run_times()?;
-        let mut slices_by_key: BTreeMap<String, Vec<f64>> = BTreeMap::new();
         for _ in 0..slices {
             for (key, value) in self.slice()? {
-                slices_by_key.entry(key).or_default().push(value);
+                self.round.entry(key).or_default().push(value);
             }
         }
-        for (key, slices) in slices_by_key {
+        Ok(())
+    }
+
+    pub(crate) fn end_round(&mut self) {
+        for (key, slices) in std::mem::take(&mut self.round) {
             self.samples.entry(key).or_default().extend(report::median(&slices));
         }
-        Ok(())
     }
 
     fn slice(&mut self) -> Result<Vec<(String, f64)>> {
