@@ -37,9 +37,10 @@ impl Report {
         let sorted = sorted(samples);
         let (Some(&least), Some(&greatest)) = (sorted.first(), sorted.last()) else { return };
         self.put(key, middle(&sorted), [least, greatest]);
-        let outside = outside(sorted.len());
-        let interval = [sorted[outside], sorted[sorted.len() - 1 - outside]];
-        self.confidence.insert(key.to_owned(), interval.map(rounded));
+        if let Some(outside) = outside(sorted.len()) {
+            let interval = [sorted[outside], sorted[sorted.len() - 1 - outside]];
+            self.confidence.insert(key.to_owned(), interval.map(rounded));
+        }
     }
 
     /// Adds a figure that is a count, or a quantile over the whole bench.
@@ -101,9 +102,8 @@ fn middle(sorted: &[f64]) -> f64 {
 }
 
 /// How many samples at either end lie outside the interval of confidence. A sample is above the
-/// true median as a coin falls, however samples are distributed. Of less than six even the ends
-/// are not 95 % sure.
-fn outside(samples: usize) -> usize {
+/// true median as a coin falls, however samples are distributed. Few samples have no interval.
+fn outside(samples: usize) -> Option<usize> {
     let mut ln_chance = samples as f64 * 0.5_f64.ln();
     let mut sum = ln_chance.exp();
     let mut heads = 0;
@@ -112,7 +112,7 @@ fn outside(samples: usize) -> usize {
         ln_chance += ((samples - heads + 1) as f64 / heads as f64).ln();
         sum += ln_chance.exp();
     }
-    heads.saturating_sub(1)
+    heads.checked_sub(1)
 }
 
 /// Four significant digits say all that such a measurement knows.
@@ -142,12 +142,19 @@ mod tests {
     #[test]
     fn the_interval_of_confidence_is_that_of_the_sign_test() {
         // From tables of the sign test, 5 % two-sided.
-        let tables = [(1, 0), (5, 0), (6, 0), (8, 0), (9, 1), (12, 2), (15, 3), (25, 7), (100, 39)];
-        for (samples, expected) in tables {
-            assert_eq!(outside(samples), expected, "{samples}");
+        for (samples, expected) in [(6, 0), (8, 0), (9, 1), (12, 2), (15, 3), (25, 7), (100, 39)] {
+            assert_eq!(outside(samples), Some(expected), "{samples}");
         }
-        let share = outside(10_000) as f64 / 10_000.0;
+        assert_eq!(outside(5), None);
+        let share = outside(10_000).unwrap() as f64 / 10_000.0;
         assert!((0.49..0.491).contains(&share), "{share}");
+    }
+
+    #[test]
+    fn the_ends_of_an_interval_of_confidence_are_samples() {
+        let mut report = Report::new("x", String::new(), 9);
+        report.median("k", &[9.0, 1.0, 8.0, 2.0, 7.0, 3.0, 6.0, 4.0, 5.0]);
+        assert_eq!(report.confidence["k"], [2.0, 8.0]);
     }
 
     #[test]
@@ -159,14 +166,14 @@ mod tests {
 
     #[test]
     fn the_file_has_the_agreed_shape() {
-        let mut report = Report::new("connect", "cargo xtask bench connect".to_owned(), 2);
-        report.median("ratio", &[0.98, 0.96]);
+        let mut report = Report::new("connect", "cargo xtask bench connect".to_owned(), 6);
+        report.median("ratio", &[0.98, 0.97, 0.96, 0.97, 0.97, 0.97]);
         assert_eq!(
             serde_json::to_value(&report).unwrap(),
             serde_json::json!({
                 "bench": "connect",
                 "command": "cargo xtask bench connect",
-                "runs": 2,
+                "runs": 6,
                 "figures": {"ratio": 0.97},
                 "spread": {"ratio": [0.96, 0.98]},
                 "confidence": {"ratio": [0.96, 0.98]},
