@@ -13,7 +13,7 @@ pub mod histogram;
 pub mod near;
 
 /// Raised whenever a map's layout or the meaning of a field changes.
-pub const ABI_VERSION: u32 = 5;
+pub const ABI_VERSION: u32 = 6;
 
 /// Declared capacities of the maps: nearing one warns, reaching it refuses.
 pub mod capacity {
@@ -156,7 +156,7 @@ plain! {
         index: u32,
         /// First slot of the region.
         base: u32,
-        /// Slots in the region; 0: no backend.
+        /// Slots of the draw; 0: none. A backend may have several.
         len: u32,
         /// Stride of the walk; coprime to `len`, so that `len` steps visit every slot once.
         step: u32,
@@ -166,14 +166,14 @@ plain! {
         affinity_ns: u64,
         /// Changes with every new region: a record of an older set is recognised.
         generation: u32,
-        /// Reserved, 0.
-        reserved: u32,
+        /// Slots behind those of the draw: taken when none of the draw's is fit.
+        reserve: u32,
     }
     /// Where the slots of a service port lie, by its index.
     Region = 8 {
         /// First slot.
         base: u32,
-        /// Number of slots.
+        /// Number of slots, the reserve included.
         len: u32,
     }
     /// A copy of an entry of `SERVICES4` at a place that its key tells ([`near::service4`]): it

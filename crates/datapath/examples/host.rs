@@ -125,6 +125,7 @@ fn backend(service: u32, number: u32, address4: Ipv4Addr, port: u16) -> Backend 
         zone: 0,
         wildcard: Default::default(),
         in_choice: true,
+        slots: 1,
     }
 }
 

@@ -125,6 +125,9 @@ pub struct Backend {
     pub zone: u32,
     /// Whether it may be chosen; else it is known only (starting, draining, unhealthy).
     pub in_choice: bool,
+    /// Slots in the draw: more make it likelier. 0: it is in reserve, chosen when no backend of the
+    /// draw is fit.
+    pub slots: u8,
 }
 
 /// Families whose listener is bound to every address.

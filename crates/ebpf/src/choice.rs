@@ -6,7 +6,8 @@
 //! clearly slower, else a quiet service would send every call to the same backend; one tie in
 //! eight ignores it, so that a backend is not judged for ever by one bad day. Only the winner is
 //! examined, because looking at a listener costs more than all the rest. When it is not fit, the
-//! other one is; when neither is, a walk visits the slots without repeating any.
+//! other one is; when neither is, a walk visits the slots without repeating any, and then those in
+//! reserve.
 
 use sinew_abi::{NONE, Service, balance};
 
@@ -60,7 +61,16 @@ const NOTHING: Choice = Choice { backend: NONE, panic: false };
 #[inline(always)]
 pub fn draw(from: &impl Candidates, service: &Service, random: u32, turn: u32) -> (Choice, Walk) {
     let len = service.len;
-    let mut walk = Walk { base: service.base, len, step: service.step, at: 0, choice: NOTHING };
+    let mut walk = Walk {
+        base: service.base,
+        len,
+        step: service.step,
+        at: 0,
+        left: len.saturating_sub(1),
+        reserve: service.reserve,
+        random,
+        choice: NOTHING,
+    };
     if len == 0 {
         return (NOTHING, walk);
     }
@@ -97,7 +107,7 @@ pub fn draw(from: &impl Candidates, service: &Service, random: u32, turn: u32) -
 }
 
 /// The slow path, when neither draw is fit: from the slot after the first draw, by steps coprime
-/// to the length, so that no slot is visited twice.
+/// to the length, so that no slot is visited twice. Then the reserve from anywhere, one by one.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct Walk {
@@ -105,6 +115,11 @@ pub struct Walk {
     len: u32,
     step: u32,
     at: u32,
+    /// Steps until the reserve begins.
+    left: u32,
+    /// Its length; 0: there is none, or it has begun.
+    reserve: u32,
+    random: u32,
     /// What is taken if the walk ends here.
     pub choice: Choice,
 }
@@ -113,13 +128,19 @@ impl Walk {
     /// How many steps there are.
     #[inline(always)]
     pub fn steps(&self) -> u32 {
-        if self.len > WALK { WALK } else { self.len.saturating_sub(1) }
+        let all = self.left.saturating_add(self.reserve);
+        if all > WALK { WALK } else { all }
     }
 
     /// One step; true when a fit backend was found.
     #[inline(always)]
     pub fn step(&mut self, from: &impl Candidates) -> bool {
-        self.at = wrap(self.at, self.step, self.len);
+        if self.left == 0 {
+            self.enter_reserve();
+        } else {
+            self.left -= 1;
+            self.at = wrap(self.at, self.step, self.len);
+        }
         let backend = from.slot(self.base.wrapping_add(self.at));
         match from.examine(backend) {
             FIT => {
@@ -130,6 +151,18 @@ impl Walk {
             _ => {}
         }
         false
+    }
+}
+
+impl Walk {
+    #[inline(always)]
+    fn enter_reserve(&mut self) {
+        self.base = self.base.wrapping_add(self.len);
+        self.len = self.reserve;
+        self.left = self.reserve.wrapping_sub(1);
+        self.reserve = 0;
+        self.step = 1;
+        self.at = ((u64::from(self.random) * u64::from(self.len)) >> 32) as u32;
     }
 }
 
@@ -242,6 +275,45 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn the_reserve_is_taken_when_nobody_else_is_fit(
+            states in prop::collection::vec(0u32..3, 0..60),
+            reserve in prop::collection::vec(0u32..3, 0..60),
+            random: u32, turn: u32, policy in 0u32..3,
+        ) {
+            let table = table([states.clone(), reserve.clone()].concat());
+            let len = states.len() as u32;
+            let service = Service { reserve: reserve.len() as u32, ..service(len, policy) };
+            let choice = choose(&table, &service, random, turn);
+            let state = |backend: u32| table.states[backend as usize];
+            if states.contains(&FIT) {
+                prop_assert!(choice.backend < len && state(choice.backend) == FIT);
+            } else if reserve.contains(&FIT) {
+                prop_assert!(choice.backend >= len && state(choice.backend) == FIT);
+                prop_assert!(!choice.panic);
+            } else if states.contains(&SICK) || reserve.contains(&SICK) {
+                prop_assert!(choice.panic && state(choice.backend) == SICK);
+                prop_assert!(choice.backend < len || !states.contains(&SICK));
+            } else {
+                prop_assert_eq!(choice.backend, NONE);
+            }
+            // The second draw lies on the walk's way.
+            prop_assert!(table.examined.borrow().len() <= table.states.len() + 1);
+        }
+
+        #[test]
+        fn all_of_the_reserve_gets_calls(random: [u32; 64]) {
+            let table = table(vec![GONE, FIT, FIT, FIT]);
+            let service = Service { reserve: 3, ..service(1, balance::LEAST_LOAD) };
+            let takes = |word| choose(&table, &service, word, 0).backend;
+            let spread = (0..64u32).map(|n| n << 26);
+            let taken: std::collections::BTreeSet<u32> = spread.map(takes).collect();
+            prop_assert_eq!(taken.into_iter().collect::<Vec<_>>(), vec![1, 2, 3]);
+            for word in random {
+                prop_assert!(takes(word) > 0);
+            }
+        }
+
         #[test]
         fn takes_a_fit_backend_whenever_there_is_one(
             states in prop::collection::vec(0u32..3, 1..100),

@@ -208,5 +208,6 @@ fn backend(instance: &Instance, port: &Port) -> Backend {
         local: true,
         zone: zone.map_or(0, alloc::zone_number),
         in_choice: instance.in_choice(port.protocol, port.number),
+        slots: 1,
     }
 }

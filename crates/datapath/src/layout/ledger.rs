@@ -106,17 +106,17 @@ impl Ledger {
         let mut keys6: HashMap<u32, abi::ServiceKey6> =
             services6.iter().map(|(key, value)| (value.index, *key)).collect();
         // A writer that stopped between the two keys of a port left each with a region.
-        let mut regions: Vec<_> = services6.iter().map(|(_, v)| (v.base, v.len)).collect();
+        let mut regions: Vec<_> = services6.iter().map(|(_, v)| (v.base, reach(v))).collect();
         for (key4, value) in tables.services4()? {
             let id = PortId {
                 service: value.service,
                 number: u16::from_be(key4.port),
                 protocol: key4.protocol,
             };
-            regions.push((value.base, value.len));
+            regions.push((value.base, reach(&value)));
             self.fresh_port = self.fresh_port.max(value.index + 1);
             self.generation = self.generation.max(value.generation);
-            let slots: Vec<u32> = (0..value.len).map(|i| tables.slot(value.base + i)).collect();
+            let slots: Vec<u32> = (0..reach(&value)).map(|i| tables.slot(value.base + i)).collect();
             let key6 = keys6.remove(&value.index).unwrap_or(abi::ServiceKey6::ZERO);
             let placed = Placed {
                 key4,
@@ -265,15 +265,20 @@ impl Ledger {
             None => self.take_port(tables)?,
         };
         let mut slots = Vec::with_capacity(port.backends.len());
+        let mut reserve = Vec::new();
         for backend in &port.backends {
             let at = self.place_backend(tables, backend, index)?;
-            if backend.in_choice {
-                slots.push(at);
+            match backend.slots {
+                _ if !backend.in_choice => {}
+                0 => reserve.push(at),
+                count => slots.extend(std::iter::repeat_n(at, count.into())),
             }
         }
+        let drawn = slots.len();
+        slots.append(&mut reserve);
         // What is known stays known until all of the change is in force.
         let before = self.ports.get(&id).cloned();
-        let placed = self.flip(tables, service, port, index, slots, before.as_ref())?;
+        let placed = self.flip(tables, service, port, index, (slots, drawn), before.as_ref())?;
         // Only now, when no new choice can find them, do the ones that left go.
         let kept: HashSet<u64> = placed.backends.iter().copied().collect();
         self.ports.insert(id, placed);
@@ -295,10 +300,11 @@ impl Ledger {
         service: &Service,
         port: &ServicePort,
         index: u32,
-        slots: Vec<u32>,
+        (slots, drawn): (Vec<u32>, usize),
         before: Option<&Placed>,
     ) -> Result<Placed, Error> {
-        let len = u32::try_from(slots.len()).unwrap_or(u32::MAX);
+        let all = u32::try_from(slots.len()).unwrap_or(u32::MAX);
+        let len = u32::try_from(drawn).unwrap_or(u32::MAX);
         let (balance, affinity_ns) = ports::balance(port);
         let same_slots = before.is_some_and(|b| b.slots == slots);
         let base = match before {
@@ -314,7 +320,7 @@ impl Ledger {
             balance,
             affinity_ns,
             generation: before.map_or(0, |b| b.value.generation),
-            reserved: 0,
+            reserve: all - len,
         };
         let number = port.number.to_be();
         let protocol = protocol_number(port.protocol);
@@ -323,9 +329,10 @@ impl Ledger {
         let outlier = ports::outlier(&port.outlier);
         let backends = port.backends.iter().map(|b| b.key).collect();
         let moved = before.is_none_or(|b| b.key4 != key4 || b.key6 != key6);
-        if before.is_none_or(|b| b.outlier != outlier || b.value.base != base || b.value.len != len)
+        if before
+            .is_none_or(|b| b.outlier != outlier || b.value.base != base || reach(&b.value) != all)
         {
-            tables.set_port(index, &abi::Region { base, len }, &outlier);
+            tables.set_port(index, &abi::Region { base, len: all }, &outlier);
         }
         if moved || before.is_none_or(|b| b.value != value) {
             self.generation = self.generation.wrapping_add(1);
@@ -350,7 +357,7 @@ impl Ledger {
                 tables.remove_service6(&old.key6)?;
             }
             if !same_slots {
-                self.regions.retire(old.value.base, old.value.len);
+                self.regions.retire(old.value.base, reach(&old.value));
             }
         }
         Ok(Placed { key4, key6, value, outlier, slots, backends })
@@ -383,7 +390,7 @@ impl Ledger {
         }
         tables.remove_service4(&placed.key4)?;
         self.ports.remove(&id);
-        self.regions.retire(placed.value.base, placed.value.len);
+        self.regions.retire(placed.value.base, reach(&placed.value));
         self.retired_ports.push(placed.value.index);
         for key in placed.backends {
             self.remove_backend(tables, key)?;
@@ -472,6 +479,11 @@ impl Ledger {
         self.regions.reclaim();
         Ok(())
     }
+}
+
+/// Slots of a service port's region.
+fn reach(value: &abi::Service) -> u32 {
+    value.len.saturating_add(value.reserve)
 }
 
 fn port_id(service: &Service, port: &ServicePort) -> PortId {

@@ -53,6 +53,7 @@ fn adopt(world: &mut World, cgroup: &Path, wildcard: bool) {
         local: true,
         zone: 0,
         in_choice: true,
+        slots: 1,
     };
     world.service(OLD, 9000, Protocol::Tcp, 0);
     let mut service = (*world.wanted.services[&OLD]).clone();

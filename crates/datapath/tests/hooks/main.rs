@@ -31,3 +31,4 @@ mod source;
 mod tcp;
 mod udp;
 mod world;
+mod zones;

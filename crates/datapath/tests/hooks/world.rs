@@ -170,6 +170,7 @@ impl World {
                 zone: 0,
                 wildcard: Default::default(),
                 in_choice: true,
+                slots: 1,
             });
         }
         self.wanted.set_service(Service {

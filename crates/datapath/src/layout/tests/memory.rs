@@ -78,9 +78,9 @@ impl Tables for Memory {
         self.write()?;
         let old = self.services4.insert((key.addr, key.port, key.protocol), *value);
         if let Some(old) = old {
-            self.held.extend(old.base..old.base + old.len);
+            self.held.extend(region(&old));
         }
-        self.held.extend(value.base..value.base + value.len);
+        self.held.extend(region(value));
         Ok(())
     }
     fn put_service6(&mut self, key: &abi::ServiceKey6, value: &abi::Service) -> Result<(), Error> {
@@ -182,24 +182,33 @@ impl Tables for Memory {
         Ok(())
     }
     fn grace_period(&mut self) -> Result<(), Error> {
-        let live: BTreeSet<u32> =
-            self.services4.values().flat_map(|s| s.base..s.base + s.len).collect();
+        let live: BTreeSet<u32> = self.services4.values().flat_map(region).collect();
         self.held.retain(|slot| live.contains(slot));
         Ok(())
     }
 }
 
+fn region(service: &abi::Service) -> std::ops::Range<u32> {
+    service.base..service.base + service.len + service.reserve
+}
+
 impl Memory {
-    /// Endpoint ports that a caller of a service port may be given.
-    pub(super) fn reachable(&self) -> BTreeMap<(u32, u16), Vec<u64>> {
+    /// Endpoint ports that a caller of a service port may be given: those of the draw, as often as
+    /// they are in it, and the reserve.
+    pub(super) fn reachable(&self) -> BTreeMap<(u32, u16), [Vec<u64>; 2]> {
         self.services4
             .iter()
             .map(|((_, port, _), service)| {
-                let mut keys: Vec<u64> = (service.base..service.base + service.len)
-                    .map(|slot| self.backend(self.slot(slot)).key)
-                    .collect();
-                keys.sort_unstable();
-                ((service.service, u16::from_be(*port)), keys)
+                let keys = |from: u32, len: u32| {
+                    let slots = from..from + len;
+                    let mut keys: Vec<u64> =
+                        slots.map(|slot| self.backend(self.slot(slot)).key).collect();
+                    keys.sort_unstable();
+                    keys
+                };
+                let reserve = keys(service.base + service.len, service.reserve);
+                let both = [keys(service.base, service.len), reserve];
+                ((service.service, u16::from_be(*port)), both)
             })
             .collect()
     }
