@@ -17,7 +17,9 @@ mod error;
 pub mod etcd;
 mod lease;
 mod model;
+pub mod schema;
 mod transaction;
+pub mod transfer;
 mod watch;
 
 use std::time::Duration;

@@ -18,7 +18,8 @@ pub struct Transaction {
 impl Transaction {
     /// The most comparisons, and operations of either list: etcd's default.
     pub const MAX_OPERATIONS: usize = 128;
-    /// The most bytes of keys and values: below etcd's default for an encoded request.
+    /// The most bytes of keys and values in operations; comparisons may have a quarter of it
+    /// besides. Below etcd's default for an encoded request.
     pub const MAX_BYTES: usize = 1 << 20;
 
     /// Succeeds, and does nothing.
@@ -64,10 +65,12 @@ impl Transaction {
         }
         check_list(&self.then)?;
         check_list(&self.otherwise)?;
-        let ops = self.then.iter().chain(&self.otherwise).map(Op::bytes);
-        let bytes = ops.chain(self.compares.iter().map(Compare::bytes)).sum();
-        if bytes > Self::MAX_BYTES {
-            return Err(Error::TooLarge { bytes, most_bytes: Self::MAX_BYTES });
+        let ops = self.then.iter().chain(&self.otherwise).map(Op::bytes).sum();
+        let compares = self.compares.iter().map(Compare::bytes).sum();
+        for (bytes, most_bytes) in [(ops, Self::MAX_BYTES), (compares, Self::MAX_BYTES / 4)] {
+            if bytes > most_bytes {
+                return Err(Error::TooLarge { bytes, most_bytes });
+            }
         }
         Ok(())
     }
