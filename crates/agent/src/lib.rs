@@ -15,6 +15,7 @@ mod core;
 mod dns;
 mod environment;
 mod explain;
+pub mod fleet;
 mod flows;
 mod health;
 mod intent;
