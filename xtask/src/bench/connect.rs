@@ -30,6 +30,9 @@ const DIRECT_1000: Direct = Direct { servers: 1000 };
 /// Threads of the client; the machine's cores are shared with the servers.
 pub(crate) const THREADS: usize = 4;
 
+/// Slices a round in which the programs are watched.
+const COST_SLICES: usize = 18;
+
 /// A way that is open, and its client.
 struct Side {
     path: Box<dyn Path>,
@@ -57,7 +60,7 @@ impl Pair {
     fn open(contender: &dyn Contender, world: &World) -> Result<Self> {
         let name = contender.name();
         println!("starting {name}");
-        let direct = if name.ends_with("1000") { DIRECT_1000 } else { DIRECT };
+        let direct = if is_large(name) { DIRECT_1000 } else { DIRECT };
         let baseline = direct.start_in(world.room(&format!("{name}-baseline"))?)?;
         Ok(Self {
             name,
@@ -70,7 +73,6 @@ impl Pair {
 /// Runs `cargo xtask bench connect`.
 pub(crate) fn run(args: &Args) -> Result<()> {
     let rounds = args.rounds(15, 2);
-    let lengths = lengths(args.quick);
     let world = World::new("connect")?;
     let contenders = contenders(&args.only)?.into_iter();
     let pairs: Vec<Pair> =
@@ -80,11 +82,11 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     for round in 0..rounds {
         for offset in 0..pairs.len() {
             let pair = &pairs[(round + offset) % pairs.len()];
-            let turn = turn::measure(round, pair, lengths)?;
+            let turn = turn::measure(round, pair, lengths(pair.name, args.quick))?;
             println!("round {:>2}  {:<12} {turn}", round + 1, pair.name);
             turns.entry(pair.name).or_default().push(turn);
             for cost in &mut costs {
-                cost.measure(lengths.slices.div_ceil(2 * pairs.len()))?;
+                cost.measure(COST_SLICES.div_ceil(pairs.len()))?;
             }
         }
         for cost in &mut costs {
@@ -139,12 +141,20 @@ fn costs(pairs: &[Pair]) -> Result<Vec<Cost<'_>>> {
     [few, many].into_iter().filter_map(open).collect()
 }
 
-fn lengths(quick: bool) -> Lengths {
+/// Of a contender's turn. What is called after it was long away finds cold caches: with a thousand
+/// servers the lead-in calls each of them, with three the shortest slices tell most.
+fn lengths(name: &str, quick: bool) -> Lengths {
+    let (slices, lead_in, short) = if is_large(name) { (20, 100, 50) } else { (60, 6, 25) };
     Lengths {
-        slices: if quick { 2 } else { 60 },
-        short: Duration::from_millis(25),
+        slices: if quick { 2 } else { slices },
+        lead_in: Duration::from_millis(lead_in),
+        short: Duration::from_millis(short),
         echo: Duration::from_millis(6),
     }
+}
+
+fn is_large(name: &str) -> bool {
+    name.ends_with("1000")
 }
 
 /// Lets a client make short connections.
@@ -168,7 +178,7 @@ fn summarize(turns: &BTreeMap<&str, Vec<Turn>>, report: &mut Report) {
         report.median(&format!("{name}_p99_ratio"), &ratios(Turn::p99));
         report.median(&format!("{name}_echo_ratio"), &ratios(Turn::echo));
     }
-    let few = turns.iter().filter(|(name, _)| !name.ends_with("1000")).flat_map(|(_, turns)| turns);
+    let few = turns.iter().filter(|(name, _)| !is_large(name)).flat_map(|(_, turns)| turns);
     let direct: Vec<f64> = few.map(|turn| turn.baseline.per_second()).collect();
     report.median("direct_conn_per_s", &direct);
 }

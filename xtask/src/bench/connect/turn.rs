@@ -20,6 +20,8 @@ use crate::bench::report;
 pub(super) struct Lengths {
     /// Slices of short connections, and of echo, that each side gets.
     pub(super) slices: usize,
+    /// Of a slice of short connections; an echo needs hardly any.
+    pub(super) lead_in: Duration,
     pub(super) short: Duration,
     pub(super) echo: Duration,
 }
@@ -134,18 +136,21 @@ fn order(round: usize, slices: usize) -> Vec<Which> {
 /// Measures a contender and its baseline.
 pub(super) fn measure(round: usize, pair: &Pair, lengths: Lengths) -> Result<Turn> {
     let mut turn = Turn { contender: Found::default(), baseline: Found::default() };
+    let short = Order { work: Work::Short, lead_in: lengths.lead_in, length: lengths.short };
     for which in order(round, lengths.slices) {
         let (side, found) = turn.side(pair, which);
-        found.short.push(slice(side, Work::Short, lengths.short)?);
+        found.short.push(slice(side, &short)?);
         found.seconds += lengths.short.as_secs_f64();
     }
     let rooms = [&pair.contender, &pair.baseline].map(|side| side.path.room());
     for room in rooms {
         room.pin(Some(other_cpu()))?;
     }
+    let work = Work::Echo { cpu: 0 };
+    let echo = Order { work, lead_in: lengths.echo / 4, length: lengths.echo };
     for which in order(round, lengths.slices) {
         let (side, found) = turn.side(pair, which);
-        found.echo.push(slice(side, Work::Echo { cpu: 0 }, lengths.echo)?);
+        found.echo.push(slice(side, &echo)?);
     }
     for room in rooms {
         room.pin(None)?;
@@ -162,9 +167,8 @@ impl Turn {
     }
 }
 
-fn slice(side: &Side, work: Work, length: Duration) -> Result<Slice> {
-    let order = Order { work, lead_in: length / 4, length };
-    let slice = side.client.borrow_mut().work(&order);
+fn slice(side: &Side, order: &Order) -> Result<Slice> {
+    let slice = side.client.borrow_mut().work(order);
     slice.with_context(|| format!("a client of {} failed", side.path.targets()))
 }
 
