@@ -13,8 +13,9 @@ use super::{
     tables::META_COMPACTED,
 };
 
-/// Changes that one transaction of the writer sweeps.
-const SWEEP: usize = 1_024;
+/// Changes that one transaction of the writer sweeps, besides twice those that it makes: more than
+/// come, and so few that nobody notices the wait.
+const SWEEP: usize = 128;
 
 impl State<'_> {
     /// Notes that what was superseded before `revision` may go.
@@ -48,8 +49,10 @@ impl State<'_> {
     /// Sweeps a bit of what is superfluous, and says whether some may be left.
     pub(super) fn sweep(&mut self) -> Result<bool, redb::Error> {
         let compacted = ..=(self.position.compacted.0, u32::MAX);
-        let mut swept: Vec<((u64, u32), Bytes)> = Vec::with_capacity(SWEEP);
-        for found in self.tables.history.range(compacted)?.take(SWEEP) {
+        let made: usize = self.batches.iter().map(|batch| batch.events.len()).sum();
+        let most = SWEEP + 2 * made;
+        let mut swept: Vec<((u64, u32), Bytes)> = Vec::with_capacity(most);
+        for found in self.tables.history.range(compacted)?.take(most) {
             let (at, key) = found?;
             swept.push((at.value(), Bytes::copy_from_slice(key.value())));
         }
@@ -58,7 +61,7 @@ impl State<'_> {
             self.forget_before(key, at.0)?;
             self.tables.history.remove(at)?;
         }
-        Ok(swept.len() == SWEEP)
+        Ok(swept.len() == most)
     }
 
     /// Forgets versions of a key that a compacted one has superseded, and a compacted deletion.
