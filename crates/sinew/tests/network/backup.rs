@@ -21,14 +21,25 @@ fn known(world: &World) -> Vec<Value> {
         .collect()
 }
 
+/// A name whose first choice of an address is that of `web`, and that comes behind it in any order of
+/// names: who asks first has it.
+const RIVAL: &str = "z1526105";
+
 #[test]
 fn a_restored_state_brings_everything_back() {
     let world = World::new();
-    world.file(WEB);
+    let rival = format!("  {RIVAL}:\n    command: sleep 1000000\n");
+    world.file(&format!("name: trial\nservices:\n{rival}"));
+    world.run(&["up", "-d"]);
+    world.file(&format!("{WEB}{rival}"));
     world.run(&["up", "-d"]);
     world.run(&["scale", "web=2"]);
     let before = known(&world);
-    assert!(before.iter().all(|service| service[1].is_string()), "{before:?}");
+    let address = |name: &str| -> std::net::Ipv4Addr {
+        let service = before.iter().find(|service| service[0] == name).unwrap();
+        service[1].as_str().unwrap().parse().unwrap()
+    };
+    assert_eq!(address("web").to_bits(), address(RIVAL).to_bits() + 1, "they are rivals");
     // While it runs.
     fs::copy(world.path("state/state.json"), world.path("backup.json")).unwrap();
     world.run(&["down", "--purge", "--yes"]);
