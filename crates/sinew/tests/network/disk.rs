@@ -106,7 +106,8 @@ fn a_full_disk_refuses_changes_and_keeps_what_runs() {
     eventually("flows tell of it", || world.run(&["flows"]).contains("web:9 "));
     kill(world.pid("web", 1), Signal::KILL).unwrap();
     eventually("web/1 is back", || {
-        world.workloads("web").iter().all(|w| w["state"] == "up" && w["pid"].is_u64())
+        let now = state(&world);
+        now.0 == before.0 && now.1 != before.1
     });
     let before = state(&world);
     world.kill_agent(world.agent());
