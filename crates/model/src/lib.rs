@@ -17,7 +17,9 @@ mod units;
 mod validate;
 mod words;
 
-pub use name::{NameError, NodeName, PortName, ProjectName, ServiceName, ZoneName};
+pub use name::{
+    ControlName, NameError, NetworkName, NodeName, PortName, ProjectName, ServiceName, ZoneName,
+};
 pub use order::start_order;
 pub use parse::{FileSource, ParseError, ParseErrors, Position, parse, parse_policy};
 pub use plan::{Action, Effect, FieldChange, Plan, Step};

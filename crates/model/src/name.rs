@@ -73,6 +73,10 @@ names! {
     NodeName: "node name"
     /// Name of a zone: hosts that fail together.
     ZoneName: "zone name"
+    /// Name of a network: all hosts that trust one certificate authority.
+    NetworkName: "network name"
+    /// Name of a replica of the control plane, unique in its network.
+    ControlName: "control name"
     /// Name of a port, unique in its service.
     PortName: "port name"
 }
