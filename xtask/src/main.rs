@@ -3,6 +3,7 @@
 mod bench;
 mod demo;
 mod ebpf;
+mod hosts;
 mod internal;
 mod process;
 mod setup;
@@ -29,6 +30,8 @@ enum Task {
     Demo(demo::Args),
     /// Build the kernel programs and put the object where the `sinew` binary embeds it
     Ebpf(ebpf::Args),
+    /// Make several hosts on this machine and run a command beside them
+    Hosts(hosts::Args),
     /// Install what other tasks need, without running them
     Setup(setup::Args),
     /// Check formatting, lints, the kernel object and every test
@@ -45,6 +48,7 @@ fn main() -> ExitCode {
         Task::Bench(args) => bench::run(&args),
         Task::Demo(args) => demo::run(&args),
         Task::Ebpf(args) => ebpf::run(&args),
+        Task::Hosts(args) => hosts::run(&args),
         Task::Setup(args) => setup::run(&args),
         Task::Test(args) => test::run(&args),
         Task::Internal(role) => internal::run(&role),

@@ -25,12 +25,10 @@ impl Shop {
     /// Builds `sinew` and lays the shop's files out.
     pub(crate) fn prepare() -> Result<Self> {
         let root = workspace::root();
-        println!("building sinew");
-        let mut build = process::cargo();
-        build.args(["build", "--quiet", "--release", "--package", "sinew"]).current_dir(&root);
-        process::run(&mut build)?;
-        let shop =
-            Self { sinew: built("release/sinew"), file: Path::new(HOME).join("shop/sinew.yaml") };
+        let shop = Self {
+            sinew: workspace::build_sinew()?,
+            file: Path::new(HOME).join("shop/sinew.yaml"),
+        };
         shop.refuse_to_disturb()?;
         fs::create_dir_all(HOME).with_context(|| format!("{HOME} cannot be made"))?;
         let mut copy = Command::new("cp");
@@ -112,12 +110,6 @@ impl Shop {
              {sinew} down --purge --yes && rm -r {HOME}"
         )
     }
-}
-
-/// A file that cargo built, wherever the user keeps its output.
-fn built(path: &str) -> PathBuf {
-    let target = std::env::var_os("CARGO_TARGET_DIR");
-    target.map_or_else(|| workspace::root().join("target"), PathBuf::from).join(path)
 }
 
 fn socket() -> PathBuf {

@@ -23,8 +23,6 @@ mod outside;
 mod pins;
 mod publish;
 mod reach;
-#[path = "../../../workload/tests/common/reaper.rs"]
-mod reaper;
 mod reaping;
 mod reconcile;
 mod source;

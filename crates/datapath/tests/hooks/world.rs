@@ -18,7 +18,7 @@ use sinew_datapath::{
 };
 use sinew_model::{Balance, Outlier, Protocol};
 
-use crate::reaper;
+use sinew_hosts::reaper;
 
 static NEXT: AtomicU32 = AtomicU32::new(0);
 
@@ -80,7 +80,7 @@ impl World {
         unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::NEWNET) }.unwrap();
         run("ip", &["link", "set", "lo", "up"]);
         let prefix = format!("sinew-hooks-{}-", std::process::id());
-        reaper::watch(&prefix);
+        reaper::watch(&prefix).unwrap();
         let name = format!("{prefix}{}", NEXT.fetch_add(1, Ordering::Relaxed));
         let base = cgroup2().join(&name);
         let (cgroup, outside) = (base.join("members"), base.join("outside"));

@@ -32,8 +32,6 @@ mod programs;
 mod publish;
 mod purge;
 mod reach;
-#[path = "../../../workload/tests/common/reaper.rs"]
-mod reaper;
 mod systemd;
 mod upgrade;
 mod world;

@@ -12,7 +12,9 @@ use std::{
 
 use serde_json::Value;
 
-use crate::{bpf, machine::remove_cgroups, reaper};
+use sinew_hosts::reaper;
+
+use crate::{bpf, machine::remove_cgroups};
 
 static NEXT: AtomicU32 = AtomicU32::new(0);
 
@@ -36,7 +38,7 @@ impl World {
         unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::NEWNET) }.unwrap();
         tool("ip", &["link", "set", "lo", "up"]);
         let prefix = format!("sinew-e2e-{}-", std::process::id());
-        reaper::watch(&prefix);
+        reaper::watch(&prefix).unwrap();
         let name = format!("{prefix}{}", NEXT.fetch_add(1, Ordering::Relaxed));
         let directory = tempfile::Builder::new().prefix(&name).tempdir().unwrap();
         // Workloads of other users have to reach what the test gives them.

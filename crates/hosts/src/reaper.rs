@@ -1,9 +1,13 @@
 //! Takes away what tests made once their process is gone, however it ended.
 
 use std::{
+    collections::BTreeMap,
+    path::Path,
     process::{Child, Command, Stdio},
-    sync::OnceLock,
+    sync::{Mutex, PoisonError},
 };
+
+use crate::Error;
 
 /// Waits until the tests' end of its standard input is closed. Then agents end whose pins have that
 /// name, the processes of its cgroups with them, and cgroups, pins and files go. The kernel has no
@@ -30,16 +34,22 @@ rm -rf "/sys/fs/bpf/$name"* "${TMPDIR:-/tmp}/$name"*
 
 /// Has everything taken away whose name begins with `prefix`, which must be this process's alone,
 /// when this process is gone.
-pub(crate) fn watch(prefix: &str) {
-    static REAPER: OnceLock<Child> = OnceLock::new();
-    REAPER.get_or_init(|| {
-        // A session of its own: the terminal's signals are for the tests.
-        Command::new("setsid")
+///
+/// # Errors
+/// When the reaper cannot be started.
+pub fn watch(prefix: &str) -> Result<(), Error> {
+    static REAPERS: Mutex<BTreeMap<String, Child>> = Mutex::new(BTreeMap::new());
+    let mut reapers = REAPERS.lock().unwrap_or_else(PoisonError::into_inner);
+    if !reapers.contains_key(prefix) {
+        // A session of its own: the terminal's signals are for us.
+        let reaper = Command::new("setsid")
             .args(["sh", "-c", SCRIPT, "reaper", prefix])
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
-            .unwrap()
-    });
+            .map_err(|e| Error::io("start", Path::new("setsid"), e))?;
+        reapers.insert(prefix.to_owned(), reaper);
+    }
+    Ok(())
 }
