@@ -1,4 +1,5 @@
-//! This host among others. The [`mirror`] holds what is known of services of other hosts. It does no
-//! IO: time enters as an argument.
+//! This host among others. The [`mirror`] holds what is known of services of other hosts, and
+//! [`last_good`] keeps it on disk. The mirror does no IO: time enters as an argument.
 
+pub mod last_good;
 pub mod mirror;

@@ -1,17 +1,17 @@
 //! Keeps the intent on disk: one file, replaced as a whole, so that it is always either the state
 //! before a change or the one after it.
 
+mod document;
+
 use std::{
-    fs::{self, File, OpenOptions},
-    io::{self, Write as _},
-    os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _},
+    fs, io,
+    os::unix::fs::{DirBuilderExt as _, MetadataExt as _},
     path::{Path, PathBuf},
 };
 
-use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
+use crate::intent::Intent;
 
-use crate::{alloc, intent::Intent};
+pub(crate) use document::{Document, Loaded};
 
 /// Raised when an older agent could not understand the file.
 const VERSION: u32 = 1;
@@ -29,12 +29,14 @@ pub enum StoreError {
         fault: &'static str,
     },
     /// A newer version wrote the file.
-    #[error("{} has version {found}, and this sinew knows {VERSION}", file.display())]
+    #[error("{} has version {found}, and this sinew knows {known}", file.display())]
     Newer {
         /// Which one.
         file: PathBuf,
         /// Its version.
         found: u32,
+        /// The newest that can be read.
+        known: u32,
     },
     /// The kernel refused.
     #[error("cannot {doing} {}: {source}", path.display())]
@@ -77,40 +79,9 @@ impl StoreError {
     }
 }
 
-/// What was found on disk.
-#[derive(Debug)]
-pub(crate) enum Loaded {
-    /// No state yet.
-    Nothing,
-    /// The state.
-    Intact(Box<Intent>),
-    /// A file that is not what was written; it was moved to `aside`.
-    Corrupt {
-        /// Where it lies now.
-        aside: PathBuf,
-        /// What is wrong with it.
-        fault: String,
-    },
-}
-
-#[derive(Deserialize)]
-struct Header {
-    version: u32,
-}
-
-#[derive(Serialize, Deserialize)]
-struct Envelope {
-    version: u32,
-    /// Of the intent's text.
-    checksum: String,
-    intent: Box<RawValue>,
-}
-
 /// The state directory.
 #[derive(Debug)]
-pub(crate) struct Store {
-    directory: PathBuf,
-}
+pub(crate) struct Store(Document);
 
 impl Store {
     /// Takes `directory`, which is made when it is not there.
@@ -131,37 +102,15 @@ impl Store {
         if meta.mode() & 0o022 != 0 {
             return refuse("others may write it");
         }
-        let store = Self { directory: directory.to_owned() };
-        // A predecessor that was killed while it wrote leaves one.
-        let _ = fs::remove_file(store.fresh());
-        Ok(store)
-    }
-
-    /// Where the next state is written before it takes the place of the old one.
-    fn fresh(&self) -> PathBuf {
-        self.directory.join(format!("{FILE}.new"))
+        Ok(Self(Document::new(directory, FILE, VERSION)))
     }
 
     /// Reads the state. A corrupt file is set aside under a name that bears `now_ms`.
     ///
     /// # Errors
     /// When the file is there but cannot be read, or a newer version wrote it.
-    pub(crate) fn load(&self, now_ms: u64) -> Result<Loaded, StoreError> {
-        let file = self.directory.join(FILE);
-        let text = match fs::read(&file) {
-            Ok(text) => text,
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Loaded::Nothing),
-            Err(e) => return Err(StoreError::io("read", &file)(e)),
-        };
-        match decode(&text) {
-            Ok(intent) => Ok(Loaded::Intact(Box::new(intent))),
-            Err(Fault::Newer(found)) => Err(StoreError::Newer { file, found }),
-            Err(Fault::Corrupt(fault)) => {
-                let aside = self.directory.join(format!("{FILE}.corrupt-{now_ms}"));
-                fs::rename(&file, &aside).map_err(StoreError::io("set aside", &file))?;
-                Ok(Loaded::Corrupt { aside, fault })
-            }
-        }
+    pub(crate) fn load(&self, now_ms: u64) -> Result<Loaded<Intent>, StoreError> {
+        self.0.load(now_ms)
     }
 
     /// Replaces the state. When this returns, the new one is on disk; when it fails, the old one is.
@@ -169,54 +118,8 @@ impl Store {
     /// # Errors
     /// When it cannot be written.
     pub(crate) fn save(&self, intent: &Intent) -> Result<(), StoreError> {
-        let text = encode(intent)?;
-        let file = self.directory.join(FILE);
-        let fresh = self.fresh();
-        let written = write_durably(&fresh, &text);
-        if let Err(e) = written {
-            // Of no use, and on a full disk its space is wanted.
-            let _ = fs::remove_file(&fresh);
-            return Err(StoreError::io("write", &fresh)(e));
-        }
-        fs::rename(&fresh, &file).map_err(StoreError::io("replace", &file))?;
-        File::open(&self.directory)
-            .and_then(|directory| directory.sync_all())
-            .map_err(StoreError::io("flush", &self.directory))
+        self.0.save(intent)
     }
-}
-
-fn write_durably(path: &Path, text: &[u8]) -> io::Result<()> {
-    let mut file =
-        OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
-    file.write_all(text)?;
-    file.sync_all()
-}
-
-fn encode(intent: &Intent) -> Result<Vec<u8>, serde_json::Error> {
-    let intent = serde_json::value::to_raw_value(intent)?;
-    let checksum = format!("{:016x}", alloc::hash(intent.get()));
-    serde_json::to_vec(&Envelope { version: VERSION, checksum, intent })
-}
-
-enum Fault {
-    Newer(u32),
-    Corrupt(String),
-}
-
-fn decode(text: &[u8]) -> Result<Intent, Fault> {
-    let corrupt = |e: serde_json::Error| Fault::Corrupt(e.to_string());
-    let header: Header = serde_json::from_slice(text).map_err(corrupt)?;
-    if header.version > VERSION {
-        return Err(Fault::Newer(header.version));
-    }
-    if header.version < VERSION {
-        return Err(Fault::Corrupt(format!("there never was a version {}", header.version)));
-    }
-    let envelope: Envelope = serde_json::from_slice(text).map_err(corrupt)?;
-    if envelope.checksum != format!("{:016x}", alloc::hash(envelope.intent.get())) {
-        return Err(Fault::Corrupt("the checksum does not match".to_owned()));
-    }
-    serde_json::from_str(envelope.intent.get()).map_err(corrupt)
 }
 
 #[cfg(test)]
@@ -253,6 +156,14 @@ mod tests {
     use std::os::unix::fs::PermissionsExt as _;
 
     use super::*;
+
+    fn encode(intent: &Intent) -> Result<Vec<u8>, serde_json::Error> {
+        document::encode(VERSION, intent)
+    }
+
+    fn decode(text: &[u8]) -> Result<Intent, document::Fault> {
+        document::decode(VERSION, text)
+    }
 
     fn directory(mode: u32) -> tempfile::TempDir {
         let directory = tempfile::tempdir().unwrap();

@@ -68,7 +68,7 @@ pub enum Answer {
     },
     /// Nothing of it was applied.
     Nack {
-        /// Of what stays known; 0: nothing.
+        /// Of what was told.
         generation: Generation,
         /// Why.
         reason: Refused,
@@ -118,7 +118,7 @@ impl Mirror {
         let checked = check::snapshot(&snapshot, generation.max(floor))
             .and_then(|()| self.check_room(&snapshot.service, snapshot.endpoints.keys()));
         if let Err(reason) = checked {
-            return Answer::Nack { generation, reason };
+            return Answer::Nack { generation: snapshot.generation, reason };
         }
         let service = snapshot.service.clone();
         self.apply(now, &service, |known, turn| known.take_snapshot(turn, snapshot, empty))
@@ -135,7 +135,7 @@ impl Mirror {
         let checked = check::delta(&delta, generation, floor)
             .and_then(|()| self.check_room(&delta.service, delta.put.keys()));
         if let Err(reason) = checked {
-            return Answer::Nack { generation, reason };
+            return Answer::Nack { generation: delta.to, reason };
         }
         let service = delta.service.clone();
         self.apply(now, &service, |known, turn| known.take_delta(turn, delta))
