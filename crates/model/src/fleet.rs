@@ -3,6 +3,8 @@
 //! A [`Generation`] is the revision of the store in which something was written last, so one number
 //! orders everything that is known of all services.
 
+mod bounds;
+
 use std::{
     collections::BTreeMap,
     fmt,
@@ -10,6 +12,8 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
+
+pub use bounds::{MAX_WEIGHT, OutOfBounds};
 
 use crate::{Balance, NodeName, Outlier, PortName, Protocol, ServiceName, ZoneName};
 

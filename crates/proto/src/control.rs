@@ -1,0 +1,266 @@
+//! What the control plane says.
+
+use std::{net::IpAddr, time::Duration};
+
+use bytes::Bytes;
+use prost::Message as _;
+use sinew_model::{
+    NodeName, ServiceName,
+    fleet::{Delta, Generation, OutOfBounds, Snapshot},
+};
+
+use crate::{
+    DecodeError, Error, bounds, convert,
+    read::{Read, address, count, duration, each, name, names, text},
+    wire::{self, ControlKind},
+};
+
+/// A message of the control plane.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FromControl {
+    /// The session is open.
+    Welcome(Welcome),
+    /// Which services there are.
+    Catalog(Catalog),
+    /// All that is known of a service.
+    Snapshot(Snapshot),
+    /// What changed of one.
+    Delta(Delta),
+    /// What became of a report.
+    Reported(Reported),
+    /// Snapshots wait: many agents want them at once.
+    Busy {
+        /// So long.
+        retry_after: Duration,
+    },
+    /// A host was declared dead: connections to it are closed.
+    Dead {
+        /// Which.
+        node: NodeName,
+    },
+    /// Its last: the session is to be opened elsewhere, or again.
+    Goodbye {
+        /// Why.
+        reason: String,
+        /// When.
+        reconnect_after: Duration,
+    },
+}
+
+/// The answer to Hello.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Welcome {
+    /// Rises with each session of the host.
+    pub epoch: u64,
+    /// A host that is not heard of for so long is taken for dead.
+    pub session_timeout: Duration,
+    /// The replica that answers.
+    pub control: String,
+    /// Its clock, since 1970.
+    pub wall_clock: Duration,
+    /// Which addresses the host gives its instances.
+    pub instances4: Option<Network>,
+    /// The same of IPv6.
+    pub instances6: Option<Network>,
+}
+
+/// A slice of a network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Network {
+    /// Its first address.
+    pub address: IpAddr,
+    /// Bits that all its addresses have in common.
+    pub prefix_length: u8,
+}
+
+/// The names of all services, or how they changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Catalog {
+    /// It applies to what is known at this generation; `None`: to nothing, and `added` is all.
+    pub from: Option<Generation>,
+    /// What is known afterwards is of this one.
+    pub to: Generation,
+    /// Those that came.
+    pub added: Vec<ServiceName>,
+    /// Those that went.
+    pub removed: Vec<ServiceName>,
+}
+
+/// A report is in the store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reported {
+    /// Which.
+    pub sequence: u64,
+    /// At what revision.
+    pub generation: Generation,
+    /// What of it was not done.
+    pub held: Vec<Held>,
+}
+
+/// What of a report was not done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Held {
+    /// Of which service.
+    pub service: ServiceName,
+    /// What, and why not.
+    pub reason: String,
+}
+
+impl FromControl {
+    /// The message's bytes.
+    #[must_use]
+    pub fn encode(&self) -> Bytes {
+        let kind = match self {
+            Self::Welcome(welcome) => ControlKind::Welcome(welcome.to_wire()),
+            Self::Catalog(catalog) => ControlKind::Catalog(catalog.to_wire()),
+            Self::Snapshot(snapshot) => ControlKind::Snapshot(convert::snapshot(snapshot)),
+            Self::Delta(delta) => ControlKind::Delta(convert::delta(delta)),
+            Self::Reported(reported) => ControlKind::Reported(reported.to_wire()),
+            Self::Busy { retry_after } => {
+                ControlKind::Busy(wire::Busy { retry_after_ms: convert::ms(*retry_after) })
+            }
+            Self::Dead { node } => ControlKind::Dead(wire::Dead { node: node.to_string() }),
+            Self::Goodbye { reason, reconnect_after } => ControlKind::Goodbye(wire::Goodbye {
+                reason: reason.clone(),
+                reconnect_after_ms: convert::ms(*reconnect_after),
+            }),
+        };
+        wire::ControlMessage { kind: Some(kind) }.encode_to_vec().into()
+    }
+
+    /// Reads and checks a message.
+    ///
+    /// # Errors
+    /// With the first field at fault, and the service that the message would have told of.
+    pub fn decode(bytes: Bytes) -> Result<Self, DecodeError> {
+        if bytes.len() > bounds::MAX_MESSAGE_BYTES {
+            return Err(Error::TooLarge { bytes: bytes.len() }.into());
+        }
+        let kind = wire::ControlMessage::decode(bytes)?.kind.ok_or(Error::UnknownKind)?;
+        let (part, of) = match &kind {
+            ControlKind::Welcome(_) => ("welcome", None),
+            ControlKind::Catalog(_) => ("catalog", None),
+            ControlKind::Snapshot(it) => ("snapshot", convert::subject(&it.service, it.generation)),
+            ControlKind::Delta(it) => ("delta", convert::subject(&it.service, it.to)),
+            ControlKind::Reported(_) => ("reported", None),
+            ControlKind::Busy(_) => ("busy", None),
+            ControlKind::Dead(_) => ("dead", None),
+            ControlKind::Goodbye(_) => ("goodbye", None),
+        };
+        read(kind).map_err(|error| DecodeError { error: error.within(part).into(), of })
+    }
+}
+
+fn read(kind: ControlKind) -> Read<FromControl> {
+    Ok(match kind {
+        ControlKind::Welcome(from) => FromControl::Welcome(Welcome::read(from)?),
+        ControlKind::Catalog(from) => FromControl::Catalog(Catalog::read(from)?),
+        ControlKind::Snapshot(from) => FromControl::Snapshot(convert::read_snapshot(from)?),
+        ControlKind::Delta(from) => FromControl::Delta(convert::read_delta(from)?),
+        ControlKind::Reported(from) => FromControl::Reported(Reported::read(from)?),
+        ControlKind::Busy(from) => {
+            FromControl::Busy { retry_after: duration("retry_after_ms", from.retry_after_ms)? }
+        }
+        ControlKind::Dead(from) => FromControl::Dead { node: name("node", from.node)? },
+        ControlKind::Goodbye(from) => FromControl::Goodbye {
+            reason: text("reason", from.reason, bounds::MAX_REASON_BYTES)?,
+            reconnect_after: duration("reconnect_after_ms", from.reconnect_after_ms)?,
+        },
+    })
+}
+
+impl Welcome {
+    fn to_wire(&self) -> wire::Welcome {
+        wire::Welcome {
+            epoch: self.epoch,
+            session_timeout_ms: convert::ms(self.session_timeout),
+            control: self.control.clone(),
+            wall_clock_ms: convert::ms(self.wall_clock),
+            instances4: self.instances4.map(Network::to_wire),
+            instances6: self.instances6.map(Network::to_wire),
+        }
+    }
+
+    fn read(from: wire::Welcome) -> Read<Self> {
+        let network = |field: &str, from: Option<wire::Network>, most| {
+            let read = from.map(|from| Network::read(&from, most)).transpose();
+            read.map_err(|error| error.within(field))
+        };
+        Ok(Self {
+            epoch: from.epoch,
+            session_timeout: duration("session_timeout_ms", from.session_timeout_ms)?,
+            control: text("control", from.control, bounds::MAX_WORD_BYTES)?,
+            wall_clock: Duration::from_millis(from.wall_clock_ms),
+            instances4: network("instances4", from.instances4, 32)?,
+            instances6: network("instances6", from.instances6, 128)?,
+        })
+    }
+}
+
+impl Network {
+    fn to_wire(self) -> wire::Network {
+        let address = match self.address {
+            IpAddr::V4(address) => Bytes::copy_from_slice(&address.octets()),
+            IpAddr::V6(address) => Bytes::copy_from_slice(&address.octets()),
+        };
+        wire::Network { address, prefix_length: self.prefix_length.into() }
+    }
+
+    /// Of the family whose addresses have `bits`.
+    fn read(from: &wire::Network, bits: u8) -> Read<Self> {
+        let address = address("address", &from.address)?;
+        if address.is_ipv4() != (bits == 32) {
+            let rule = format!("has {} bytes", bits / 8);
+            return Err(OutOfBounds::new("address", address, rule));
+        }
+        let length = u8::try_from(from.prefix_length).ok().filter(|length| *length <= bits);
+        let wrong =
+            || OutOfBounds::new("prefix_length", from.prefix_length, format!("is at most {bits}"));
+        Ok(Self { address, prefix_length: length.ok_or_else(wrong)? })
+    }
+}
+
+impl Catalog {
+    fn to_wire(&self) -> wire::Catalog {
+        let list = |names: &[ServiceName]| names.iter().map(ToString::to_string).collect();
+        wire::Catalog {
+            from: self.from.map(|generation| generation.0),
+            to: self.to.0,
+            added: list(&self.added),
+            removed: list(&self.removed),
+        }
+    }
+
+    fn read(from: wire::Catalog) -> Read<Self> {
+        Ok(Self {
+            from: from.from.map(Generation),
+            to: Generation(from.to),
+            added: names("added", from.added, bounds::MAX_SERVICES)?,
+            removed: names("removed", from.removed, bounds::MAX_SERVICES)?,
+        })
+    }
+}
+
+impl Reported {
+    fn to_wire(&self) -> wire::Reported {
+        let held = |held: &Held| wire::Held {
+            service: held.service.to_string(),
+            reason: held.reason.clone(),
+        };
+        wire::Reported {
+            sequence: self.sequence,
+            generation: self.generation.0,
+            held: self.held.iter().map(held).collect(),
+        }
+    }
+
+    fn read(from: wire::Reported) -> Read<Self> {
+        count("held", from.held.len(), bounds::MAX_SERVICES)?;
+        let held = |from: wire::Held| {
+            let reason = text("reason", from.reason, bounds::MAX_REASON_BYTES)?;
+            Ok(Held { service: name("service", from.service)?, reason })
+        };
+        let held = each("held", from.held, held)?;
+        Ok(Self { sequence: from.sequence, generation: Generation(from.generation), held })
+    }
+}

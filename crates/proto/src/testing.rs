@@ -1,0 +1,195 @@
+//! Messages of every kind, as tests need them.
+
+use std::{net::Ipv6Addr, time::Duration};
+
+use proptest::{
+    collection::{btree_map, btree_set, vec},
+    option,
+    prelude::*,
+};
+use sinew_model::{
+    Balance, Outlier, Protocol, ServiceName,
+    fleet::{
+        Delta, Endpoint, EndpointKey, EndpointStatus, Generation, Removal, ServicePort,
+        ServiceRecord, Snapshot, Tombstone,
+    },
+};
+
+use crate::{
+    Catalog, FromAgent, FromControl, Held, Hello, Network, Report, Reported, ServiceReport, Welcome,
+};
+
+fn label<T: std::str::FromStr<Err: std::fmt::Debug> + std::fmt::Debug>() -> impl Strategy<Value = T>
+{
+    "[a-z][a-z0-9-]{0,5}[a-z0-9]".prop_map(|text| text.parse().unwrap())
+}
+
+fn short_time() -> impl Strategy<Value = Duration> {
+    (0..100_000u64).prop_map(Duration::from_millis)
+}
+
+fn generation() -> impl Strategy<Value = Generation> {
+    any::<u64>().prop_map(Generation)
+}
+
+prop_compose! {
+    fn endpoint()(
+        last in 1..=254u8,
+        six in option::of(1..u16::MAX),
+        ports in btree_map(label(), 1..=u16::MAX, 0..3),
+        zone in label(),
+        weight in 0..=65_536u32,
+        status in prop::sample::select(vec![
+            EndpointStatus::Starting, EndpointStatus::Up, EndpointStatus::Unhealthy,
+            EndpointStatus::Draining,
+        ]),
+    ) -> Endpoint {
+        let address6 = six.map(|six| Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, six));
+        let address4 = Some([10, 0, 0, last].into());
+        Endpoint { address4, address6, ports, zone, weight, status }
+    }
+}
+
+fn key() -> impl Strategy<Value = EndpointKey> {
+    (label(), any::<u32>()).prop_map(|(node, instance)| EndpointKey { node, instance })
+}
+
+fn tombstone() -> impl Strategy<Value = Tombstone> {
+    let removals = vec![Removal::Reported, Removal::NodeDead, Removal::Withdrawn];
+    (generation(), prop::sample::select(removals))
+        .prop_map(|(generation, removal)| Tombstone { generation, removal })
+}
+
+prop_compose! {
+    fn record()(
+        ports in btree_map(1..=u16::MAX, any::<bool>(), 0..4),
+        balance in prop_oneof![
+            Just(Balance::LeastLoad), Just(Balance::RoundRobin), Just(Balance::Random),
+            short_time().prop_map(|timeout| Balance::Source { timeout }),
+        ],
+        failures in any::<u32>(), base in short_time(), max in short_time(), percent in 0..=100u8,
+    ) -> ServiceRecord {
+        let port = |(number, udp): (u16, bool)| ServicePort {
+            name: format!("port-{number}").parse().unwrap(),
+            number,
+            protocol: if udp { Protocol::Udp } else { Protocol::Tcp },
+        };
+        let outlier =
+            Outlier { consecutive_failures: failures, base, max, max_ejected_percent: percent };
+        ServiceRecord { ports: ports.into_iter().map(port).collect(), balance, outlier }
+    }
+}
+
+prop_compose! {
+    fn service_report()(
+        record in option::of(record()),
+        endpoints in btree_map(0..100u32, endpoint(), 0..4),
+        gone in btree_set(100..200u32, 0..3),
+    ) -> ServiceReport {
+        ServiceReport { record, endpoints, gone }
+    }
+}
+
+fn names() -> impl Strategy<Value = Vec<ServiceName>> {
+    vec(label(), 0..4)
+}
+
+pub(crate) fn from_agent() -> impl Strategy<Value = FromAgent> {
+    let hello = (
+        (label(), label(), btree_map("[a-z]{1,5}", ".{0,9}", 0..3)),
+        (".{0,9}", any::<u32>(), ".{0,9}", any::<u64>(), btree_map(label(), generation(), 0..4)),
+    );
+    let hello =
+        hello.prop_map(|((node, zone, labels), (version, protocol, boot_id, ms, known))| {
+            let wall_clock = Duration::from_millis(ms);
+            Hello { node, zone, labels, version, protocol, boot_id, wall_clock, known }
+        });
+    let services = btree_map(label(), service_report(), 0..4);
+    let report = (any::<u64>(), any::<bool>(), services)
+        .prop_map(|(sequence, full, services)| Report { sequence, full, services });
+    prop_oneof![
+        hello.prop_map(FromAgent::Hello),
+        report.prop_map(FromAgent::Report),
+        names().prop_map(FromAgent::Subscribe),
+        names().prop_map(FromAgent::Unsubscribe),
+        (label(), generation())
+            .prop_map(|(service, generation)| FromAgent::Ack { service, generation }),
+        (label(), generation(), ".{0,20}").prop_map(|(service, generation, reason)| {
+            FromAgent::Nack { service, generation, reason }
+        }),
+    ]
+}
+
+fn welcome() -> impl Strategy<Value = Welcome> {
+    let network4 =
+        option::of((any::<[u8; 4]>(), 0..=32u8).prop_map(|(address, prefix_length)| Network {
+            address: address.into(),
+            prefix_length,
+        }));
+    let network6 =
+        option::of((any::<[u8; 16]>(), 0..=128u8).prop_map(|(address, prefix_length)| Network {
+            address: address.into(),
+            prefix_length,
+        }));
+    (any::<u64>(), short_time(), ".{0,9}", any::<u64>(), network4, network6).prop_map(
+        |(epoch, session_timeout, control, ms, instances4, instances6)| {
+            let wall_clock = Duration::from_millis(ms);
+            Welcome { epoch, session_timeout, control, wall_clock, instances4, instances6 }
+        },
+    )
+}
+
+fn snapshot() -> impl Strategy<Value = Snapshot> {
+    let parts = (
+        label(),
+        generation(),
+        option::of(record()),
+        btree_map(key(), endpoint(), 0..6),
+        btree_map(key(), tombstone(), 0..4),
+    );
+    parts.prop_map(|(service, generation, record, endpoints, tombstones)| Snapshot {
+        service,
+        generation,
+        record,
+        endpoints,
+        tombstones,
+    })
+}
+
+fn delta() -> impl Strategy<Value = Delta> {
+    let parts = (
+        label(),
+        0..1_000u64,
+        1..1_000u64,
+        option::of(record()),
+        btree_map(key(), endpoint(), 0..6),
+        btree_map(key(), tombstone(), 0..4),
+    );
+    parts.prop_map(|(service, from, more, record, put, removed)| Delta {
+        service,
+        from: Generation(from),
+        to: Generation(from + more),
+        record,
+        put,
+        removed,
+    })
+}
+
+pub(crate) fn from_control() -> impl Strategy<Value = FromControl> {
+    let catalog = (option::of(generation()), generation(), names(), names())
+        .prop_map(|(from, to, added, removed)| Catalog { from, to, added, removed });
+    let held = (label(), ".{0,20}").prop_map(|(service, reason)| Held { service, reason });
+    let reported = (any::<u64>(), generation(), vec(held, 0..3))
+        .prop_map(|(sequence, generation, held)| Reported { sequence, generation, held });
+    prop_oneof![
+        welcome().prop_map(FromControl::Welcome),
+        catalog.prop_map(FromControl::Catalog),
+        snapshot().prop_map(FromControl::Snapshot),
+        delta().prop_map(FromControl::Delta),
+        reported.prop_map(FromControl::Reported),
+        short_time().prop_map(|retry_after| FromControl::Busy { retry_after }),
+        label().prop_map(|node| FromControl::Dead { node }),
+        (".{0,20}", short_time())
+            .prop_map(|(reason, reconnect_after)| FromControl::Goodbye { reason, reconnect_after }),
+    ]
+}
