@@ -1,6 +1,10 @@
 //! The control plane of many hosts.
 //!
 //! All that it must not lose lies in a [`store`]; a process of the control plane keeps nothing else,
-//! so any number of them may run over one store.
+//! so any number of them may run over one store. A [`registry`] has what all hosts run, as the store
+//! tells it, and a [`session`] is the control plane's side of one agent.
 
+pub mod records;
+pub mod registry;
+pub mod session;
 pub mod store;

@@ -1,0 +1,218 @@
+//! What the store holds of the fleet: keys, and values in JSON.
+//!
+//! | key | value |
+//! |---|---|
+//! | `services/<service>` | [`StoredService`] |
+//! | `endpoints/<service>/<node>` | [`StoredEndpoints`]: all of that service on that host |
+//! | `tombstones/<service>/<node>/<instance>` | [`StoredTombstone`]; its generation is the revision that put it |
+//! | `swept/<service>` | [`StoredSweep`]: put with every transaction that deletes tombstones of endpoints that are gone |
+//! | `sessions/<node>` | [`StoredSession`] |
+//!
+//! Who takes an endpoint out of its value puts a tombstone in the same transaction, and who takes a
+//! service away puts it without a record: what disappears otherwise is told as a mistake.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    str::FromStr,
+};
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use sinew_model::{
+    NodeName, ServiceName,
+    fleet::{Endpoint, EndpointKey, Generation, OutOfBounds, Removal, ServiceRecord},
+};
+
+use crate::store::schema::ROOT;
+
+/// A key of the fleet.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Key {
+    /// What a service is.
+    Service(ServiceName),
+    /// Its endpoints on a host.
+    Endpoints(ServiceName, NodeName),
+    /// One that went.
+    Tombstone(ServiceName, EndpointKey),
+    /// Up to where its tombstones were deleted.
+    Swept(ServiceName),
+    /// The session of a host.
+    Session(NodeName),
+}
+
+/// What a service is, and whose hosts said so.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StoredService {
+    /// `None`: it is gone.
+    pub record: Option<ServiceRecord>,
+    /// Hosts that offer it.
+    pub owners: BTreeSet<NodeName>,
+}
+
+/// Endpoints of a service on a host, by instance.
+pub type StoredEndpoints = BTreeMap<u32, Endpoint>;
+
+/// Why an endpoint went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StoredTombstone {
+    /// Why.
+    pub removal: Removal,
+}
+
+/// Up to where tombstones of a service were deleted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StoredSweep {
+    /// The newest of those that were deleted.
+    pub generation: Generation,
+}
+
+/// The session of a host.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StoredSession {
+    /// The replica of control that has it.
+    pub control: String,
+    /// Rises by one with each session of the host: who has an older one writes nothing more.
+    pub epoch: u64,
+    /// When it began; milliseconds since 1970.
+    pub since_ms: u64,
+    /// When it was lost, if it was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lost_since_ms: Option<u64>,
+}
+
+/// Why what the store holds is of no use.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Poison {
+    /// The key names nothing.
+    #[error("the key names nothing that is known")]
+    Key,
+    /// The value is no JSON of its kind.
+    #[error("{0}")]
+    Value(String),
+    /// A field is out of its bounds.
+    #[error(transparent)]
+    Field(#[from] OutOfBounds),
+}
+
+impl Key {
+    /// The key's bytes.
+    #[must_use]
+    pub fn bytes(&self) -> Bytes {
+        let text = match self {
+            Self::Service(service) => format!("{ROOT}services/{service}"),
+            Self::Endpoints(service, node) => format!("{ROOT}endpoints/{service}/{node}"),
+            Self::Tombstone(service, key) => format!("{ROOT}tombstones/{service}/{key}"),
+            Self::Swept(service) => format!("{ROOT}swept/{service}"),
+            Self::Session(node) => format!("{ROOT}sessions/{node}"),
+        };
+        text.into()
+    }
+
+    /// Reads a key; `None` when it is none of the fleet's.
+    ///
+    /// # Errors
+    /// When it is one, and names nothing.
+    pub fn parse(key: &[u8]) -> Option<Result<Self, Poison>> {
+        let (kind, rest) = std::str::from_utf8(key).ok()?.strip_prefix(ROOT)?.split_once('/')?;
+        let parts: Vec<&str> = rest.split('/').collect();
+        let read = match (kind, parts.as_slice()) {
+            ("services", [service]) => part(service).map(Self::Service),
+            ("swept", [service]) => part(service).map(Self::Swept),
+            ("sessions", [node]) => part(node).map(Self::Session),
+            ("endpoints", [service, node]) => pair(service, node, Self::Endpoints),
+            ("tombstones", [service, node, instance]) => part(instance).and_then(|instance| {
+                pair(service, node, |service, node| {
+                    Self::Tombstone(service, EndpointKey { node, instance })
+                })
+            }),
+            ("services" | "swept" | "sessions" | "endpoints" | "tombstones", _) => Err(Poison::Key),
+            _ => return None,
+        };
+        Some(read)
+    }
+}
+
+fn part<T: FromStr>(text: &str) -> Result<T, Poison> {
+    text.parse().map_err(|_| Poison::Key)
+}
+
+fn pair<A: FromStr, B: FromStr, T>(
+    a: &str,
+    b: &str,
+    make: impl FnOnce(A, B) -> T,
+) -> Result<T, Poison> {
+    Ok(make(part(a)?, part(b)?))
+}
+
+/// Reads a value that has no bounds of its own.
+pub(crate) fn read<T: DeserializeOwned>(value: &[u8]) -> Result<T, Poison> {
+    serde_json::from_slice(value).map_err(|error| Poison::Value(error.to_string()))
+}
+
+/// The bytes of a value.
+pub(crate) fn write<T: Serialize>(value: &T) -> Bytes {
+    // Maps by number, names and numbers are always written.
+    serde_json::to_vec(value).unwrap_or_default().into()
+}
+
+/// Reads a service, and checks it.
+pub(crate) fn read_service(value: &[u8]) -> Result<StoredService, Poison> {
+    let service: StoredService = read(value)?;
+    if let Some(record) = &service.record {
+        record.validate().map_err(|error| error.within("record"))?;
+    }
+    Ok(service)
+}
+
+/// Reads endpoints, and checks them.
+pub(crate) fn read_endpoints(value: &[u8]) -> Result<StoredEndpoints, Poison> {
+    let endpoints: StoredEndpoints = read(value)?;
+    for (instance, endpoint) in &endpoints {
+        endpoint.validate().map_err(|error| error.within(instance))?;
+    }
+    Ok(endpoints)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_read_as_they_are_written() {
+        let (service, node): (ServiceName, NodeName) = ("a".parse().unwrap(), "n".parse().unwrap());
+        let endpoint = EndpointKey { node: node.clone(), instance: 7 };
+        for (key, text) in [
+            (Key::Service(service.clone()), "sinew/services/a"),
+            (Key::Endpoints(service.clone(), node.clone()), "sinew/endpoints/a/n"),
+            (Key::Tombstone(service.clone(), endpoint), "sinew/tombstones/a/n/7"),
+            (Key::Swept(service), "sinew/swept/a"),
+            (Key::Session(node), "sinew/sessions/n"),
+        ] {
+            assert_eq!(key.bytes(), text);
+            assert_eq!(Key::parse(text.as_bytes()), Some(Ok(key)));
+        }
+    }
+
+    #[test]
+    fn other_keys_are_passed_over_and_wrong_ones_told() {
+        for text in ["sinew/ca/root", "other/services/a", "sinew/schema", ""] {
+            assert_eq!(Key::parse(text.as_bytes()), None, "{text}");
+        }
+        for text in ["sinew/services/A", "sinew/endpoints/a", "sinew/tombstones/a/n/x"] {
+            assert_eq!(Key::parse(text.as_bytes()), Some(Err(Poison::Key)), "{text}");
+        }
+    }
+
+    #[test]
+    fn values_out_of_bounds_are_refused() {
+        let endpoint = r#"{"1":{"address4":"10.0.0.1","address6":null,"zone":"a","weight":256,"status":"up"}}"#;
+        assert_eq!(read_endpoints(endpoint.as_bytes()).unwrap().len(), 1);
+        let heavy = endpoint.replace("256", "65537");
+        let told = read_endpoints(heavy.as_bytes()).unwrap_err().to_string();
+        assert_eq!(told, "1.weight is 65537: is at most 65536");
+    }
+}

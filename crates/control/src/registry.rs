@@ -1,0 +1,341 @@
+//! What all hosts run, as the store has it, and who wants to hear of what.
+//!
+//! Built from a list of the store and the batches of its watch, with no IO of its own. What a
+//! subscriber is told is computed when it takes it: for each service only the generation that it was
+//! told last is kept, so that a slow one costs no memory and gets the newest state.
+
+mod catalog;
+mod service;
+mod subscribers;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+use sinew_model::{
+    NodeName, ServiceName,
+    fleet::{Delta, Generation, Snapshot},
+};
+use sinew_proto::{Catalog, FromControl};
+
+use crate::{
+    records::{self, Key, Poison, StoredSession},
+    store::{Batch, Entry, Event, Revision},
+};
+
+use catalog::Names;
+use service::Service;
+pub use service::{OfNode, Owned};
+pub use subscribers::SubscriberId;
+use subscribers::Subscribers;
+
+/// What a subscriber is told of a service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Update {
+    /// What changed since what it has.
+    Delta(Delta),
+    /// Everything: what it has is too old, or nothing.
+    Snapshot(Snapshot),
+}
+
+/// An update as it is sent: encoded once for all who need it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Frame {
+    /// Of which service.
+    pub service: ServiceName,
+    /// What the subscriber has afterwards.
+    pub generation: Generation,
+    /// Whether it is everything.
+    pub snapshot: bool,
+    /// A message of the protocol.
+    pub bytes: Bytes,
+}
+
+/// The state of the fleet, and its subscribers.
+#[derive(Debug, Default)]
+pub struct Registry {
+    revision: Revision,
+    services: BTreeMap<ServiceName, Service>,
+    sessions: BTreeMap<NodeName, (Revision, Option<StoredSession>)>,
+    names: Names,
+    /// Keys whose values are of no use, and why.
+    poisoned: BTreeMap<Bytes, Poison>,
+    /// Keys that are there, to find those that a later list lacks.
+    keys: BTreeMap<Bytes, Revision>,
+    subscribers: Subscribers,
+}
+
+impl Registry {
+    /// The revision up to which everything is known.
+    #[must_use]
+    pub const fn revision(&self) -> Revision {
+        self.revision
+    }
+
+    /// Takes all that the store has at a revision: at first, and when the watch has lost its place.
+    /// Answers who has something to take now, and had not before.
+    pub fn list(&mut self, revision: Revision, entries: Vec<Entry>) -> Vec<SubscriberId> {
+        let first = self.revision == Revision::default();
+        let there: BTreeSet<Bytes> = entries.iter().map(|entry| entry.key.clone()).collect();
+        let gone = self.keys.keys().filter(|key| !there.contains(*key)).cloned();
+        let mut events: Vec<Event> = gone.map(Event::Delete).collect();
+        let known = |entry: &Entry| self.keys.get(&entry.key) == Some(&entry.mod_revision);
+        events.extend(entries.into_iter().filter(|entry| !known(entry)).map(Event::Put));
+        let woken = self.take(revision, events);
+        if first {
+            self.names.forget_before(Generation(revision.0));
+        }
+        woken
+    }
+
+    /// Takes the changes of a revision. Answers who has something to take now, and had not before.
+    pub fn apply(&mut self, batch: Batch) -> Vec<SubscriberId> {
+        if batch.revision <= self.revision {
+            return Vec::new();
+        }
+        self.take(batch.revision, batch.events)
+    }
+
+    /// Nothing changed up to that revision.
+    pub fn progress(&mut self, revision: Revision) {
+        self.revision = self.revision.max(revision);
+    }
+
+    fn take(&mut self, revision: Revision, events: Vec<Event>) -> Vec<SubscriberId> {
+        self.revision = self.revision.max(revision);
+        let mut touched = BTreeSet::new();
+        for event in events {
+            let bytes = event.key().clone();
+            let Some(key) = Key::parse(&bytes) else { continue };
+            let entry = match event {
+                Event::Put(entry) => Some(entry),
+                Event::Delete(_) => None,
+            };
+            match &entry {
+                Some(entry) => self.keys.insert(bytes.clone(), entry.mod_revision),
+                None => self.keys.remove(&bytes),
+            };
+            let taken = key.and_then(|key| self.take_one(key, entry.as_ref(), &mut touched));
+            match taken {
+                Ok(()) => self.poisoned.remove(&bytes),
+                Err(poison) => {
+                    tracing::warn!(key = %bytes.escape_ascii(), %poison, "the store has a value of no use: the one before stays");
+                    self.poisoned.insert(bytes, poison)
+                }
+            };
+        }
+        self.settle(Generation(revision.0), touched)
+    }
+
+    fn take_one(
+        &mut self,
+        key: Key,
+        entry: Option<&Entry>,
+        touched: &mut BTreeSet<ServiceName>,
+    ) -> Result<(), Poison> {
+        let revision = entry.map_or(Revision(0), |entry| entry.mod_revision);
+        let value = entry.map(|entry| entry.value.as_ref());
+        let name = match key {
+            Key::Session(node) => return self.take_session(node, revision, value),
+            Key::Service(ref name)
+            | Key::Endpoints(ref name, _)
+            | Key::Tombstone(ref name, _)
+            | Key::Swept(ref name) => name.clone(),
+        };
+        let service = self.services.entry(name.clone()).or_default();
+        touched.insert(name);
+        match key {
+            Key::Service(_) => {
+                service.put_record(revision, value.map(records::read_service).transpose())
+            }
+            Key::Endpoints(_, node) => {
+                let value = value.map(records::read_endpoints).transpose();
+                service.put_endpoints(node, revision, value)
+            }
+            Key::Tombstone(_, endpoint) => {
+                let tombstone = value.map(records::read).transpose()?;
+                service.put_tombstone(endpoint, revision, tombstone);
+                Ok(())
+            }
+            Key::Swept(_) => {
+                let sweep = value.map(records::read).transpose()?;
+                service.swept(sweep);
+                Ok(())
+            }
+            Key::Session(_) => Ok(()),
+        }
+    }
+
+    fn take_session(
+        &mut self,
+        node: NodeName,
+        revision: Revision,
+        value: Option<&[u8]>,
+    ) -> Result<(), Poison> {
+        let Some(value) = value else {
+            self.sessions.remove(&node);
+            return Ok(());
+        };
+        let held = self.sessions.entry(node).or_default();
+        held.0 = revision;
+        held.1 = Some(records::read(value)?);
+        Ok(())
+    }
+
+    /// Numbers what changed, when all of a revision is there.
+    fn settle(&mut self, now: Generation, touched: BTreeSet<ServiceName>) -> Vec<SubscriberId> {
+        let (mut changed, mut renamed) = (Vec::new(), false);
+        for name in touched {
+            let Some(service) = self.services.get_mut(&name) else { continue };
+            let settled = service.settle(now);
+            if settled.unexplained > 0 {
+                tracing::warn!(service = %name, endpoints = settled.unexplained, "endpoints disappeared from the store and nothing says why");
+            }
+            renamed |= self.names.set(&name, service.is_there(), now);
+            if settled.changed {
+                changed.push(name);
+            }
+        }
+        self.subscribers.changed(&changed, renamed)
+    }
+
+    /// What a subscriber that has a service as it was at `since` is told; `None`: nothing is newer.
+    #[must_use]
+    pub fn update(&self, service: &ServiceName, since: Generation) -> Option<Update> {
+        match self.services.get(service) {
+            Some(known) => known.update(service, since, Generation(self.revision.0)),
+            None => {
+                let unknown = Service::default();
+                unknown.update(service, since, Generation(self.revision.0))
+            }
+        }
+    }
+
+    /// The same, encoded.
+    pub fn frame(&mut self, service: &ServiceName, since: Generation) -> Option<Frame> {
+        if let Some(frame) = self.services.get(service).and_then(|known| known.cached(since)) {
+            return Some(frame);
+        }
+        let update = self.update(service, since)?;
+        let (generation, snapshot) = match &update {
+            Update::Delta(delta) => (delta.to, false),
+            Update::Snapshot(snapshot) => (snapshot.generation, true),
+        };
+        let message = match update {
+            Update::Delta(delta) => FromControl::Delta(delta),
+            Update::Snapshot(snapshot) => FromControl::Snapshot(snapshot),
+        };
+        let frame =
+            Frame { service: service.clone(), generation, snapshot, bytes: message.encode() };
+        if let Some(known) = self.services.get_mut(service) {
+            known.cache(since, frame.clone());
+        }
+        Some(frame)
+    }
+
+    /// The names of all services, or how they changed since; `None`: they did not.
+    #[must_use]
+    pub fn catalog(&self, since: Option<Generation>) -> Option<Catalog> {
+        self.names.since(since)
+    }
+
+    /// What a host has in the store of a service.
+    #[must_use]
+    pub fn of_node(&self, service: &ServiceName, node: &NodeName) -> OfNode<'_> {
+        self.services.get(service).map_or_else(OfNode::default, |service| service.of_node(node))
+    }
+
+    /// Services that have endpoints on a host, or that it owns.
+    pub fn services_of(&self, node: &NodeName) -> impl Iterator<Item = &ServiceName> {
+        let has = move |service: &Service| service.has(node);
+        self.services.iter().filter(move |(_, service)| has(service)).map(|(name, _)| name)
+    }
+
+    /// The number of endpoints of a service.
+    #[must_use]
+    pub fn endpoints(&self, service: &ServiceName) -> usize {
+        self.services.get(service).map_or(0, Service::endpoints)
+    }
+
+    /// The session of a host, and the revision that put it.
+    #[must_use]
+    pub fn session(&self, node: &NodeName) -> (Revision, Option<&StoredSession>) {
+        self.sessions
+            .get(node)
+            .map_or((Revision(0), None), |(revision, session)| (*revision, session.as_ref()))
+    }
+
+    /// Keys whose values are of no use, and why: what was there before is in force.
+    pub fn poisoned(&self) -> impl Iterator<Item = (&Bytes, &Poison)> {
+        self.poisoned.iter()
+    }
+
+    /// A subscriber that wants the catalog, and no service yet.
+    pub fn join(&mut self) -> SubscriberId {
+        self.subscribers.join()
+    }
+
+    /// It is gone.
+    pub fn leave(&mut self, subscriber: SubscriberId) {
+        self.subscribers.leave(subscriber);
+    }
+
+    /// It wants to hear of a service, and has it as it was at `since`; 0: it has nothing.
+    pub fn subscribe(
+        &mut self,
+        subscriber: SubscriberId,
+        service: &ServiceName,
+        since: Generation,
+    ) {
+        self.subscribers.subscribe(subscriber, service, since);
+    }
+
+    /// No longer.
+    pub fn unsubscribe(&mut self, subscriber: SubscriberId, service: &ServiceName) {
+        self.subscribers.unsubscribe(subscriber, service);
+    }
+
+    /// The number of services that it hears of.
+    #[must_use]
+    pub fn subscriptions(&self, subscriber: SubscriberId) -> usize {
+        self.subscribers.subscriptions(subscriber)
+    }
+
+    /// What it was told last of a service that it hears of.
+    #[must_use]
+    pub fn told(&self, subscriber: SubscriberId, service: &ServiceName) -> Option<Generation> {
+        self.subscribers.has(subscriber, service)
+    }
+
+    /// How the catalog changed since it was told last. It counts as told.
+    pub fn take_catalog(&mut self, subscriber: SubscriberId) -> Option<Catalog> {
+        let since = self.subscribers.take_catalog(subscriber)?;
+        let catalog = self.catalog(since)?;
+        self.subscribers.told_catalog(subscriber, catalog.to);
+        Some(catalog)
+    }
+
+    /// The next update for a subscriber, all services in turn. It counts as told when `admit` lets
+    /// it through; when not, it waits for [`Registry::resume`], with what comes of it meanwhile.
+    pub fn take_update(
+        &mut self,
+        subscriber: SubscriberId,
+        mut admit: impl FnMut(&Frame) -> bool,
+    ) -> Option<Frame> {
+        while let Some((service, since)) = self.subscribers.next(subscriber) {
+            let Some(frame) = self.frame(&service, since) else { continue };
+            if admit(&frame) {
+                self.subscribers.told(subscriber, &service, frame.generation);
+                return Some(frame);
+            }
+            self.subscribers.defer(subscriber, service);
+        }
+        None
+    }
+
+    /// What waited is to be tried again.
+    pub fn resume(&mut self, subscriber: SubscriberId) {
+        self.subscribers.resume(subscriber);
+    }
+}

@@ -1,0 +1,498 @@
+//! One agent's session: what it says becomes writes to the store, and what it is told is computed
+//! when its stream takes it. No IO; time and randomness are passed in.
+//!
+//! A session opens with a write that raises the host's epoch. Every later write of it compares the
+//! revision of that one, so that a session that was superseded changes nothing more.
+
+mod admission;
+mod reports;
+#[cfg(test)]
+mod tests;
+mod write;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use sinew_model::{NodeName, ServiceName, fleet::Generation};
+use sinew_proto::{FromAgent, FromControl, Hello, Network, PROTOCOL, Reported, Welcome, bounds};
+
+use crate::{
+    records::{Key, StoredSession, write as encode},
+    registry::{Registry, SubscriberId},
+    store::{Op, Revision},
+};
+
+pub use admission::Admission;
+use reports::Reports;
+pub use write::{Outcome, Write};
+
+/// The first wait after the store failed; each further one is twice as long.
+const RETRY: Duration = Duration::from_millis(50);
+const LONGEST_RETRY: Duration = Duration::from_secs(5);
+
+/// What all sessions of a replica have in common.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The replica.
+    pub control: String,
+    /// A host that is not heard of for so long is taken for dead.
+    pub session_timeout: Duration,
+    /// Of a service's endpoints, how many a full report may lack and have removed without saying
+    /// that they are gone; percent.
+    pub removal_cap_percent: u8,
+}
+
+/// The time: since an origin, and since 1970.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Now {
+    /// Never goes back.
+    pub monotonic: Duration,
+    /// What clocks show.
+    pub wall: Duration,
+}
+
+/// What an agent did wrong: its session ends.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// Something came before it.
+    #[error("the first message of a session is hello, and is so once")]
+    Hello,
+    /// The certificate is another host's.
+    #[error("hello.node is {said}, and the certificate is that of {certified}")]
+    Node {
+        /// In the message.
+        said: NodeName,
+        /// In the certificate.
+        certified: NodeName,
+    },
+    /// Too old, or too new.
+    #[error(
+        "the agent is Sinew {version} and speaks protocol version {protocol}, and this is \
+         {PROTOCOL}: bring both to versions that are next to each other"
+    )]
+    Protocol {
+        /// Of the agent.
+        version: String,
+        /// Of the agent.
+        protocol: u32,
+    },
+    /// More than there can be.
+    #[error("the agent subscribes to more than {} services", bounds::MAX_SERVICES)]
+    Subscriptions,
+}
+
+/// A session.
+#[derive(Debug)]
+pub struct Session {
+    settings: Settings,
+    node: NodeName,
+    networks: [Option<Network>; 2],
+    phase: Phase,
+    reports: Reports,
+    /// What was said before the registry had caught up with the session's beginning.
+    early: Early,
+    acked: BTreeMap<ServiceName, Generation>,
+    nacked: BTreeMap<ServiceName, (Generation, String)>,
+    writing: bool,
+    /// Nothing is computed before the registry has seen that.
+    seen: Revision,
+    failures: u32,
+    retry_at: Option<Duration>,
+    deferred_until: Option<Duration>,
+    out: Out,
+}
+
+#[derive(Debug)]
+enum Phase {
+    New,
+    Opening { hello: Box<Hello>, epoch: u64 },
+    Open { epoch: u64, fence: Revision, subscriber: Option<SubscriberId> },
+    Closed,
+}
+
+/// Subscriptions by what the agent has of each.
+#[derive(Debug, Default)]
+struct Early(BTreeMap<ServiceName, Generation>);
+
+/// What waits to be said: at most one of a kind.
+#[derive(Debug, Default)]
+struct Out {
+    welcome: Option<Welcome>,
+    reported: Option<Reported>,
+    busy: Option<Duration>,
+    dead: BTreeSet<NodeName>,
+    goodbye: Option<(String, Duration)>,
+}
+
+impl Session {
+    /// A session of the host that a certificate names. `networks`: the slices of the instance
+    /// networks of IPv4 and IPv6 that it has.
+    #[must_use]
+    pub fn new(node: NodeName, networks: [Option<Network>; 2], settings: Settings) -> Self {
+        Self {
+            settings,
+            node,
+            networks,
+            phase: Phase::New,
+            reports: Reports::default(),
+            early: Early::default(),
+            acked: BTreeMap::new(),
+            nacked: BTreeMap::new(),
+            writing: false,
+            seen: Revision(0),
+            failures: 0,
+            retry_at: None,
+            deferred_until: None,
+            out: Out::default(),
+        }
+    }
+
+    /// The host.
+    #[must_use]
+    pub const fn node(&self) -> &NodeName {
+        &self.node
+    }
+
+    /// Its number among those of the host, when it is open.
+    #[must_use]
+    pub const fn epoch(&self) -> Option<u64> {
+        match self.phase {
+            Phase::Open { epoch, .. } => Some(epoch),
+            _ => None,
+        }
+    }
+
+    /// Whether nothing more comes of it.
+    #[must_use]
+    pub const fn is_closed(&self) -> bool {
+        matches!(self.phase, Phase::Closed) && self.out.goodbye.is_none()
+    }
+
+    /// What the agent has applied of each service.
+    #[must_use]
+    pub const fn acked(&self) -> &BTreeMap<ServiceName, Generation> {
+        &self.acked
+    }
+
+    /// What it has refused since, and why.
+    #[must_use]
+    pub const fn nacked(&self) -> &BTreeMap<ServiceName, (Generation, String)> {
+        &self.nacked
+    }
+
+    /// Takes what the agent says.
+    ///
+    /// # Errors
+    /// When the session cannot go on.
+    pub fn receive(&mut self, message: FromAgent, registry: &mut Registry) -> Result<(), Refused> {
+        match (message, &self.phase) {
+            (_, Phase::Closed) => Ok(()),
+            (FromAgent::Hello(hello), Phase::New) => self.hello(hello),
+            (FromAgent::Hello(_), _) | (_, Phase::New) => Err(Refused::Hello),
+            (FromAgent::Report(report), _) => {
+                self.reports.take(report);
+                Ok(())
+            }
+            (FromAgent::Subscribe(services), _) => self.subscribe(services, registry),
+            (FromAgent::Unsubscribe(services), _) => {
+                services.iter().for_each(|service| self.unsubscribe(service, registry));
+                Ok(())
+            }
+            (FromAgent::Ack { service, generation }, _) => {
+                if self.has_told(registry, &service, generation) {
+                    self.nacked
+                        .retain(|name, (refused, _)| *name != service || *refused > generation);
+                    self.acked.insert(service, generation);
+                }
+                Ok(())
+            }
+            (FromAgent::Nack { service, generation, reason }, _) => {
+                if self.has_told(registry, &service, generation) {
+                    tracing::warn!(node = %self.node, %service, %generation, reason, "a host refuses what it was told, and keeps what it had");
+                    self.nacked.insert(service, (generation, reason));
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn hello(&mut self, hello: Hello) -> Result<(), Refused> {
+        let Hello { node, version, protocol, .. } = &hello;
+        if *node != self.node {
+            let (said, certified) = (node.clone(), self.node.clone());
+            return Err(Refused::Node { said, certified });
+        }
+        if !sinew_proto::speaks(*protocol) {
+            return Err(Refused::Protocol { version: version.clone(), protocol: *protocol });
+        }
+        self.early.0.clone_from(&hello.known);
+        self.phase = Phase::Opening { hello: Box::new(hello), epoch: 0 };
+        Ok(())
+    }
+
+    fn subscriber(&self) -> Option<SubscriberId> {
+        match self.phase {
+            Phase::Open { subscriber, .. } => subscriber,
+            _ => None,
+        }
+    }
+
+    fn subscribe(
+        &mut self,
+        services: Vec<ServiceName>,
+        registry: &mut Registry,
+    ) -> Result<(), Refused> {
+        for service in services {
+            let number = match self.subscriber() {
+                Some(id) => {
+                    if registry.told(id, &service).is_none() {
+                        registry.subscribe(id, &service, Generation(0));
+                    }
+                    registry.subscriptions(id)
+                }
+                None => {
+                    self.early.0.entry(service).or_default();
+                    self.early.0.len()
+                }
+            };
+            if number > bounds::MAX_SERVICES {
+                return Err(Refused::Subscriptions);
+            }
+        }
+        Ok(())
+    }
+
+    fn unsubscribe(&mut self, service: &ServiceName, registry: &mut Registry) {
+        self.early.0.remove(service);
+        self.acked.remove(service);
+        self.nacked.remove(service);
+        if let Some(id) = self.subscriber() {
+            registry.unsubscribe(id, service);
+        }
+    }
+
+    /// Whether the agent was told that: an answer to anything else says nothing.
+    fn has_told(&self, registry: &Registry, service: &ServiceName, generation: Generation) -> bool {
+        let told = self.subscriber().and_then(|id| registry.told(id, service));
+        told.is_some_and(|told| generation <= told)
+    }
+
+    /// The next write to the store, if there is one and none is under way.
+    pub fn write(&mut self, now: Now, registry: &Registry) -> Option<Write> {
+        let early = self.retry_at.is_some_and(|at| now.monotonic < at);
+        if self.writing || early || registry.revision() < self.seen {
+            return None;
+        }
+        let write = match &mut self.phase {
+            Phase::Opening { epoch, .. } => {
+                let (write, next) = open(&self.node, &self.settings.control, now, registry);
+                *epoch = next;
+                Some(write)
+            }
+            Phase::Open { fence, .. } if registry.session(&self.node).0 == *fence => {
+                let cap = self.settings.removal_cap_percent;
+                let fence = *fence;
+                let write = self.reports.next(&self.node, cap, registry);
+                write.map(|write| write.fenced(&Key::Session(self.node.clone()), fence))
+            }
+            _ => None,
+        };
+        self.writing = write.is_some();
+        if let Some(reported) = self.reports.done(registry) {
+            self.out.reported = Some(reported);
+        }
+        write
+    }
+
+    /// What came of the last write. `random`: from 0 to 1.
+    pub fn written(&mut self, outcome: Outcome, now: Now, random: f64) {
+        self.writing = false;
+        (self.retry_at, self.failures) = match outcome {
+            Outcome::Done(_) | Outcome::Conflict(_) => (None, 0),
+            Outcome::Failed => {
+                let pause = (RETRY * 2u32.saturating_pow(self.failures.min(16))).min(LONGEST_RETRY);
+                let pause = pause / 2 + pause.mul_f64(random / 2.0);
+                (Some(now.monotonic + pause), self.failures.saturating_add(1))
+            }
+        };
+        let (Outcome::Done(revision) | Outcome::Conflict(revision)) = outcome else { return };
+        self.seen = self.seen.max(revision);
+        let opened = matches!(outcome, Outcome::Done(_));
+        if let (Phase::Opening { hello, epoch }, true) = (&self.phase, opened) {
+            let epoch = *epoch;
+            let skew = now.wall.abs_diff(hello.wall_clock);
+            if skew > Duration::from_secs(2) {
+                tracing::warn!(node = %self.node, ?skew, "the clocks of the host and of control differ");
+            }
+            self.out.welcome = Some(Welcome {
+                epoch,
+                session_timeout: self.settings.session_timeout,
+                control: self.settings.control.clone(),
+                wall_clock: now.wall,
+                instances4: self.networks[0],
+                instances6: self.networks[1],
+            });
+            self.phase = Phase::Open { epoch, fence: revision, subscriber: None };
+        }
+    }
+
+    /// The next message to the agent. `random`: from 0 to 1.
+    pub fn send(
+        &mut self,
+        now: Now,
+        registry: &mut Registry,
+        admission: &mut Admission,
+        random: f64,
+    ) -> Option<Bytes> {
+        self.look(registry);
+        if let Some((reason, reconnect_after)) = self.out.goodbye.take() {
+            return Some(FromControl::Goodbye { reason, reconnect_after }.encode());
+        }
+        if let Some(welcome) = self.out.welcome.take() {
+            return Some(FromControl::Welcome(welcome).encode());
+        }
+        let subscriber = self.subscriber()?;
+        if let Some(reported) = self.out.reported.take() {
+            return Some(FromControl::Reported(reported).encode());
+        }
+        if let Some(node) = self.out.dead.pop_first() {
+            return Some(FromControl::Dead { node }.encode());
+        }
+        if let Some(retry_after) = self.out.busy.take() {
+            return Some(FromControl::Busy { retry_after }.encode());
+        }
+        if let Some(catalog) = registry.take_catalog(subscriber) {
+            return Some(FromControl::Catalog(catalog).encode());
+        }
+        self.update(subscriber, now, registry, admission, random)
+    }
+
+    fn update(
+        &mut self,
+        subscriber: SubscriberId,
+        now: Now,
+        registry: &mut Registry,
+        admission: &mut Admission,
+        random: f64,
+    ) -> Option<Bytes> {
+        if self.deferred_until.is_some_and(|until| until <= now.monotonic) {
+            self.deferred_until = None;
+            registry.resume(subscriber);
+        }
+        let mut wait = None;
+        let waits = self.deferred_until.is_some();
+        let frame = registry.take_update(subscriber, |frame| {
+            if !frame.snapshot {
+                return true;
+            }
+            // Who was told to wait does not try before.
+            let refused = !waits && wait.is_none();
+            match refused.then(|| admission.admit(now.monotonic, frame.bytes.len())) {
+                Some(Ok(())) => true,
+                Some(Err(after)) => {
+                    wait = Some(after);
+                    false
+                }
+                None => false,
+            }
+        });
+        if let Some(after) = wait {
+            let retry_after = after + after.mul_f64(random);
+            self.deferred_until = Some(now.monotonic + retry_after);
+            self.out.busy = Some(retry_after);
+        }
+        match frame {
+            Some(frame) => Some(frame.bytes),
+            None => {
+                let retry_after = self.out.busy.take()?;
+                Some(FromControl::Busy { retry_after }.encode())
+            }
+        }
+    }
+
+    /// Joins the registry when that has seen the session's beginning; ends when another began.
+    fn look(&mut self, registry: &mut Registry) {
+        let Phase::Open { fence, subscriber, epoch } = &mut self.phase else { return };
+        if registry.revision() < *fence {
+            return;
+        }
+        let (revision, session) = registry.session(&self.node);
+        if revision != *fence {
+            let by = session.map_or("nobody", |session| &session.control);
+            let reason = format!("the session of epoch {epoch} was superseded by {by}");
+            self.close(reason, Duration::ZERO, registry);
+            return;
+        }
+        if subscriber.is_some() {
+            return;
+        }
+        let id = registry.join();
+        *subscriber = Some(id);
+        let newest = Generation(fence.0);
+        for (service, has) in std::mem::take(&mut self.early.0) {
+            if has > newest {
+                tracing::warn!(node = %self.node, %service, %has, %newest, "a host knows more than the store has: was it restored from a backup?");
+            }
+            let has = if has > newest { Generation(0) } else { has };
+            registry.subscribe(id, &service, has);
+        }
+    }
+
+    /// When it has something to do again with nothing new told.
+    #[must_use]
+    pub fn wakes_at(&self) -> Option<Duration> {
+        let times = [self.retry_at, self.deferred_until];
+        times.into_iter().flatten().min()
+    }
+
+    /// Has the agent close its connections to a host that was declared dead.
+    pub fn tell_dead(&mut self, node: NodeName) {
+        self.out.dead.insert(node);
+    }
+
+    /// Ends the session, and says why; the agent comes back after that time.
+    pub fn close(&mut self, reason: String, reconnect_after: Duration, registry: &mut Registry) {
+        if let Some(id) = self.subscriber() {
+            registry.leave(id);
+        }
+        self.phase = Phase::Closed;
+        self.out = Out { goodbye: Some((reason, reconnect_after)), ..Out::default() };
+    }
+
+    /// The stream has ended: the write that says since when, if the session was open.
+    pub fn lost(self, now: Now, registry: &mut Registry) -> Option<Write> {
+        let Phase::Open { epoch, fence, subscriber } = self.phase else { return None };
+        if let Some(id) = subscriber {
+            registry.leave(id);
+        }
+        let since_ms = registry.session(&self.node).1.map_or(0, |session| session.since_ms);
+        let key = Key::Session(self.node);
+        let lost_since_ms = Some(milliseconds(now.wall));
+        let session =
+            StoredSession { control: self.settings.control, epoch, since_ms, lost_since_ms };
+        let put = Op::put(key.bytes(), encode(&session));
+        Some(Write::new(vec![put]).fenced(&key, fence))
+    }
+}
+
+/// The write that begins a session, and its epoch.
+fn open(node: &NodeName, control: &str, now: Now, registry: &Registry) -> (Write, u64) {
+    let (revision, before) = registry.session(node);
+    let epoch = before.map_or(0, |before| before.epoch).saturating_add(1);
+    let session = StoredSession {
+        control: control.to_owned(),
+        epoch,
+        since_ms: milliseconds(now.wall),
+        lost_since_ms: None,
+    };
+    let key = Key::Session(node.clone());
+    let put = Op::put(key.bytes(), encode(&session));
+    (Write::new(vec![put]).fenced(&key, revision), epoch)
+}
+
+fn milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

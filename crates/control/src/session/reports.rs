@@ -1,0 +1,271 @@
+//! What a host reports, against what the store has of it: the next write that brings them together.
+//!
+//! An instance that the store has and a report lacks is removed where the host says that it is gone,
+//! or had reported it in this session. What it merely lacks is removed within a cap, else held.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use sinew_model::{
+    NodeName, ServiceName,
+    fleet::{EndpointKey, Generation, Removal, ServiceRecord},
+};
+use sinew_proto::{Held, Report, Reported, ServiceReport};
+
+use crate::{
+    records::{Key, StoredEndpoints, StoredTombstone, write as encode},
+    registry::{OfNode, Owned, Registry},
+    store::Op,
+};
+
+use super::Write;
+
+/// Operations of a write: a transaction takes more, so that several can be joined.
+const MAX_OPS: usize = 60;
+/// About the bytes of a write: that of a service on a host is less.
+const MAX_BYTES: usize = 256 << 10;
+
+/// What a host wants the store to have.
+#[derive(Debug, Default)]
+pub(super) struct Reports {
+    /// The newest report, until it is answered.
+    sequence: Option<u64>,
+    /// A full report was taken, and what it does not name is not looked for yet.
+    unnamed: bool,
+    wanted: BTreeMap<ServiceName, Wanted>,
+    /// Those that may differ from the store.
+    pending: BTreeSet<ServiceName>,
+    held: BTreeMap<ServiceName, String>,
+}
+
+#[derive(Debug, Default)]
+struct Wanted {
+    report: ServiceReport,
+    /// It came by a full report: what others say that the service is goes before.
+    full: bool,
+    /// Instances that were reported in this session.
+    seen: BTreeSet<u32>,
+    /// What is lacking and stays; not known before the registry was asked.
+    held: Option<BTreeSet<u32>>,
+}
+
+impl Reports {
+    /// Takes a report in the place of what it replaces.
+    pub(super) fn take(&mut self, report: Report) {
+        let Report { sequence, full, services } = report;
+        self.sequence = Some(sequence);
+        if full {
+            let gone = self.wanted.iter_mut().filter(|(name, _)| !services.contains_key(*name));
+            for (name, wanted) in gone {
+                wanted.take(ServiceReport::default(), true);
+                self.pending.insert(name.clone());
+            }
+            self.unnamed = true;
+        }
+        for (name, service) in services {
+            self.wanted.entry(name.clone()).or_default().take(service, full);
+            self.pending.insert(name);
+        }
+    }
+
+    /// The next write. The registry has seen the one before.
+    pub(super) fn next(
+        &mut self,
+        node: &NodeName,
+        cap_percent: u8,
+        registry: &Registry,
+    ) -> Option<Write> {
+        if std::mem::take(&mut self.unnamed) {
+            for name in registry.services_of(node) {
+                let wanted = self.wanted.entry(name.clone());
+                wanted.or_insert_with(|| Wanted { full: true, ..Wanted::default() });
+                self.pending.insert(name.clone());
+            }
+        }
+        let mut write = Write::default();
+        let mut pending = std::mem::take(&mut self.pending);
+        while let Some(name) = pending.pop_first() {
+            if write.len() >= MAX_OPS || write.bytes() >= MAX_BYTES {
+                pending.insert(name);
+                break;
+            }
+            let Some(wanted) = self.wanted.get_mut(&name) else { continue };
+            let of = registry.of_node(&name, node);
+            let all = registry.endpoints(&name);
+            let before = write.len();
+            let held = wanted.hold(of, all, cap_percent);
+            let room = MAX_OPS.saturating_sub(write.len()).max(4);
+            wanted.write_endpoints(&name, node, of, room, &mut write);
+            let conflict = wanted.write_record(&name, node, of, all, &mut write);
+            match held.or(conflict) {
+                Some(why) => drop(self.held.insert(name.clone(), why)),
+                None => drop(self.held.remove(&name)),
+            }
+            if write.len() > before {
+                // It is looked at again when this is done.
+                self.pending.insert(name);
+            }
+        }
+        self.pending.append(&mut pending);
+        (!write.is_empty()).then_some(write)
+    }
+
+    /// The answer to the newest report, when the store has it.
+    pub(super) fn done(&mut self, registry: &Registry) -> Option<Reported> {
+        if !self.pending.is_empty() || self.unnamed {
+            return None;
+        }
+        let sequence = self.sequence.take()?;
+        let held = |(service, reason): (&ServiceName, &String)| Held {
+            service: service.clone(),
+            reason: reason.clone(),
+        };
+        let held = self.held.iter().map(held).collect();
+        Some(Reported { sequence, generation: Generation(registry.revision().0), held })
+    }
+}
+
+impl Wanted {
+    fn take(&mut self, mut report: ServiceReport, full: bool) {
+        let there = &report.endpoints;
+        // What was said to be gone stays so until it is back: it may not have been written yet.
+        report.gone.extend(self.report.gone.iter().filter(|it| !there.contains_key(it)));
+        self.seen.extend(there.keys());
+        if let Some(held) = &mut self.held {
+            held.retain(|it| !there.contains_key(it) && !report.gone.contains(it));
+        }
+        // What the service is, is told when it changes; nothing of it at all: it is offered no more.
+        if report.record.is_none() && !report.endpoints.is_empty() {
+            report.record = self.report.record.take();
+        }
+        (self.report, self.full) = (report, full);
+    }
+
+    /// Decides, once in a session, what stays though the report lacks it; in words, if something does.
+    fn hold(&mut self, of: OfNode<'_>, all: usize, cap_percent: u8) -> Option<String> {
+        let none = StoredEndpoints::new();
+        let stored = of.endpoints.unwrap_or(&none);
+        let there = &self.report.endpoints;
+        self.report.gone.retain(|it| stored.contains_key(it));
+        self.seen.retain(|it| stored.contains_key(it) || there.contains_key(it));
+        let explained = |it: &u32| {
+            there.contains_key(it) || self.report.gone.contains(it) || self.seen.contains(it)
+        };
+        let held = self.held.get_or_insert_with(|| {
+            let lacking: BTreeSet<u32> =
+                stored.keys().filter(|it| !explained(it)).copied().collect();
+            let allowed = all * usize::from(cap_percent) / 100;
+            if lacking.len() > allowed { lacking } else { BTreeSet::new() }
+        });
+        held.retain(|it| stored.contains_key(it));
+        (!held.is_empty()).then(|| {
+            format!(
+                "{} of its endpoints on the host are not in the report, and it does not say that \
+                 they are gone; more than {cap_percent} % of {all} are not removed like that",
+                held.len()
+            )
+        })
+    }
+
+    /// Endpoints, tombstones of those that go, and an end to tombstones of those that come back.
+    fn write_endpoints(
+        &self,
+        name: &ServiceName,
+        node: &NodeName,
+        of: OfNode<'_>,
+        room: usize,
+        write: &mut Write,
+    ) {
+        let none = StoredEndpoints::new();
+        let stored = of.endpoints.unwrap_or(&none);
+        let stays = |it: &u32| self.held.as_ref().is_some_and(|held| held.contains(it));
+        let mut next = stored.clone();
+        let mut left = room.saturating_sub(2);
+        let tombstone = |instance: u32| {
+            let key = EndpointKey { node: node.clone(), instance };
+            Key::Tombstone(name.clone(), key).bytes()
+        };
+        let mut ops = Vec::new();
+        for (instance, endpoint) in &self.report.endpoints {
+            if of.is_buried(node, *instance) {
+                if left == 0 {
+                    continue;
+                }
+                left -= 1;
+                ops.push(Op::delete(tombstone(*instance)));
+            }
+            next.insert(*instance, endpoint.clone());
+        }
+        let removal = encode(&StoredTombstone { removal: Removal::Reported });
+        let going =
+            stored.keys().filter(|it| !self.report.endpoints.contains_key(it) && !stays(it));
+        for instance in going.take(left) {
+            next.remove(instance);
+            ops.push(Op::put(tombstone(*instance), removal.clone()));
+        }
+        if next == *stored {
+            return;
+        }
+        let key = Key::Endpoints(name.clone(), node.clone());
+        let bytes = key.bytes();
+        write.compare(&key, of.revision);
+        let put = if next.is_empty() { Op::delete(bytes) } else { Op::put(bytes, encode(&next)) };
+        [put].into_iter().chain(ops).for_each(|op| write.push(op));
+    }
+
+    /// What the service is. In words, when another host says otherwise.
+    fn write_record(
+        &self,
+        name: &ServiceName,
+        node: &NodeName,
+        of: OfNode<'_>,
+        all: usize,
+        write: &mut Write,
+    ) -> Option<String> {
+        let none = Owned::default();
+        let Owned { revision, service } = of.owned.unwrap_or(&none);
+        let mut next = service.clone();
+        let mut held = None;
+        match &self.report.record {
+            Some(record) => {
+                next.owners.insert(node.clone());
+                held = self.set_record(&mut next.record, record, next.owners.len() > 1);
+            }
+            None if self.leaves() => {
+                let own = of.endpoints.map_or(0, BTreeMap::len);
+                if next.owners.remove(node) && next.owners.is_empty() && all == own {
+                    next.record = None;
+                }
+            }
+            None => (),
+        }
+        if next != *service {
+            let key = Key::Service(name.clone());
+            let bytes = key.bytes();
+            write.compare(&key, *revision);
+            write.push(Op::put(bytes, encode(&next)));
+        }
+        held
+    }
+
+    /// Whether the host says that it has nothing of the service any more.
+    fn leaves(&self) -> bool {
+        let nothing_held = self.held.as_ref().is_none_or(BTreeSet::is_empty);
+        !self.full && self.report.endpoints.is_empty() && nothing_held
+    }
+
+    fn set_record(
+        &self,
+        stored: &mut Option<ServiceRecord>,
+        record: &ServiceRecord,
+        shared: bool,
+    ) -> Option<String> {
+        let differs = stored.as_ref().is_some_and(|stored| stored != record);
+        if differs && shared && self.full {
+            let why = "another host says otherwise what it is, and this one was away: what the \
+                       other says stays until it changes here";
+            return Some(why.to_owned());
+        }
+        *stored = Some(record.clone());
+        None
+    }
+}

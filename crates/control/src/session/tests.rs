@@ -1,0 +1,399 @@
+//! Sessions against a registry and a store that compares.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use bytes::Bytes;
+use sinew_model::{
+    Balance, Outlier, ServiceName,
+    fleet::{Endpoint, EndpointStatus, Generation, Removal, ServiceRecord},
+};
+use sinew_proto::{FromAgent, FromControl, Hello, PROTOCOL, Report, Reported, ServiceReport};
+
+use super::{Admission, Now, Outcome, Refused, Session, Settings, Write};
+use crate::{
+    records::{Key, StoredSession, StoredTombstone, read, read_endpoints, read_service},
+    registry::Registry,
+    store::{Batch, Embedded, ManualClock, Range, Span, Store, Update, embedded::Options},
+};
+
+/// A replica of control over an embedded store.
+struct World {
+    store: Embedded,
+    registry: Registry,
+    watch: crate::store::Watch,
+    admission: Admission,
+    now: Now,
+}
+
+impl World {
+    async fn new() -> Self {
+        let clock = std::sync::Arc::new(ManualClock::default());
+        let store = Embedded::in_memory(Options::default(), clock).await.unwrap();
+        let watch = store.watch(Span::prefix("sinew/"), None).await.unwrap();
+        let mut registry = Registry::default();
+        let listed = store.range(Range::of(Span::prefix("sinew/"))).await.unwrap();
+        registry.list(listed.revision, listed.entries);
+        let admission = Admission::new(1 << 20, Duration::from_secs(1));
+        let now = Now { monotonic: Duration::from_secs(100), wall: Duration::from_secs(1000) };
+        Self { store, registry, watch, admission, now }
+    }
+
+    async fn commit(&mut self, write: Write) -> Outcome {
+        let committed = self.store.commit(write.transaction()).await.unwrap();
+        if !committed.succeeded {
+            return Outcome::Conflict(committed.revision);
+        }
+        while self.registry.revision() < committed.revision {
+            let batch = self.batch().await;
+            self.registry.apply(batch);
+        }
+        Outcome::Done(committed.revision)
+    }
+
+    async fn batch(&mut self) -> Batch {
+        use futures_util::StreamExt as _;
+        loop {
+            if let Update::Batch(batch) = self.watch.next().await.unwrap().unwrap() {
+                return batch;
+            }
+        }
+    }
+
+    /// Writes all that a session wants to. Answers how many writes there were.
+    async fn drain(&mut self, session: &mut Session) -> usize {
+        let mut number = 0;
+        while let Some(write) = session.write(self.now, &self.registry) {
+            let outcome = self.commit(write).await;
+            session.written(outcome, self.now, 0.5);
+            number += 1;
+        }
+        number
+    }
+
+    fn said(&mut self, session: &mut Session) -> Vec<FromControl> {
+        let next = || session.send(self.now, &mut self.registry, &mut self.admission, 0.5);
+        let all = std::iter::from_fn(next);
+        all.map(|bytes| FromControl::decode(bytes).unwrap()).collect()
+    }
+
+    async fn open(&mut self, node: &str, known: &[(&str, u64)]) -> Session {
+        let mut session = session(node);
+        session.receive(hello(node, known), &mut self.registry).unwrap();
+        assert_eq!(self.drain(&mut session).await, 1);
+        session
+    }
+
+    /// Reports, and has it written. Answers what was said of it.
+    async fn report(&mut self, session: &mut Session, report: Report) -> Reported {
+        session.receive(FromAgent::Report(report), &mut self.registry).unwrap();
+        self.drain(session).await;
+        let said = self.said(session).into_iter();
+        let mut reported = said.filter_map(|message| match message {
+            FromControl::Reported(reported) => Some(reported),
+            _ => None,
+        });
+        reported.next().unwrap()
+    }
+
+    async fn get(&self, key: Key) -> Option<Bytes> {
+        let ranged = self.store.range(Range::of(Span::key(key.bytes()))).await.unwrap();
+        ranged.entries.into_iter().next().map(|entry| entry.value)
+    }
+
+    async fn instances(&self, node: &str) -> Vec<u32> {
+        let key = Key::Endpoints(orders(), node.parse().unwrap());
+        let value = self.get(key).await;
+        value.map(|value| read_endpoints(&value).unwrap().into_keys().collect()).unwrap_or_default()
+    }
+
+    async fn tombstones(&self) -> Vec<String> {
+        let span = Span::prefix("sinew/tombstones/");
+        let entries = self.store.range(Range::of(span)).await.unwrap().entries;
+        let text = |entry: &crate::store::Entry| {
+            let tombstone: StoredTombstone = read(&entry.value).unwrap();
+            assert_eq!(tombstone.removal, Removal::Reported);
+            String::from_utf8_lossy(&entry.key).replace("sinew/tombstones/", "")
+        };
+        entries.iter().map(text).collect()
+    }
+}
+
+fn settings() -> Settings {
+    Settings {
+        control: "c1".to_owned(),
+        session_timeout: Duration::from_secs(5),
+        removal_cap_percent: 10,
+    }
+}
+
+fn session(node: &str) -> Session {
+    Session::new(node.parse().unwrap(), [None, None], settings())
+}
+
+fn orders() -> ServiceName {
+    "orders".parse().unwrap()
+}
+
+fn hello(node: &str, known: &[(&str, u64)]) -> FromAgent {
+    let known = known.iter().map(|(name, has)| (name.parse().unwrap(), Generation(*has)));
+    FromAgent::Hello(Hello {
+        node: node.parse().unwrap(),
+        zone: "a".parse().unwrap(),
+        labels: BTreeMap::new(),
+        version: "0.1.0".to_owned(),
+        protocol: PROTOCOL,
+        boot_id: "b".to_owned(),
+        wall_clock: Duration::from_secs(1000),
+        known: known.collect(),
+    })
+}
+
+fn record(failures: u32) -> ServiceRecord {
+    let outlier = Outlier { consecutive_failures: failures, ..Outlier::default() };
+    ServiceRecord { ports: Vec::new(), balance: Balance::default(), outlier }
+}
+
+fn service(instances: impl IntoIterator<Item = u32>, gone: &[u32]) -> ServiceReport {
+    let endpoint = Endpoint {
+        address4: Some([10, 0, 0, 1].into()),
+        address6: None,
+        ports: BTreeMap::new(),
+        zone: "a".parse().unwrap(),
+        weight: 256,
+        status: EndpointStatus::Up,
+    };
+    let endpoints = instances.into_iter().map(|instance| (instance, endpoint.clone())).collect();
+    ServiceReport { record: Some(record(3)), endpoints, gone: gone.iter().copied().collect() }
+}
+
+fn report(sequence: u64, full: bool, orders_: Option<ServiceReport>) -> Report {
+    let services = orders_.map(|report| (orders(), report)).into_iter().collect();
+    Report { sequence, full, services }
+}
+
+#[tokio::test]
+async fn a_session_opens_with_an_epoch_and_tells_what_there_is() {
+    let mut world = World::new().await;
+    let mut first = world.open("n1", &[]).await;
+    let said = world.said(&mut first);
+    let [FromControl::Welcome(welcome), FromControl::Catalog(catalog)] = &said[..] else {
+        panic!("{said:?}")
+    };
+    assert_eq!((welcome.epoch, catalog.added.len()), (1, 0));
+    let reported = world.report(&mut first, report(7, true, Some(service([1, 2], &[])))).await;
+    assert_eq!((reported.sequence, reported.held.len()), (7, 0));
+    assert_eq!(world.instances("n1").await, [1, 2]);
+    let stored = read_service(&world.get(Key::Service(orders())).await.unwrap()).unwrap();
+    assert_eq!((stored.record, stored.owners.len()), (Some(record(3)), 1));
+
+    let mut other = world.open("n2", &[("orders", 0)]).await;
+    let said = world.said(&mut other);
+    let FromControl::Snapshot(snapshot) = &said[2] else { panic!("{said:?}") };
+    assert_eq!((snapshot.endpoints.len(), &snapshot.record), (2, &Some(record(3))));
+    let generation = snapshot.generation;
+    world.report(&mut first, report(8, false, Some(service([1], &[])))).await;
+    let said = world.said(&mut other);
+    let [FromControl::Delta(delta)] = &said[..] else { panic!("{said:?}") };
+    assert_eq!((delta.from, delta.put.len(), delta.removed.len()), (generation, 0, 1));
+    let ack = FromAgent::Ack { service: orders(), generation: delta.to };
+    other.receive(ack, &mut world.registry).unwrap();
+    assert_eq!(other.acked()[&orders()], delta.to);
+    let reason = "no".to_owned();
+    let nack = FromAgent::Nack { service: orders(), generation: delta.to, reason };
+    other.receive(nack, &mut world.registry).unwrap();
+    assert_eq!(other.nacked()[&orders()].1, "no");
+    assert_eq!(world.said(&mut other), [], "r11: what was refused is not said again");
+}
+
+#[tokio::test]
+async fn r2_an_empty_report_removes_nothing() {
+    let mut world = World::new().await;
+    let mut session = world.open("n1", &[]).await;
+    world.report(&mut session, report(1, true, Some(service(0..20, &[])))).await;
+    for empty in [None, Some(ServiceReport::default()), Some(service([5], &[]))] {
+        let mut again = world.open("n1", &[]).await;
+        let reported = world.report(&mut again, report(1, true, empty)).await;
+        assert_eq!(reported.held[0].service, orders());
+        assert!(reported.held[0].reason.contains("more than 10 % of 20"), "{reported:?}");
+        assert_eq!(world.instances("n1").await.len(), 20);
+        assert_eq!(world.tombstones().await, [""; 0]);
+    }
+    // Those that it says are gone go, however many they are.
+    let mut again = world.open("n1", &[]).await;
+    let gone: Vec<u32> = (1..20).collect();
+    let reported = world.report(&mut again, report(1, true, Some(service([0], &gone)))).await;
+    assert_eq!((reported.held.len(), world.instances("n1").await), (0, vec![0]));
+    assert_eq!(world.tombstones().await.len(), 19);
+}
+
+#[tokio::test]
+async fn r3_a_full_report_may_lack_what_the_cap_lets_go() {
+    let mut world = World::new().await;
+    let mut session = world.open("n1", &[]).await;
+    world.report(&mut session, report(1, true, Some(service(0..20, &[])))).await;
+    let mut again = world.open("n1", &[]).await;
+    let reported = world.report(&mut again, report(1, true, Some(service(2..20, &[])))).await;
+    assert_eq!((reported.held.len(), world.instances("n1").await.len()), (0, 18));
+    // What it reports in a session and then does not is a fact.
+    world.report(&mut again, report(2, false, Some(service([], &[])))).await;
+    assert_eq!(world.instances("n1").await, [0; 0]);
+    assert_eq!(world.tombstones().await.len(), 20);
+    // What comes back has no tombstone any more.
+    world.report(&mut again, report(3, false, Some(service(0..20, &[])))).await;
+    assert_eq!((world.instances("n1").await.len(), world.tombstones().await.len()), (20, 0));
+}
+
+#[tokio::test]
+async fn what_is_held_stays_until_the_host_says_what_became_of_it() {
+    let mut world = World::new().await;
+    let mut session = world.open("n1", &[]).await;
+    world.report(&mut session, report(1, true, Some(service([1, 2], &[])))).await;
+    let mut again = world.open("n1", &[]).await;
+    world.report(&mut again, report(1, true, Some(service([1], &[])))).await;
+    let reported = world.report(&mut again, report(2, false, Some(service([1, 3], &[])))).await;
+    assert_eq!((reported.held.len(), world.instances("n1").await), (1, vec![1, 2, 3]));
+    let reported = world.report(&mut again, report(3, false, Some(service([1, 3], &[2])))).await;
+    assert_eq!((reported.held.len(), world.instances("n1").await), (0, vec![1, 3]));
+}
+
+#[tokio::test]
+async fn r7_a_session_that_was_superseded_writes_nothing() {
+    let mut world = World::new().await;
+    let mut old = world.open("n1", &[]).await;
+    world.report(&mut old, report(1, true, Some(service([1], &[])))).await;
+    // Its write was computed before the new session began.
+    let late = FromAgent::Report(report(2, false, Some(service([], &[]))));
+    old.receive(late, &mut world.registry).unwrap();
+    let write = old.write(world.now, &world.registry).unwrap();
+    let mut new = world.open("n1", &[]).await;
+    let outcome = world.commit(write).await;
+    assert!(matches!(outcome, Outcome::Conflict(_)));
+    old.written(outcome, world.now, 0.5);
+    assert_eq!(world.instances("n1").await, [1]);
+    assert_eq!(old.write(world.now, &world.registry), None);
+    let said = world.said(&mut old);
+    let [FromControl::Goodbye { reason, .. }] = &said[..] else { panic!("{said:?}") };
+    assert_eq!(reason, "the session of epoch 1 was superseded by c1");
+    assert!(old.is_closed() && new.epoch() == Some(2));
+    world.report(&mut new, report(1, true, Some(service([1, 2], &[])))).await;
+    assert_eq!(world.instances("n1").await, [1, 2]);
+}
+
+#[tokio::test]
+async fn while_the_store_is_away_the_newest_report_waits() {
+    let mut world = World::new().await;
+    let mut session = world.open("n1", &[]).await;
+    let send = |session: &mut Session, world: &mut World, sequence, instances: &[u32]| {
+        let instances = service(instances.iter().copied(), &[]);
+        let report = FromAgent::Report(report(sequence, sequence == 1, Some(instances)));
+        session.receive(report, &mut world.registry).unwrap();
+    };
+    send(&mut session, &mut world, 1, &[1]);
+    for sequence in 2..6 {
+        assert!(session.write(world.now, &world.registry).is_some());
+        assert_eq!(session.write(world.now, &world.registry), None, "one at a time");
+        send(&mut session, &mut world, sequence, &[1, sequence as u32]);
+        session.written(Outcome::Failed, world.now, 1.0);
+        assert_eq!(session.write(world.now, &world.registry), None, "not at once again");
+        world.now.monotonic = session.wakes_at().unwrap();
+    }
+    assert_eq!(world.drain(&mut session).await, 1);
+    assert_eq!(world.instances("n1").await, [1, 5]);
+    let reported = world.said(&mut session).into_iter().find_map(|message| match message {
+        FromControl::Reported(reported) => Some(reported.sequence),
+        _ => None,
+    });
+    assert_eq!(reported, Some(5));
+}
+
+#[tokio::test]
+async fn a_thousand_endpoints_come_and_go_in_bounded_writes() {
+    let mut world = World::new().await;
+    let mut session = world.open("n1", &[]).await;
+    world.report(&mut session, report(1, true, Some(service(0..1000, &[])))).await;
+    assert_eq!(world.instances("n1").await.len(), 1000);
+    let none = FromAgent::Report(report(2, false, Some(service([], &[]))));
+    session.receive(none, &mut world.registry).unwrap();
+    let mut writes = 0;
+    while let Some(write) = session.write(world.now, &world.registry) {
+        assert!(write.len() <= 64, "{}", write.len());
+        let outcome = world.commit(write).await;
+        session.written(outcome, world.now, 0.5);
+        writes += 1;
+    }
+    assert!((15..25).contains(&writes), "{writes}");
+    assert_eq!((world.instances("n1").await.len(), world.tombstones().await.len()), (0, 1000));
+}
+
+#[tokio::test]
+async fn r13_snapshots_wait_and_deltas_do_not() {
+    let mut world = World::new().await;
+    let mut owner = world.open("n1", &[]).await;
+    world.report(&mut owner, report(1, true, Some(service(0..100, &[])))).await;
+    world.admission = Admission::new(100, Duration::from_secs(1));
+    let mut first = world.open("n2", &[("orders", 0)]).await;
+    assert!(matches!(world.said(&mut first)[2], FromControl::Snapshot(_)));
+    let mut second = world.open("n3", &[("orders", 0)]).await;
+    let said = world.said(&mut second);
+    let [_, _, FromControl::Busy { retry_after }] = said[..] else { panic!("{said:?}") };
+    assert_eq!(second.wakes_at(), Some(world.now.monotonic + retry_after));
+    world.report(&mut owner, report(2, false, Some(service(0..99, &[])))).await;
+    let said = world.said(&mut first);
+    assert!(matches!(&said[..], [FromControl::Delta(_)]), "{said:?}");
+    assert_eq!(world.said(&mut second), []);
+    world.now.monotonic += retry_after;
+    let said = world.said(&mut second);
+    let [FromControl::Snapshot(snapshot)] = &said[..] else { panic!("{said:?}") };
+    assert_eq!(snapshot.endpoints.len(), 99);
+}
+
+#[tokio::test]
+async fn what_a_service_is_changes_where_it_is_told_and_not_by_who_was_away() {
+    let mut world = World::new().await;
+    let with = |failures| ServiceReport { record: Some(record(failures)), ..service([1], &[]) };
+    let (mut a, mut b) = (world.open("n1", &[]).await, world.open("n2", &[]).await);
+    world.report(&mut a, report(1, true, Some(with(1)))).await;
+    world.report(&mut b, report(1, true, Some(with(1)))).await;
+    world.report(&mut a, report(2, false, Some(with(2)))).await;
+    let mut b = {
+        drop(b);
+        world.open("n2", &[]).await
+    };
+    let reported = world.report(&mut b, report(1, true, Some(with(1)))).await;
+    assert!(reported.held[0].reason.starts_with("another host says otherwise"), "{reported:?}");
+    let stored = read_service(&world.get(Key::Service(orders())).await.unwrap()).unwrap();
+    assert_eq!((stored.record, stored.owners.len()), (Some(record(2)), 2));
+    // Who has nothing of it any more owns it no longer; when nobody does, it is gone.
+    for session in [&mut a, &mut b] {
+        world.report(session, report(9, false, Some(ServiceReport::default()))).await;
+    }
+    let stored = read_service(&world.get(Key::Service(orders())).await.unwrap()).unwrap();
+    assert_eq!((stored.record, stored.owners.len()), (None, 0));
+}
+
+#[tokio::test]
+async fn a_lost_session_says_since_when() {
+    let mut world = World::new().await;
+    let session = world.open("n1", &[]).await;
+    let write = session.lost(world.now, &mut world.registry).unwrap();
+    assert!(matches!(world.commit(write).await, Outcome::Done(_)));
+    let stored = world.get(Key::Session("n1".parse().unwrap())).await.unwrap();
+    let stored: StoredSession = read(&stored).unwrap();
+    assert_eq!((stored.epoch, stored.lost_since_ms), (1, Some(1_000_000)));
+}
+
+#[tokio::test]
+async fn who_is_not_who_it_says_is_refused() {
+    let mut world = World::new().await;
+    let mut refused = |message: FromAgent| {
+        session("n1").receive(message, &mut world.registry).unwrap_err().to_string()
+    };
+    assert_eq!(refused(hello("n2", &[])), "hello.node is n2, and the certificate is that of n1");
+    let FromAgent::Hello(other) = hello("n1", &[]) else { panic!() };
+    assert_eq!(
+        refused(FromAgent::Hello(Hello { protocol: 9, ..other })),
+        "the agent is Sinew 0.1.0 and speaks protocol version 9, and this is 1: bring both to \
+         versions that are next to each other"
+    );
+    assert_eq!(refused(FromAgent::Subscribe(Vec::new())), Refused::Hello.to_string());
+}
