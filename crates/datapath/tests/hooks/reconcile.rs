@@ -137,6 +137,25 @@ fn a_look_that_was_killed_in_the_middle_is_finished_by_another() {
     assert_eq!((world.active(1, 2, 8080), records(&world).len()), (3, 3));
 }
 
+#[test]
+fn who_has_found_a_record_before_it_was_condemned_ends_it_alone() {
+    let mut world = world();
+    closed_unseen(&mut world);
+    let program = open_pin(&program(&world, "give_back"));
+    let mut places = world.map::<abi::Socket>("SOCKETS");
+    let there = places.iter().map(Result::unwrap).enumerate();
+    let (at, record) = there.max_by_key(|(_, record)| record.cookie).unwrap();
+    assert_eq!(give_back(program, record.cookie, reclaim::CONDEMN), reclaim::CONDEMNED);
+    assert_eq!(give_back(program, record.cookie, reclaim::CONDEMN), reclaim::LEFT);
+    // As a close does that has counted it down already; and then another connection has the place.
+    for cookie in [0, record.cookie + 1] {
+        places.set(at as u32, abi::Socket { cookie, ..record }, 0).unwrap();
+        assert_eq!(give_back(program, record.cookie, reclaim::FINISH), reclaim::LEFT);
+        assert_eq!(places.get(&(at as u32), 0).unwrap().cookie, cookie);
+        assert_eq!(world.active(1, 2, 8080), 6);
+    }
+}
+
 /// What the kernel's list of sockets does not show, or no process seems to hold.
 const HIDDEN: &str = r#"
 import array, ctypes, os, signal, socket, subprocess
