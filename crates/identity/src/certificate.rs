@@ -2,7 +2,7 @@
 
 use std::{fmt, str::FromStr};
 
-use rustls::pki_types::CertificateDer;
+use rustls::pki_types::{CertificateDer, pem::PemObject as _};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use x509_parser::{extensions::GeneralName, prelude::X509Certificate};
@@ -16,6 +16,12 @@ pub struct Fingerprint([u8; Self::BYTES]);
 
 impl Fingerprint {
     pub(crate) const BYTES: usize = 32;
+
+    /// As it is compared.
+    #[must_use]
+    pub const fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
 
     /// Of an encoded certificate or key.
     pub fn of(der: impl AsRef<[u8]>) -> Self {
@@ -151,6 +157,20 @@ impl Certificate {
             issuer: parsed.issuer().to_string(),
         })
     }
+}
+
+/// As PEM.
+#[must_use]
+pub fn to_pem(der: &CertificateDer<'_>) -> String {
+    pem::encode(&pem::Pem::new("CERTIFICATE", der.as_ref()))
+}
+
+/// The first certificate of a PEM text.
+///
+/// # Errors
+/// When there is none.
+pub fn from_pem(text: &str) -> Result<CertificateDer<'static>, CertificateError> {
+    CertificateDer::from_pem_slice(text.as_bytes()).map_err(|_| CertificateError::Malformed)
 }
 
 /// When a certificate of any kind holds.

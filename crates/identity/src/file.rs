@@ -8,11 +8,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use rustls::pki_types::{CertificateDer, pem::PemObject as _};
+use rustls::pki_types::CertificateDer;
 use serde::{Deserialize, Serialize};
 
 use crate::{
     Key, KeyError,
+    certificate::{from_pem, to_pem},
     tls::{Credentials, CredentialsError},
 };
 
@@ -158,17 +159,11 @@ struct Version {
 
 fn parts(content: &Content) -> Result<(Key, Credentials), Damage> {
     let key = Key::from_pem(&content.key)?;
-    let credentials = Credentials::new(&key, from_pem(&content.chain)?, from_pem(&content.roots)?)?;
+    let credentials =
+        Credentials::new(&key, certificates(&content.chain)?, certificates(&content.roots)?)?;
     Ok((key, credentials))
 }
 
-fn from_pem(texts: &[String]) -> Result<Vec<CertificateDer<'static>>, Damage> {
-    texts
-        .iter()
-        .map(|text| CertificateDer::from_pem_slice(text.as_bytes()).map_err(|_| Damage::Pem))
-        .collect()
-}
-
-fn to_pem(certificate: &CertificateDer<'_>) -> String {
-    pem::encode(&pem::Pem::new("CERTIFICATE", certificate.as_ref()))
+fn certificates(texts: &[String]) -> Result<Vec<CertificateDer<'static>>, Damage> {
+    texts.iter().map(|text| from_pem(text).map_err(|_| Damage::Pem)).collect()
 }

@@ -2,6 +2,7 @@
 
 use std::{fmt, str::FromStr};
 
+use serde::{Deserialize, Serialize};
 use sinew_model::{ControlName, NameError, NetworkName, NodeName};
 
 /// Who holds a certificate.
@@ -14,7 +15,8 @@ pub struct Identity {
 }
 
 /// What somebody is in a network.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub enum Role {
     /// A host.
     Node(NodeName),
@@ -28,6 +30,32 @@ impl fmt::Display for Role {
             Self::Node(name) => write!(f, "node/{name}"),
             Self::Control(name) => write!(f, "control/{name}"),
         }
+    }
+}
+
+impl FromStr for Role {
+    type Err = IdentityError;
+
+    fn from_str(text: &str) -> Result<Self, IdentityError> {
+        let name = |error| IdentityError::Name { text: text.to_owned(), error };
+        match text.split_once('/') {
+            Some(("node", holder)) => Ok(Self::Node(NodeName::new(holder).map_err(name)?)),
+            Some(("control", holder)) => Ok(Self::Control(ControlName::new(holder).map_err(name)?)),
+            _ => Err(IdentityError::Form { text: text.to_owned() }),
+        }
+    }
+}
+
+impl TryFrom<String> for Role {
+    type Error = IdentityError;
+    fn try_from(text: String) -> Result<Self, IdentityError> {
+        text.parse()
+    }
+}
+
+impl From<Role> for String {
+    fn from(role: Role) -> Self {
+        role.to_string()
     }
 }
 
@@ -66,17 +94,8 @@ impl FromStr for Identity {
         let form = || IdentityError::Form { text: text.to_owned() };
         let name = |error| IdentityError::Name { text: text.to_owned(), error };
         let rest = text.strip_prefix("spiffe://").ok_or_else(form)?;
-        let mut parts = rest.split('/');
-        let (Some(network), Some(kind), Some(holder), None) =
-            (parts.next(), parts.next(), parts.next(), parts.next())
-        else {
-            return Err(form());
-        };
-        let role = match kind {
-            "node" => Role::Node(NodeName::new(holder).map_err(name)?),
-            "control" => Role::Control(ControlName::new(holder).map_err(name)?),
-            _ => return Err(form()),
-        };
+        let (network, role) = rest.split_once('/').ok_or_else(form)?;
+        let role = role.parse()?;
         Ok(Self { network: NetworkName::new(network).map_err(name)?, role })
     }
 }

@@ -45,6 +45,7 @@ pub use life::{Due, Life};
 pub use moment::Moment;
 pub use refusal::{Refusal, RefusedByPeer, RoleKind};
 pub use root::{IssueError, Root, SKEW};
+pub use rustls::pki_types::CertificateDer;
 pub use secret::Secret;
 pub use token::Token;
 pub use trust::{Peer, Trust, Usage};

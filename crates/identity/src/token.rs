@@ -117,9 +117,9 @@ impl Token {
 
     /// What may be kept of the secret: it can be recognized by it, and not be found from it.
     #[must_use]
-    pub fn hash(&self) -> [u8; 32] {
+    pub fn hash(&self) -> Fingerprint {
         let input = ["sinew join token", self.id.as_str(), self.secret.reveal()].join("\0");
-        Sha256::digest(input).into()
+        Fingerprint::of(input)
     }
 }
 
