@@ -1,10 +1,11 @@
 //! The control plane of many hosts.
 //!
 //! All that it must not lose lies in a [`store`]; a process of the control plane keeps nothing else,
-//! so any number of them may run over one store. A [`registry`] has what all hosts run, as the store
-//! tells it, and a [`session`] is the control plane's side of one agent. The authority of
-//! the network, which says who is who, is [`identity`].
+//! so any number of them may run over one store. A [`registry`] [follows](follow) what all hosts
+//! run, as the store tells it, and a [`session`] is the control plane's side of one agent. The
+//! authority of the network, which says who is who, is [`identity`].
 
+pub mod follow;
 pub mod identity;
 pub mod records;
 pub mod registry;

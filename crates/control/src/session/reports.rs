@@ -103,6 +103,8 @@ impl Reports {
             if write.len() > before {
                 // It is looked at again when this is done.
                 self.pending.insert(name);
+            } else if wanted.is_nothing() {
+                self.wanted.remove(&name);
             }
         }
         self.pending.append(&mut pending);
@@ -245,6 +247,14 @@ impl Wanted {
             write.push(Op::put(bytes, encode(&next)));
         }
         held
+    }
+
+    /// Whether it is as if nothing had been reported.
+    fn is_nothing(&self) -> bool {
+        let Self { report, held, seen, full: _ } = self;
+        *report == ServiceReport::default()
+            && seen.is_empty()
+            && held.as_ref().is_none_or(BTreeSet::is_empty)
     }
 
     /// Whether the host says that it has nothing of the service any more.
