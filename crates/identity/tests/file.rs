@@ -9,7 +9,7 @@ use std::{fs, os::unix::fs::PermissionsExt as _, path::Path};
 
 use network::{DAY, NOW, Network, node};
 use sinew_identity::{
-    Key, Root,
+    Key, Refusal, Root,
     file::{self, FileError},
     tls::{Credentials, CredentialsError},
 };
@@ -102,4 +102,23 @@ fn parts_that_do_not_fit_are_no_credentials() {
     let root = Root::generate(&network, Key::generate().unwrap(), NOW, DAY, [1; 16]).unwrap();
     let told = refused(vec![root.certificate().clone()], chain()).to_string();
     assert!(told.contains("0 URIs"), "{told}");
+}
+
+#[test]
+fn an_answer_that_is_of_no_use_is_not_taken() {
+    let network = Network::new("prod");
+    let key = Key::generate().unwrap();
+    let (leaf, _) = network.sign(&node("web"), &key.request().unwrap(), NOW).unwrap();
+    let roots = network.node("x").trust().roots.clone();
+    let accept = |roots: &[_], role, now| {
+        Credentials::accept(&key, vec![leaf.clone()], roots.to_vec(), &node(role), now)
+    };
+    accept(&roots, "web", NOW).unwrap();
+    let other = accept(&roots, "db", NOW).unwrap_err();
+    assert_eq!(other, CredentialsError::OtherRole { got: node("web"), asked: node("db") });
+    let strange = Network::new("prod").node("x").trust().roots.clone();
+    let useless = accept(&strange, "web", NOW).unwrap_err();
+    assert_eq!(useless, CredentialsError::Useless(Refusal::UnknownAuthority));
+    let behind = accept(&roots, "web", sinew_identity::Moment(NOW.0 - 3600)).unwrap_err();
+    assert!(behind.to_string().contains("the clocks differ by 3300 s at least"), "{behind}");
 }

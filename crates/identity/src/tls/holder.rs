@@ -14,7 +14,7 @@ use rustls::{
     sign::CertifiedKey,
 };
 
-use crate::{Certificate, Key, Trust, certificate::CertificateError};
+use crate::{Certificate, Key, Moment, Refusal, Role, Trust, Usage, certificate::CertificateError};
 
 /// A key, its certificate, and the roots of the network.
 #[derive(Clone)]
@@ -42,6 +42,19 @@ pub enum CredentialsError {
     /// The key cannot be used.
     #[error("the key cannot be used")]
     Key,
+    /// An answer that is for somebody else.
+    #[error(
+        "control answered with a certificate for {got} where {asked} asked: nothing was changed; control and this host are of different versions, or control is broken"
+    )]
+    OtherRole {
+        /// Whose it is.
+        got: Role,
+        /// Who asked.
+        asked: Role,
+    },
+    /// An answer that peers would refuse.
+    #[error("control answered with a certificate that does not hold, and nothing was changed: {0}")]
+    Useless(#[source] Refusal),
     /// Nothing to believe.
     #[error("there is no root certificate to trust")]
     NoRoots,
@@ -71,6 +84,28 @@ impl Credentials {
         let signing = any_ecdsa_type(&key.private()).map_err(|_| CredentialsError::Key)?;
         let trust = Trust { network: certificate.identity.network.clone(), roots };
         Ok(Self { certificate, trust, shown: Arc::new(CertifiedKey::new(chain, signing)) })
+    }
+
+    /// What control answered to who asked to join or to renew: kept only when peers will take it, so
+    /// that good credentials are never replaced by bad ones.
+    ///
+    /// # Errors
+    /// When the parts do not fit, are somebody else's, or do not hold at `now`.
+    pub fn accept(
+        key: &Key,
+        chain: Vec<CertificateDer<'static>>,
+        roots: Vec<CertificateDer<'static>>,
+        asked: &Role,
+        now: Moment,
+    ) -> Result<Self, CredentialsError> {
+        let credentials = Self::new(key, chain, roots)?;
+        let (leaf, others) = credentials.chain().split_first().ok_or(CredentialsError::Empty)?;
+        let checked = credentials.trust.check(leaf, others, Usage::Client, None, now);
+        let got = checked.map_err(CredentialsError::Useless)?.identity.role;
+        if got != *asked {
+            return Err(CredentialsError::OtherRole { got, asked: asked.clone() });
+        }
+        Ok(credentials)
     }
 
     /// What the certificate says.
