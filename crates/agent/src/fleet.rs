@@ -1,5 +1,7 @@
 //! This host among others. The [`mirror`] holds what is known of services of other hosts, and
-//! [`last_good`] keeps it on disk. The mirror does no IO: time enters as an argument.
+//! [`last_good`] keeps it on disk; the [`link`] leads to control. Mirror and link do no IO: time and
+//! randomness enter as arguments.
 
 pub mod last_good;
+pub mod link;
 pub mod mirror;

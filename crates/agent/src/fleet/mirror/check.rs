@@ -1,19 +1,14 @@
 //! What a message has to be like to be applied. One fault in it, and nothing of it is: a message
 //! that is wrong in one place cannot be trusted in the others.
 
-use std::{
-    collections::BTreeSet,
-    net::{Ipv4Addr, Ipv6Addr},
-};
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use sinew_model::fleet::{
-    Delta, Endpoint, EndpointKey, Generation, ServiceRecord, Snapshot, Tombstone,
+    Delta, Endpoint, EndpointKey, Generation, OutOfBounds, ServiceRecord, Snapshot, Tombstone,
 };
 
 /// From this share of a capacity on, somebody is warned.
 const WARN_PERCENT: usize = 80;
-/// What the kernel's choice can tell apart.
-const MAX_WEIGHT: u32 = 65_535;
 
 /// Why a message was refused. The last good state stays in use.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -37,27 +32,16 @@ pub enum Refused {
         known: Generation,
     },
     /// An endpoint that cannot be.
-    #[error("endpoint {key}: {field} {value} is impossible: {why}")]
+    #[error("endpoint {key}: {fault}")]
     Endpoint {
         /// Which.
         key: EndpointKey,
-        /// Of what.
-        field: &'static str,
-        /// What was told.
-        value: String,
         /// What is wrong with it.
-        why: &'static str,
+        fault: OutOfBounds,
     },
     /// A record that cannot be.
-    #[error("service record: {field} {value} is impossible: {why}")]
-    Record {
-        /// Of what.
-        field: &'static str,
-        /// What was told.
-        value: String,
-        /// What is wrong with it.
-        why: &'static str,
-    },
+    #[error("service record: {0}")]
+    Record(#[from] OutOfBounds),
     /// A removal of another time than the message.
     #[error("endpoint {key} went at {told}, which is not after {after} and up to {to}")]
     Tombstone {
@@ -154,72 +138,29 @@ fn within(
 }
 
 fn record(record: &ServiceRecord) -> Result<(), Refused> {
-    let refuse = |field, value: String, why| Err(Refused::Record { field, value, why });
-    let mut names = BTreeSet::new();
-    let mut numbers = BTreeSet::new();
-    for port in &record.ports {
-        if port.number == 0 {
-            return refuse("port", format!("{} 0", port.name), "ports are 1 to 65535");
-        }
-        if !names.insert(&port.name) {
-            return refuse("port", port.name.to_string(), "two ports have that name");
-        }
-        if !numbers.insert((port.number, port.protocol)) {
-            return refuse("port", port.number.to_string(), "two ports have that number");
-        }
-    }
-    if record.ports.len() > sinew_model::MAX_PORTS {
-        let why = "a service has at most 16 ports";
-        return refuse("number of ports", record.ports.len().to_string(), why);
-    }
-    let percent = record.outlier.max_ejected_percent;
-    if percent > 100 {
-        return refuse("max_ejected_percent", percent.to_string(), "it is 0 to 100");
-    }
-    Ok(())
+    Ok(record.validate()?)
 }
 
 fn endpoint(key: &EndpointKey, endpoint: &Endpoint) -> Result<(), Refused> {
-    let refuse =
-        |field, value: String, why| Err(Refused::Endpoint { key: key.clone(), field, value, why });
-    if endpoint.address4.is_none() && endpoint.address6.is_none() {
-        return refuse("address", "none".to_owned(), "it has to have one");
-    }
-    if let Some((address, why)) = endpoint.address4.and_then(|a| Some((a, fault4(a)?))) {
-        return refuse("address4", address.to_string(), why);
-    }
-    if let Some((address, why)) = endpoint.address6.and_then(|a| Some((a, fault6(a)?))) {
-        return refuse("address6", address.to_string(), why);
-    }
-    if let Some((name, _)) = endpoint.ports.iter().find(|(_, number)| **number == 0) {
-        return refuse("port", format!("{name} 0"), "ports are 1 to 65535");
-    }
-    if !(1..=MAX_WEIGHT).contains(&endpoint.weight) {
-        return refuse("weight", endpoint.weight.to_string(), "weights are 1 to 65535");
-    }
-    Ok(())
+    let checked = endpoint.validate().and_then(|()| is_elsewhere(endpoint));
+    checked.map_err(|fault| Refused::Endpoint { key: key.clone(), fault })
 }
 
-const OWN_LOOPBACK: &str = "it would lead to this host's own loopback";
-const NOT_ONE_HOST: &str = "it is not the address of one host";
-
-fn fault4(address: Ipv4Addr) -> Option<&'static str> {
-    if address.is_loopback() {
-        return Some(OWN_LOOPBACK);
+/// An address of another host leads there from this one.
+fn is_elsewhere(endpoint: &Endpoint) -> Result<(), OutOfBounds> {
+    let here = |address: Ipv4Addr| address.is_loopback();
+    if let Some(address) = endpoint.address4.filter(|address| here(*address)) {
+        return Err(OutOfBounds::new("address4", address, LEADS_NOWHERE));
     }
-    let many = address.is_unspecified() || address.is_multicast() || address.is_broadcast();
-    many.then_some(NOT_ONE_HOST)
+    let here = |address: Ipv6Addr| {
+        let mapped = address.to_ipv4_mapped().is_some();
+        mapped || address.is_loopback() || address.is_unicast_link_local()
+    };
+    match endpoint.address6.filter(|address| here(*address)) {
+        Some(address) => Err(OutOfBounds::new("address6", address, LEADS_NOWHERE)),
+        None => Ok(()),
+    }
 }
 
-fn fault6(address: Ipv6Addr) -> Option<&'static str> {
-    if let Some(mapped) = address.to_ipv4_mapped() {
-        return fault4(mapped).or(Some("an IPv4 address belongs into address4"));
-    }
-    if address.is_loopback() {
-        return Some(OWN_LOOPBACK);
-    }
-    if address.is_unicast_link_local() {
-        return Some("it means something only on its own link");
-    }
-    (address.is_unspecified() || address.is_multicast()).then_some(NOT_ONE_HOST)
-}
+const LEADS_NOWHERE: &str = "leads from one host to another, and is neither loopback, link-local \
+                             nor an IPv4 address in IPv6";

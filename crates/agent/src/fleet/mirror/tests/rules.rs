@@ -177,19 +177,21 @@ fn r11_what_is_impossible_changes_nothing() {
     for (message, reason) in [
         (
             with(|e| e.address4 = None),
-            "endpoint n7/0: address none is impossible: it has to have one",
+            "endpoint n7/0: address4 is none: is there unless address6 is",
         ),
-        (with(|e| e.address4 = Some(Ipv4Addr::LOCALHOST)), "own loopback"),
-        (with(|e| e.address4 = Some(Ipv4Addr::BROADCAST)), "not the address of one host"),
-        (with(|e| e.address6 = Some("::1".parse().unwrap())), "own loopback"),
-        (with(|e| e.address6 = Some("fe80::1".parse().unwrap())), "own link"),
-        (with(|e| e.address6 = Some("::ffff:10.0.0.1".parse().unwrap())), "belongs into address4"),
-        (with(|e| _ = e.ports.insert("http".parse().unwrap(), 0)), "port http 0 is impossible"),
-        (with(|e| e.weight = 0), "weight 0 is impossible: weights are 1 to 65535"),
-        (with(|e| e.weight = 1 << 16), "weight 65536 is impossible"),
+        (
+            with(|e| e.address4 = Some(Ipv4Addr::LOCALHOST)),
+            "address4 is 127.0.0.1: leads from one host",
+        ),
+        (with(|e| e.address4 = Some(Ipv4Addr::BROADCAST)), "is the address of one host"),
+        (with(|e| e.address6 = Some("::1".parse().unwrap())), "address6 is ::1: leads"),
+        (with(|e| e.address6 = Some("fe80::1".parse().unwrap())), "address6 is fe80::1: leads"),
+        (with(|e| e.address6 = Some("::ffff:10.0.0.1".parse().unwrap())), "nor an IPv4 address"),
+        (with(|e| _ = e.ports.insert("http".parse().unwrap(), 0)), "ports.http is 0"),
+        (with(|e| e.weight = 65_537), "weight is 65537: is at most 65536"),
         (listed(6), "endpoint n3/0 is told to be there and to be gone"),
         (listed(7), "endpoint n3/0 went at 7, which is not after 0 and up to 6"),
-        (ports, "two ports have that name"),
+        (ports, "service record: ports[1].name is http: is that of one port"),
         (snapshot(4, 0..5), "its generation 4 is older than 5"),
     ] {
         let told = message.generation;
