@@ -13,7 +13,7 @@ pub mod histogram;
 pub mod near;
 
 /// Raised whenever a map's layout or the meaning of a field changes.
-pub const ABI_VERSION: u32 = 6;
+pub const ABI_VERSION: u32 = 7;
 
 /// Declared capacities of the maps: nearing one warns, reaching it refuses.
 pub mod capacity {
@@ -282,16 +282,18 @@ plain! {
         /// Ejections since it was last well.
         ejections: u32,
         /// Fills the second line.
-        reserved: [u32; 5],
+        reserved: [u32; 3],
+        /// When a process that had made a listener of it began to die, nanoseconds of the monotonic
+        /// clock: see [`DYING`].
+        dying_ns: u64,
     }
     /// How long connections to a backend took, counted on one CPU: in words of all of them, each
     /// close would wait for two lines of memory to come from another CPU. They wrap: what counts is
     /// the difference of two readings.
     BackendTimes = 512 {
-        /// Connect times, microseconds: see [`histogram::coarse`].
-        connect_us: [u32; histogram::COARSE],
-        /// Lives of connections, microseconds.
-        duration_us: [u32; histogram::COARSE],
+        /// Of each bucket, microseconds, the connect times and the lives of connections: see
+        /// [`histogram::coarse`]. Those of a short connection lie in one line of memory.
+        us: [[u32; 2]; histogram::COARSE],
     }
     /// Where the kernel keeps a listener. It is never followed unless the socket there bears the
     /// cookie and listens: what else may lie at the address by now does neither.
@@ -301,15 +303,12 @@ plain! {
         /// Cookie of the socket; 0: none is known.
         cookie: u64,
     }
-    /// The listeners of a backend.
-    KnownListeners = 40 {
+    /// The listeners of a backend: in one line of memory.
+    KnownListeners = 32 {
         /// At an IPv4 address, an IPv4-mapped one included.
         v4: KnownListener,
         /// At an IPv6 address.
         v6: KnownListener,
-        /// When the process that had made one that is [`DYING`] began to die, nanoseconds of the
-        /// monotonic clock.
-        dying_ns: u64,
     }
     /// A listener among those of a process.
     OwnListener = 16 {
@@ -578,14 +577,22 @@ impl BackendTimes {
     /// The sum of two copies.
     #[must_use]
     pub fn merge(mut self, other: &Self) -> Self {
-        let add = |sums: &mut [u32; histogram::COARSE], more: &[u32; histogram::COARSE]| {
-            for (sum, more) in sums.iter_mut().zip(more) {
-                *sum = sum.wrapping_add(*more);
-            }
-        };
-        add(&mut self.connect_us, &other.connect_us);
-        add(&mut self.duration_us, &other.duration_us);
+        for (sum, more) in self.us.as_flattened_mut().iter_mut().zip(other.us.as_flattened()) {
+            *sum = sum.wrapping_add(*more);
+        }
         self
+    }
+
+    /// Connect times, microseconds: see [`histogram::coarse`].
+    #[must_use]
+    pub fn connect_us(&self) -> [u32; histogram::COARSE] {
+        self.us.map(|[connect, _]| connect)
+    }
+
+    /// Lives of connections, microseconds.
+    #[must_use]
+    pub fn duration_us(&self) -> [u32; histogram::COARSE] {
+        self.us.map(|[_, duration]| duration)
     }
 }
 

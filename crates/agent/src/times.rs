@@ -32,8 +32,8 @@ impl Sums {
 
     fn add(&mut self, now: BackendTimes) {
         let seen = std::mem::replace(&mut self.seen, now);
-        add(&mut self.connect_us, &seen.connect_us, &now.connect_us);
-        add(&mut self.duration_us, &seen.duration_us, &now.duration_us);
+        add(&mut self.connect_us, &seen.connect_us(), &now.connect_us());
+        add(&mut self.duration_us, &seen.duration_us(), &now.duration_us());
     }
 }
 
@@ -73,8 +73,8 @@ mod tests {
 
     fn read(connects: u32) -> HashMap<u64, BackendTimes> {
         let mut times = BackendTimes::ZERO;
-        times.connect_us[2] = connects;
-        times.duration_us[3] = 1;
+        times.us[2][0] = connects;
+        times.us[3][1] = 1;
         HashMap::from([(7, times)])
     }
 

@@ -252,7 +252,7 @@ impl Datapath for Kernel {
             let Some(hot) = self.maps.hot.get(index) else { continue };
             let probed_now = needs_probe(&hot, now) && self.maps.probed(index, &hot, now);
             let known = self.maps.known_listeners.get(index);
-            let dying = known.is_some_and(|known| dying(&known, now));
+            let dying = known.is_some_and(|known| dying(&known, &hot, now));
             found.insert(key, BackendStats { dying, probed_now, ..stats(&hot, now) });
         }
         Ok(found)
@@ -390,9 +390,9 @@ fn needs_probe(hot: &abi::BackendHot, now: u64) -> bool {
 }
 
 /// Whether callers pass its listener over because the process that made it dies.
-fn dying(known: &abi::KnownListeners, now: u64) -> bool {
+fn dying(known: &abi::KnownListeners, hot: &abi::BackendHot, now: u64) -> bool {
     (known.v4.cookie | known.v6.cookie) & abi::DYING != 0
-        && now.saturating_sub(known.dying_ns) < abi::DYING_FOR_NS
+        && now.saturating_sub(hot.dying_ns) < abi::DYING_FOR_NS
 }
 
 fn stats(hot: &abi::BackendHot, now: u64) -> BackendStats {

@@ -13,7 +13,7 @@ use sinew_abi::{DYING, DYING_FOR_NS, KnownListener, KnownListeners};
 
 use crate::{
     kernel,
-    maps::{KNOWN_LISTENERS, LISTENERS, LISTENERS6},
+    maps::{BACKEND_HOT, KNOWN_LISTENERS, LISTENERS, LISTENERS6},
 };
 
 /// As the state of a `bpf_sock`.
@@ -68,13 +68,14 @@ pub fn remember(backend: u32, ip: Ip, listener: KnownListener) {
 #[inline(always)]
 pub fn dies(backend: u32, cookie: u64, now_ns: u64) {
     let Some(known) = KNOWN_LISTENERS.get_ptr_mut(backend) else { return };
+    let Some(hot) = BACKEND_HOT.get_ptr_mut(backend) else { return };
     for ip in [Ip::V4, Ip::V6] {
         let place = one_of(known, ip);
         // SAFETY: map values. A new listener that is noted in between bears another cookie and is
         // known again by the next scan.
         unsafe {
             if (&raw const (*place).cookie).read_volatile() & !DYING == cookie {
-                (&raw mut (*known).dying_ns).write_volatile(now_ns);
+                (&raw mut (*hot).dying_ns).write_volatile(now_ns);
                 (&raw mut (*place).cookie).write_volatile(cookie | DYING);
             }
         }
@@ -122,7 +123,8 @@ impl Listeners {
                     if queue == NO_LISTENER || cookie & DYING == 0 {
                         return queue;
                     }
-                    let since_ns = now_ns.saturating_sub(read_volatile(&raw const known.dying_ns));
+                    let Some(hot) = BACKEND_HOT.get_ptr(self.backend) else { return queue };
+                    let since_ns = now_ns.saturating_sub(read_volatile(&raw const (*hot).dying_ns));
                     if since_ns < DYING_FOR_NS { DYING_LISTENER } else { queue }
                 }
             });

@@ -121,7 +121,7 @@ fn times(mut edge: Option<&mut Edge>, backend: u32, connect_us: u32, duration_us
                 edge.connect_us[bucket & LAST] += 1;
             }
             if let Some(times) = of_backend {
-                (*times).connect_us[histogram::coarse(bucket) & LAST_COARSE] += 1;
+                (*times).us[histogram::coarse(bucket) & LAST_COARSE][0] += 1;
             }
         }
         let bucket = histogram::bucket(duration_us);
@@ -129,7 +129,7 @@ fn times(mut edge: Option<&mut Edge>, backend: u32, connect_us: u32, duration_us
             edge.duration_us[bucket & LAST] += 1;
         }
         if let Some(times) = of_backend {
-            (*times).duration_us[histogram::coarse(bucket) & LAST_COARSE] += 1;
+            (*times).us[histogram::coarse(bucket) & LAST_COARSE][1] += 1;
         }
     }
 }

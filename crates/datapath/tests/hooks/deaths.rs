@@ -4,7 +4,7 @@
 
 use aya::maps::{Array, MapData};
 use rustix::process::Signal;
-use sinew_abi::{DYING, KnownListeners};
+use sinew_abi::{BackendHot, DYING, KnownListeners};
 use sinew_datapath::{Carrier, Datapath as _};
 
 use crate::world::{World, eventually, instance4, signal};
@@ -39,6 +39,7 @@ struct Replicas {
     world: World,
     pids: [u32; 2],
     known: Array<MapData, KnownListeners>,
+    hot: Array<MapData, BackendHot>,
     /// Their backends.
     places: [u32; 2],
 }
@@ -54,12 +55,13 @@ impl Replicas {
             pid
         });
         let known = world.map("KNOWN_LISTENERS");
+        let hot = world.map("BACKEND_HOT");
         let backends: Array<MapData, sinew_abi::Backend> = world.map("BACKENDS");
         let places = [0, 1].map(|n| {
             let address = u32::from_ne_bytes(instance4(1, n).octets());
             (0..64).find(|i| backends.get(i, 0).unwrap().addr4 == address).unwrap()
         });
-        Self { world, pids, known, places }
+        Self { world, pids, known, hot, places }
     }
 
     fn dying(&self, n: usize) -> bool {
@@ -68,8 +70,8 @@ impl Replicas {
 
     /// Has the death of one begun at a time: waiting for a clock would not show more.
     fn since(&mut self, n: usize, dying_ns: u64) {
-        let known = self.known.get(&self.places[n], 0).unwrap();
-        self.known.set(self.places[n], KnownListeners { dying_ns, ..known }, 0).unwrap();
+        let hot = self.hot.get(&self.places[n], 0).unwrap();
+        self.hot.set(self.places[n], BackendHot { dying_ns, ..hot }, 0).unwrap();
     }
 
     /// Whether user space is told that one dies.

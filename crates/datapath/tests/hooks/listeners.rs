@@ -67,7 +67,7 @@ fn a_known_listener_is_used_and_never_needed() {
     let lies = [!7, 0xffff_8000_0000_0000, 0x40_0000, 0, second.socket];
     for socket in lies {
         let lie = KnownListener { socket, cookie: first.cookie };
-        known.set(places[0], abi::KnownListeners { v4: lie, v6: lie, dying_ns: 0 }, 0).unwrap();
+        known.set(places[0], abi::KnownListeners { v4: lie, v6: lie }, 0).unwrap();
         assert_eq!(call(&world, 1), "hello", "{socket:#x}");
     }
     known.set(places[0], abi::KnownListeners::ZERO, 0).unwrap();
@@ -109,7 +109,7 @@ fn connections_are_timed_per_backend() {
     }
     let times = |world: &World, service| world.kernel.times(&[key(service)]).unwrap();
     let counts = |times: BackendTimes| {
-        [times.connect_us, times.duration_us].map(|counts| counts.iter().sum::<u32>())
+        [times.connect_us(), times.duration_us()].map(|counts| counts.iter().sum::<u32>())
     };
     // A program's sockets are released a moment after it is gone.
     eventually("all are counted", || counts(times(&world, 1)[&key(1)]) == [5, 5]);
