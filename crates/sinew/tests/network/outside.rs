@@ -99,6 +99,8 @@ fn asks(world: &World, server: &str, port: &str) -> String {
     )
 }
 
+/// One name server: the port that it asks from is not declared, so it is the host's, which two of
+/// them cannot share.
 fn services(world: &World) {
     let time = serde_json::json!(["sh", "-c", serves(world).replace("$$", "$$$$")]);
     world.file(&format!(
@@ -110,7 +112,6 @@ services:
       --listen-address=127.0.0.1, --bind-interfaces,
       --server=192.0.2.2, --query-port=5353, --cache-size=0, --address=/served.test/192.0.2.77]
     ports: [stream:53, datagrams:53/udp]
-    replicas: 2
   time:
     command: {time}
     port: 123/udp
