@@ -12,8 +12,8 @@ use sinew_proto::{Report, ServiceReport};
 struct Own {
     record: Option<ServiceRecord>,
     endpoints: BTreeMap<u32, Endpoint>,
-    /// Instances that went, with the report that said so first in this session; 0: none yet. They
-    /// are named until one that names them is in the store.
+    /// Instances that went, with the first report that said so; 0: none yet. They are named until
+    /// it, or a later one, is in the store.
     gone: BTreeMap<u32, u64>,
 }
 
@@ -49,7 +49,6 @@ impl Reports {
     /// A session begins: the first report names everything.
     pub(super) fn begin(&mut self) {
         self.new = true;
-        self.own.values_mut().flat_map(|own| own.gone.values_mut()).for_each(|told| *told = 0);
     }
 
     pub(super) fn next(&mut self) -> Option<Report> {

@@ -130,7 +130,12 @@ impl Host {
     }
 
     fn chosen(&self) -> usize {
-        self.mirror.remote(&orders()).unwrap().backends().filter(|b| b.in_choice).count()
+        self.chosen_keys().len()
+    }
+
+    fn chosen_keys(&self) -> Vec<EndpointKey> {
+        let all = self.mirror.remote(&orders()).into_iter().flat_map(Remote::backends);
+        all.filter(|b| b.in_choice).map(|b| b.key.clone()).collect()
     }
 
     fn generation(&self) -> u64 {

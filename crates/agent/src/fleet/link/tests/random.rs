@@ -79,6 +79,7 @@ impl Control {
         assert!(report.sequence > self.sequence, "rises, also from session to session");
         (self.full, self.sequence) = (true, report.sequence);
         for (service, told) in report.services {
+            assert!(told.gone.iter().all(|n| !told.endpoints.contains_key(n)), "there and gone");
             let held = self.endpoints.entry(service.clone()).or_default();
             let before = self.reported.insert(service, told.endpoints.keys().copied().collect());
             held.retain(|n, _| !told.gone.contains(n));

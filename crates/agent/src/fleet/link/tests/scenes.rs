@@ -222,6 +222,21 @@ fn services_are_subscribed_to_by_use_and_given_up_when_unused() {
 }
 
 #[test]
+fn a_service_that_is_used_again_before_control_heard_that_it_was_not_is_told_whole() {
+    let mut host = Host::open();
+    let orders = name("orders");
+    host.link.used(host.now, &orders);
+    host.say();
+    host.link.answered(&orders, Answer::Ack { generation: Generation(7) });
+    host.say();
+    host.pass(3600);
+    assert!(host.link.tick(host.now).contains(&Output::Forget(orders.clone())));
+    host.link.used(host.now, &orders);
+    assert_eq!(host.say(), Some(FromAgent::Unsubscribe(vec![orders.clone()])));
+    assert_eq!(host.say(), Some(FromAgent::Subscribe(vec![orders])));
+}
+
+#[test]
 fn the_greeting_tells_what_is_known_and_what_changes_meanwhile_is_told_after_it() {
     let now = Instant::now();
     let mut host = Host::new();

@@ -190,6 +190,8 @@ impl World {
 
     fn deliver(&mut self, message: Message) {
         let (held, generation) = (self.host.held(), self.host.generation());
+        let chosen = self.host.chosen_keys();
+        self.host.mirror.take_changed();
         let answer = match message {
             Message::Snapshot(snapshot) => self.host.mirror.snapshot(self.host.now, snapshot),
             Message::Delta(delta) => self.host.mirror.delta(self.host.now, delta),
@@ -199,6 +201,9 @@ impl World {
             assert_eq!((self.host.held(), self.host.generation()), (held, generation));
             return;
         }
+        let changed = self.host.mirror.take_changed().contains(&orders());
+        let same = (&held, &chosen) == (&self.host.held(), &self.host.chosen_keys());
+        assert!(changed || same, "a change that the data path does not hear of");
         self.check_removals(&held);
         self.check_truth();
     }
