@@ -83,7 +83,16 @@ async fn a_check_does_not_keep_a_workload_from_ending() {
     let place = Place::new();
     let mut supervised = place.start(&place.script("sleep 1000")).await;
     let spec = check(&place, "sleep 1000");
+    let runs = || {
+        let below = std::fs::read_dir(&spec.workload.cgroup).unwrap().flatten();
+        let mut below = below.map(|entry| entry.path()).filter(|path| path.is_dir());
+        below.any(|cgroup| cgroup::processes(&cgroup).is_ok_and(|pids| !pids.is_empty()))
+    };
     let stop = async {
+        // One that begins later has its own end to wait for.
+        while !runs() {
+            tokio::task::yield_now().await;
+        }
         supervised.stop().await.unwrap();
         end(&mut supervised).await
     };
