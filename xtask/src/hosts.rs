@@ -33,14 +33,13 @@ pub(crate) struct Args {
 /// Runs `cargo xtask hosts`.
 pub(crate) fn run(args: &Args) -> Result<()> {
     setup::require_root("hosts")?;
-    setup::ensure(Purpose::Demo)?;
+    setup::ensure(Purpose::Hosts)?;
     let sinew = workspace::build_sinew()?;
     let hosts = Hosts::new("hosts", args.count)?;
     for host in hosts.all() {
         println!("{:<4} {:<12} {}", host.name(), host.address().to_string(), host.address6());
     }
     let status = command(args, &hosts, &sinew)?;
-    // What it said of itself is enough.
     if !status.success() {
         bail!("the command ended with {status}");
     }

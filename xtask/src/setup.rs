@@ -23,6 +23,8 @@ pub(crate) enum Purpose {
     Bench,
     /// `cargo xtask demo`
     Demo,
+    /// `cargo xtask hosts`
+    Hosts,
     /// `cargo xtask ebpf`: Debian's compiler and the linker for the kernel programs
     Ebpf,
     /// The check of licences and duplicates in `cargo xtask test --deny`

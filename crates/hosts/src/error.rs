@@ -10,16 +10,18 @@ use crate::MAX_HOSTS;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// More or fewer than there can be.
-    #[error("{count} hosts: there can be 1 to {MAX_HOSTS}")]
+    #[error("{count} hosts cannot be made: take 1 to {MAX_HOSTS}")]
     Count {
         /// How many were wanted.
         count: u8,
     },
     /// Nobody has this number.
-    #[error("there is no host {number}")]
+    #[error("there is no host {number}: take 1 to {count}")]
     NoHost {
         /// It.
         number: u8,
+        /// How many there are.
+        count: usize,
     },
     /// The machine has no cgroups of version 2.
     #[error("no cgroup version 2 hierarchy is mounted: mount -t cgroup2 none /sys/fs/cgroup")]

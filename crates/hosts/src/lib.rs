@@ -23,6 +23,11 @@ use namespace::Namespace;
 /// As many as the addresses and names leave room for.
 pub const MAX_HOSTS: u8 = 200;
 
+/// States of a bridge's port: `BR_STATE_DISABLED`, `BR_STATE_FORWARDING` of
+/// include/uapi/linux/if_bridge.h.
+const PORT_DISABLED: u8 = 0;
+const PORT_FORWARDING: u8 = 3;
+
 /// The hosts and what joins them.
 pub struct Hosts {
     hosts: Vec<Host>,
@@ -73,7 +78,9 @@ impl Hosts {
     /// When there is none of that number.
     pub fn host(&self, number: u8) -> Result<&Host, Error> {
         let index = usize::from(number).checked_sub(1);
-        index.and_then(|index| self.hosts.get(index)).ok_or(Error::NoHost { number })
+        index
+            .and_then(|index| self.hosts.get(index))
+            .ok_or(Error::NoHost { number, count: self.hosts.len() })
     }
 
     /// Where commands for people lie: `on`, `cut`, `heal`, `pause`, `resume`, `crash`.
@@ -86,7 +93,7 @@ impl Hosts {
     /// # Errors
     /// When the bridge does not take it.
     pub fn cut(&self, host: &Host) -> Result<(), Error> {
-        self.port(host, "disabled")
+        self.port(host, PORT_DISABLED)
     }
 
     /// Ends [`cut`](Self::cut).
@@ -94,11 +101,10 @@ impl Hosts {
     /// # Errors
     /// When the bridge does not take it.
     pub fn heal(&self, host: &Host) -> Result<(), Error> {
-        self.port(host, "forwarding")
+        self.port(host, PORT_FORWARDING)
     }
 
-    fn port(&self, host: &Host, state: &str) -> Result<(), Error> {
-        let state = if state == "disabled" { 0 } else { 3 };
+    fn port(&self, host: &Host, state: u8) -> Result<(), Error> {
         self.switch.run("bridge", &format!("link set dev {} state {state}", host.port()))
     }
 

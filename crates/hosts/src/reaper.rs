@@ -1,4 +1,4 @@
-//! Takes away what tests made once their process is gone, however it ended.
+//! Takes away what a process made once it is gone, however it ended.
 
 use std::{
     collections::BTreeMap,
@@ -9,7 +9,7 @@ use std::{
 
 use crate::Error;
 
-/// Waits until the tests' end of its standard input is closed. Then agents end whose pins have that
+/// Waits until the other end of its standard input is closed. Then agents end whose pins have that
 /// name, the processes of its cgroups with them, and cgroups, pins and files go. The kernel has no
 /// event for "the last dying process left its cgroup", so that is tried again and again.
 const SCRIPT: &str = r#"

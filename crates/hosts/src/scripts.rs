@@ -2,15 +2,15 @@
 
 use std::{fmt::Write as _, fs, os::unix::fs::PermissionsExt as _};
 
-use crate::{Error, Hosts};
+use crate::{Error, Hosts, PORT_DISABLED, PORT_FORWARDING};
 
 pub(crate) fn write(hosts: &Hosts) -> Result<(), Error> {
     let directory = hosts.scripts();
     fs::create_dir(&directory).map_err(|e| Error::io("make", &directory, e))?;
     for (name, body) in [
         ("on", on(hosts)),
-        ("cut", port(hosts, "cut", 0)),
-        ("heal", port(hosts, "heal", 3)),
+        ("cut", port(hosts, "cut", PORT_DISABLED)),
+        ("heal", port(hosts, "heal", PORT_FORWARDING)),
         ("pause", file(hosts, "pause", "cgroup.freeze", 1)),
         ("resume", file(hosts, "resume", "cgroup.freeze", 0)),
         ("crash", file(hosts, "crash", "cgroup.kill", 1)),

@@ -128,7 +128,7 @@ fn there_can_be_too_many() {
         assert!(matches!(error, Error::Count { .. }), "{error}");
     }
     let hosts = Hosts::new("test", 1).unwrap();
-    assert_eq!(hosts.host(2).err().unwrap().to_string(), "there is no host 2");
+    assert_eq!(hosts.host(2).err().unwrap().to_string(), "there is no host 2: take 1 to 1");
 }
 
 /// Makes hosts, says so, and waits to be killed: what the next test runs.

@@ -13,8 +13,8 @@
 //!
 //! What stops when it expires all the same:
 //! - New connections to control are refused ([`Refusal::Expired`]), and so is renewal, which needs a
-//!   valid certificate. A session that is open is told by its own end when the certificate it came
-//!   with does ([`Peer::life`] says when).
+//!   valid certificate. Who holds a session open has to end it with the certificate that it came
+//!   with ([`Peer::life`] says when).
 //! - So changes are no longer exchanged: the host neither tells of its endpoints nor learns of others'.
 //!
 //! What goes on:

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::Purpose::{self, Bench, Demo, Deny, Ebpf, Test};
+use super::Purpose::{self, Bench, Demo, Deny, Ebpf, Hosts, Test};
 use crate::process;
 
 /// One thing that has to be on the machine.
@@ -75,7 +75,7 @@ const fn program(
 const ALL: &[Purpose] = &[Test, Bench, Demo];
 
 const NEEDS: &[Need] = &[
-    program("ip", "iproute2", "network namespaces", ALL),
+    program("ip", "iproute2", "network namespaces", &[Test, Bench, Demo, Hosts]),
     program("python3", "python3", "real servers and clients", ALL),
     program("nginx", "nginx", "real servers", ALL),
     program("redis-server", "redis-server", "real servers", ALL),

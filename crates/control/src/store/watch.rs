@@ -7,7 +7,10 @@ use std::{
 };
 
 use bytes::Bytes;
-use futures_util::{Stream, StreamExt as _, stream::BoxStream};
+use futures_util::{
+    Stream, StreamExt as _,
+    stream::{self, BoxStream},
+};
 
 use super::{Entry, Error, Revision};
 
@@ -53,6 +56,12 @@ pub enum Update {
     Interrupted(Error),
 }
 
+/// What a store tells a watch.
+pub(super) trait Feed: Send + 'static {
+    /// The next update, when there is one. Nothing comes after an error.
+    fn update(&mut self) -> impl Future<Output = Result<Update, Error>> + Send;
+}
+
 /// A stream of updates. It ends after an error, and goes on in no other way: a new watch
 /// from the revision after the last that was told, or after a list, is what takes its place.
 pub struct Watch {
@@ -61,10 +70,15 @@ pub struct Watch {
 }
 
 impl Watch {
-    pub(super) fn new(
-        start: Revision,
-        updates: impl Stream<Item = Result<Update, Error>> + Send + 'static,
-    ) -> Self {
+    /// What a feed tells from a revision on.
+    pub(super) fn fed(start: Revision, feed: impl Feed) -> Self {
+        let updates = stream::unfold(Some(feed), |feed| async {
+            let mut feed = feed?;
+            match feed.update().await {
+                Ok(update) => Some((Ok(update), Some(feed))),
+                Err(error) => Some((Err(error), None)),
+            }
+        });
         Self { start, updates: updates.boxed() }
     }
 

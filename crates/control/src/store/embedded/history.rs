@@ -5,12 +5,11 @@ use std::{
     sync::{Arc, PoisonError, RwLock},
 };
 
-use futures_util::stream;
 use redb::ReadTransaction;
 use tokio::sync::watch;
 
 use super::{
-    super::{Applied, Batch, Error, Event, Revision, Span, Update, Watch},
+    super::{Applied, Batch, Error, Event, Revision, Span, Update, Watch, watch::Feed},
     Core, closed,
     read::Failure,
     tables::{HISTORY, META, META_COMPACTED, VERSIONS, entry},
@@ -119,17 +118,10 @@ pub(super) fn watch(core: Arc<Core>, span: Span, from: Option<Revision>) -> Resu
     let (told, present) = (Revision(start.0 - 1), start > revision);
     let ready = VecDeque::new();
     let cursor = Cursor { core, position, span, next: start, told, present, ready };
-    let updates = stream::unfold(Some(cursor), |cursor| async {
-        let mut cursor = cursor?;
-        match cursor.update().await {
-            Ok(update) => Some((Ok(update), Some(cursor))),
-            Err(error) => Some((Err(error), None)),
-        }
-    });
-    Ok(Watch::new(start, updates))
+    Ok(Watch::fed(start, cursor))
 }
 
-impl Cursor {
+impl Feed for Cursor {
     async fn update(&mut self) -> Result<Update, Error> {
         loop {
             if let Some(update) = self.ready.pop_front() {
@@ -145,7 +137,9 @@ impl Cursor {
             self.progress(now);
         }
     }
+}
 
+impl Cursor {
     /// What was asked for from the past ends with word that the present is reached.
     fn progress(&mut self, now: Revision) {
         let newest = Revision(self.next.0 - 1);

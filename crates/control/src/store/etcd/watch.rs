@@ -2,13 +2,12 @@
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
-use futures_util::stream;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
 
 use super::{
-    super::{Applied, Batch, Error, Revision, Span, Update, Watch},
+    super::{Applied, Batch, Error, Revision, Span, Update, Watch, watch::Feed},
     client::{Client, Method, Repeat},
     convert::{self, signed},
     failure::{Failure, judge},
@@ -65,17 +64,10 @@ pub(super) async fn open(
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(LONGEST_PAUSE);
     }
-    let updates = stream::unfold(Some(cursor), |cursor| async {
-        let mut cursor = cursor?;
-        match cursor.update().await {
-            Ok(update) => Some((Ok(update), Some(cursor))),
-            Err(error) => Some((Err(error), None)),
-        }
-    });
-    Ok(Watch::new(start, updates))
+    Ok(Watch::fed(start, cursor))
 }
 
-impl Cursor {
+impl Feed for Cursor {
     async fn update(&mut self) -> Result<Update, Error> {
         loop {
             if let Some(update) = self.ready.pop_front() {
@@ -92,7 +84,9 @@ impl Cursor {
             }
         }
     }
+}
 
+impl Cursor {
     /// Opens a stream anew, however long it takes.
     async fn resume(&mut self) -> Result<(), Error> {
         let mut pause = PAUSE;
