@@ -16,8 +16,11 @@ use std::{
 };
 
 use bytes::Bytes;
-use sinew_model::{NodeName, ServiceName, fleet::Generation};
-use sinew_proto::{FromAgent, FromControl, Hello, Network, PROTOCOL, Reported, Welcome, bounds};
+use sinew_model::{
+    NodeName, ServiceName,
+    fleet::{Generation, Network},
+};
+use sinew_proto::{FromAgent, FromControl, Hello, PROTOCOL, Reported, Welcome, bounds};
 
 use crate::{
     records::{Key, StoredSession, write as encode},

@@ -4,6 +4,7 @@
 //! orders everything that is known of all services.
 
 mod bounds;
+mod host;
 
 use std::{
     collections::BTreeMap,
@@ -14,6 +15,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 pub use bounds::{MAX_WEIGHT, OutOfBounds};
+pub use host::{Host, Network, NetworkError};
 
 use crate::{Balance, NodeName, Outlier, PortName, Protocol, ServiceName, ZoneName};
 

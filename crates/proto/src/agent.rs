@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    net::{Ipv4Addr, Ipv6Addr},
     time::Duration,
 };
 
@@ -14,7 +15,7 @@ use sinew_model::{
 
 use crate::{
     DecodeError, Error, bounds, convert,
-    read::{Read, count, each, map, name, names, text},
+    read::{Read, address6, count, each, map, name, names, text},
     wire::{self, AgentKind},
 };
 
@@ -66,6 +67,10 @@ pub struct Hello {
     pub wall_clock: Duration,
     /// What it subscribes to, with the generation that it has of each.
     pub known: BTreeMap<ServiceName, Generation>,
+    /// The host's own address, which leads to its instances.
+    pub address4: Option<Ipv4Addr>,
+    /// The same over IPv6.
+    pub address6: Option<Ipv6Addr>,
 }
 
 /// What a host runs.
@@ -167,6 +172,8 @@ impl Hello {
             boot_id: self.boot_id.clone(),
             wall_clock_ms: convert::ms(self.wall_clock),
             known: self.known.iter().map(known).collect(),
+            address4: self.address4.map(u32::from),
+            address6: convert::octets(self.address6),
         }
     }
 
@@ -189,6 +196,8 @@ impl Hello {
             known: map("known", from.known, |known| {
                 Ok((name("service", known.service)?, Generation(known.generation)))
             })?,
+            address4: from.address4.map(Into::into),
+            address6: address6("address6", &from.address6)?,
         })
     }
 }

@@ -8,6 +8,10 @@ pub const MAX_SERVICES: usize = 65_536;
 pub const MAX_ENDPOINTS: usize = 65_536;
 /// Endpoints of a service on one host.
 pub const MAX_ENDPOINTS_OF_NODE: usize = 1024;
+/// Hosts of a network.
+pub const MAX_HOSTS: usize = 16_384;
+/// Zones of a network.
+pub const MAX_ZONES: usize = 1024;
 /// Bytes of a reason, in words.
 pub const MAX_REASON_BYTES: usize = 1024;
 /// Bytes of a version, a boot id, the id of a replica of control.

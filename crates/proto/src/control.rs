@@ -1,17 +1,18 @@
 //! What the control plane says.
 
-use std::{net::IpAddr, time::Duration};
+use std::time::Duration;
 
 use bytes::Bytes;
 use prost::Message as _;
 use sinew_model::{
     NodeName, ServiceName,
-    fleet::{Delta, Generation, OutOfBounds, Snapshot},
+    fleet::{Delta, Generation, Network, Snapshot},
 };
 
 use crate::{
-    DecodeError, Error, bounds, convert,
-    read::{Read, address, count, duration, each, name, names, text},
+    DecodeError, Error, Hosts, Zones, bounds, convert,
+    hosts::{network, read_network},
+    read::{Read, count, duration, each, name, names, text},
     wire::{self, ControlKind},
 };
 
@@ -22,6 +23,10 @@ pub enum FromControl {
     Welcome(Welcome),
     /// Which services there are.
     Catalog(Catalog),
+    /// Which hosts there are.
+    Hosts(Hosts),
+    /// Which zones get less than their share of calls.
+    Zones(Zones),
     /// All that is known of a service.
     Snapshot(Snapshot),
     /// What changed of one.
@@ -64,15 +69,6 @@ pub struct Welcome {
     pub instances6: Option<Network>,
 }
 
-/// A slice of a network.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Network {
-    /// Its first address.
-    pub address: IpAddr,
-    /// Bits that all its addresses have in common.
-    pub prefix_length: u8,
-}
-
 /// The names of all services, or how they changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Catalog {
@@ -113,6 +109,8 @@ impl FromControl {
         let kind = match self {
             Self::Welcome(welcome) => ControlKind::Welcome(welcome.to_wire()),
             Self::Catalog(catalog) => ControlKind::Catalog(catalog.to_wire()),
+            Self::Hosts(hosts) => ControlKind::Hosts(hosts.to_wire()),
+            Self::Zones(zones) => ControlKind::Zones(zones.to_wire()),
             Self::Snapshot(snapshot) => ControlKind::Snapshot(convert::snapshot(snapshot)),
             Self::Delta(delta) => ControlKind::Delta(convert::delta(delta)),
             Self::Reported(reported) => ControlKind::Reported(reported.to_wire()),
@@ -140,6 +138,8 @@ impl FromControl {
         let (part, of) = match &kind {
             ControlKind::Welcome(_) => ("welcome", None),
             ControlKind::Catalog(_) => ("catalog", None),
+            ControlKind::Hosts(_) => ("hosts", None),
+            ControlKind::Zones(_) => ("zones", None),
             ControlKind::Snapshot(it) => ("snapshot", convert::subject(&it.service, it.generation)),
             ControlKind::Delta(it) => ("delta", convert::subject(&it.service, it.to)),
             ControlKind::Reported(_) => ("reported", None),
@@ -155,6 +155,8 @@ fn read(kind: ControlKind) -> Read<FromControl> {
     Ok(match kind {
         ControlKind::Welcome(from) => FromControl::Welcome(Welcome::read(from)?),
         ControlKind::Catalog(from) => FromControl::Catalog(Catalog::read(from)?),
+        ControlKind::Hosts(from) => FromControl::Hosts(Hosts::read(from)?),
+        ControlKind::Zones(from) => FromControl::Zones(Zones::read(from)?),
         ControlKind::Snapshot(from) => FromControl::Snapshot(convert::read_snapshot(from)?),
         ControlKind::Delta(from) => FromControl::Delta(convert::read_delta(from)?),
         ControlKind::Reported(from) => FromControl::Reported(Reported::read(from)?),
@@ -176,47 +178,20 @@ impl Welcome {
             session_timeout_ms: convert::ms(self.session_timeout),
             control: self.control.clone(),
             wall_clock_ms: convert::ms(self.wall_clock),
-            instances4: self.instances4.map(Network::to_wire),
-            instances6: self.instances6.map(Network::to_wire),
+            instances4: self.instances4.map(network),
+            instances6: self.instances6.map(network),
         }
     }
 
     fn read(from: wire::Welcome) -> Read<Self> {
-        let network = |field: &str, from: Option<wire::Network>, most| {
-            let read = from.map(|from| Network::read(&from, most)).transpose();
-            read.map_err(|error| error.within(field))
-        };
         Ok(Self {
             epoch: from.epoch,
             session_timeout: duration("session_timeout_ms", from.session_timeout_ms)?,
             control: text("control", from.control, bounds::MAX_WORD_BYTES)?,
             wall_clock: Duration::from_millis(from.wall_clock_ms),
-            instances4: network("instances4", from.instances4, 32)?,
-            instances6: network("instances6", from.instances6, 128)?,
+            instances4: read_network("instances4", from.instances4, 32)?,
+            instances6: read_network("instances6", from.instances6, 128)?,
         })
-    }
-}
-
-impl Network {
-    fn to_wire(self) -> wire::Network {
-        let address = match self.address {
-            IpAddr::V4(address) => Bytes::copy_from_slice(&address.octets()),
-            IpAddr::V6(address) => Bytes::copy_from_slice(&address.octets()),
-        };
-        wire::Network { address, prefix_length: self.prefix_length.into() }
-    }
-
-    /// Of the family whose addresses have `bits`.
-    fn read(from: &wire::Network, bits: u8) -> Read<Self> {
-        let address = address("address", &from.address)?;
-        if address.is_ipv4() != (bits == 32) {
-            let rule = format!("has {} bytes", bits / 8);
-            return Err(OutOfBounds::new("address", address, rule));
-        }
-        let length = u8::try_from(from.prefix_length).ok().filter(|length| *length <= bits);
-        let wrong =
-            || OutOfBounds::new("prefix_length", from.prefix_length, format!("is at most {bits}"));
-        Ok(Self { address, prefix_length: length.ok_or_else(wrong)? })
     }
 }
 

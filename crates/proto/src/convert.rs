@@ -1,6 +1,6 @@
 //! What is told of services: the model's types to and from messages.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, net::Ipv6Addr, time::Duration};
 
 use bytes::Bytes;
 use sinew_model::{
@@ -25,6 +25,11 @@ const STATUSES: [EndpointStatus; 4] = [
     EndpointStatus::Draining,
 ];
 const REMOVALS: [Removal; 3] = [Removal::Reported, Removal::NodeDead, Removal::Withdrawn];
+
+/// The bytes of an address; none, when there is none.
+pub(crate) fn octets(address: Option<Ipv6Addr>) -> Bytes {
+    address.map(|address| Bytes::copy_from_slice(&address.octets())).unwrap_or_default()
+}
 
 pub(crate) fn snapshot(from: &Snapshot) -> wire::Snapshot {
     wire::Snapshot {
@@ -145,12 +150,11 @@ fn placed((key, endpoint): (&EndpointKey, &Endpoint)) -> wire::Endpoint {
 /// Without its node.
 pub(crate) fn endpoint(instance: u32, from: &Endpoint) -> wire::Endpoint {
     let port = |(name, number): (&PortName, &u16)| (name.to_string(), u32::from(*number));
-    let address6 = from.address6.map(|address| Bytes::copy_from_slice(&address.octets()));
     wire::Endpoint {
         node: String::new(),
         instance,
         address4: from.address4.map(u32::from),
-        address6: address6.unwrap_or_default(),
+        address6: octets(from.address6),
         ports: from.ports.iter().map(port).collect(),
         zone: from.zone.to_string(),
         weight: from.weight,

@@ -10,6 +10,7 @@ mod codec;
 mod control;
 mod convert;
 mod error;
+mod hosts;
 mod join;
 mod read;
 #[cfg(test)]
@@ -20,8 +21,9 @@ pub mod wire;
 
 pub use agent::{FromAgent, Hello, Report, ServiceReport};
 pub use codec::{FrameCodec, Path};
-pub use control::{Catalog, FromControl, Held, Network, Reported, Welcome};
+pub use control::{Catalog, FromControl, Held, Reported, Welcome};
 pub use error::{DecodeError, Error};
+pub use hosts::{Hosts, Zones};
 pub use join::{Certificate, Join, Renew};
 
 /// The version of the protocol that this program speaks.

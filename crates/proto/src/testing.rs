@@ -1,6 +1,9 @@
 //! Messages of every kind, as tests need them.
 
-use std::{net::Ipv6Addr, time::Duration};
+use std::{
+    net::{Ipv4Addr, Ipv6Addr},
+    time::Duration,
+};
 
 use proptest::{
     collection::{btree_map, btree_set, vec},
@@ -10,13 +13,14 @@ use proptest::{
 use sinew_model::{
     Balance, Outlier, Protocol, ServiceName,
     fleet::{
-        Delta, Endpoint, EndpointKey, EndpointStatus, Generation, Removal, ServicePort,
-        ServiceRecord, Snapshot, Tombstone,
+        Delta, Endpoint, EndpointKey, EndpointStatus, Generation, Host, Network, Removal,
+        ServicePort, ServiceRecord, Snapshot, Tombstone,
     },
 };
 
 use crate::{
-    Catalog, FromAgent, FromControl, Held, Hello, Network, Report, Reported, ServiceReport, Welcome,
+    Catalog, FromAgent, FromControl, Held, Hello, Hosts, Report, Reported, ServiceReport, Welcome,
+    Zones,
 };
 
 fn label<T: std::str::FromStr<Err: std::fmt::Debug> + std::fmt::Debug>() -> impl Strategy<Value = T>
@@ -98,12 +102,24 @@ pub(crate) fn from_agent() -> impl Strategy<Value = FromAgent> {
     let hello = (
         (label(), label(), btree_map("[a-z]{1,5}", ".{0,9}", 0..3)),
         (".{0,9}", any::<u32>(), ".{0,9}", any::<u64>(), btree_map(label(), generation(), 0..4)),
+        (address4(), address6()),
     );
-    let hello =
-        hello.prop_map(|((node, zone, labels), (version, protocol, boot_id, ms, known))| {
-            let wall_clock = Duration::from_millis(ms);
-            Hello { node, zone, labels, version, protocol, boot_id, wall_clock, known }
-        });
+    let hello = hello.prop_map(|((node, zone, labels), rest, (address4, address6))| {
+        let (version, protocol, boot_id, ms, known) = rest;
+        let wall_clock = Duration::from_millis(ms);
+        Hello {
+            node,
+            zone,
+            labels,
+            version,
+            protocol,
+            boot_id,
+            wall_clock,
+            known,
+            address4,
+            address6,
+        }
+    });
     let services = btree_map(label(), service_report(), 0..4);
     let report = (any::<u64>(), any::<bool>(), services)
         .prop_map(|(sequence, full, services)| Report { sequence, full, services });
@@ -120,23 +136,62 @@ pub(crate) fn from_agent() -> impl Strategy<Value = FromAgent> {
     ]
 }
 
+fn network4() -> impl Strategy<Value = Network> {
+    (any::<u32>(), 1..=32u32).prop_map(|(address, length)| {
+        let address = Ipv4Addr::from(address & (u32::MAX << (32 - length)));
+        Network::new(address.into(), length).unwrap()
+    })
+}
+
+fn network6() -> impl Strategy<Value = Network> {
+    (any::<u128>(), 1..=128u32).prop_map(|(address, length)| {
+        let address = Ipv6Addr::from(address & (u128::MAX << (128 - length)));
+        Network::new(address.into(), length).unwrap()
+    })
+}
+
+fn address4() -> impl Strategy<Value = Option<Ipv4Addr>> {
+    option::of(any::<u32>().prop_map(Ipv4Addr::from))
+}
+
+fn address6() -> impl Strategy<Value = Option<Ipv6Addr>> {
+    option::of(any::<u128>().prop_map(Ipv6Addr::from))
+}
+
+fn hosts() -> impl Strategy<Value = Hosts> {
+    let host = (label(), address4(), address6(), option::of(network4()), option::of(network6()))
+        .prop_map(|(zone, address4, address6, instances4, instances6)| Host {
+            zone,
+            address4,
+            address6,
+            instances4,
+            instances6,
+        });
+    let hosts = (btree_map(label(), host, 0..4), btree_set(label(), 0..3));
+    (option::of(generation()), generation(), hosts).prop_map(|(from, to, (put, mut removed))| {
+        removed.retain(|node| !put.contains_key(node));
+        Hosts { from, to, put, removed }
+    })
+}
+
+fn zones() -> impl Strategy<Value = Zones> {
+    (generation(), btree_map(label(), 0..=100u8, 0..4))
+        .prop_map(|(generation, limited)| Zones { generation, limited })
+}
+
 fn welcome() -> impl Strategy<Value = Welcome> {
-    let network4 =
-        option::of((any::<[u8; 4]>(), 0..=32u8).prop_map(|(address, prefix_length)| Network {
-            address: address.into(),
-            prefix_length,
-        }));
-    let network6 =
-        option::of((any::<[u8; 16]>(), 0..=128u8).prop_map(|(address, prefix_length)| Network {
-            address: address.into(),
-            prefix_length,
-        }));
-    (any::<u64>(), short_time(), ".{0,9}", any::<u64>(), network4, network6).prop_map(
-        |(epoch, session_timeout, control, ms, instances4, instances6)| {
+    (
+        any::<u64>(),
+        short_time(),
+        ".{0,9}",
+        any::<u64>(),
+        option::of(network4()),
+        option::of(network6()),
+    )
+        .prop_map(|(epoch, session_timeout, control, ms, instances4, instances6)| {
             let wall_clock = Duration::from_millis(ms);
             Welcome { epoch, session_timeout, control, wall_clock, instances4, instances6 }
-        },
-    )
+        })
 }
 
 fn snapshot() -> impl Strategy<Value = Snapshot> {
@@ -184,6 +239,8 @@ pub(crate) fn from_control() -> impl Strategy<Value = FromControl> {
     prop_oneof![
         welcome().prop_map(FromControl::Welcome),
         catalog.prop_map(FromControl::Catalog),
+        hosts().prop_map(FromControl::Hosts),
+        zones().prop_map(FromControl::Zones),
         snapshot().prop_map(FromControl::Snapshot),
         delta().prop_map(FromControl::Delta),
         reported.prop_map(FromControl::Reported),

@@ -32,7 +32,7 @@ pub enum AgentKind {
 
 #[derive(Clone, PartialEq, Eq, Message)]
 pub struct ControlMessage {
-    #[prost(oneof = "ControlKind", tags = "1, 2, 3, 4, 5, 6, 7, 8")]
+    #[prost(oneof = "ControlKind", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10")]
     pub kind: Option<ControlKind>,
 }
 
@@ -54,6 +54,10 @@ pub enum ControlKind {
     Dead(Dead),
     #[prost(message, tag = "8")]
     Goodbye(Goodbye),
+    #[prost(message, tag = "9")]
+    Hosts(Hosts),
+    #[prost(message, tag = "10")]
+    Zones(Zones),
 }
 
 #[derive(Clone, PartialEq, Eq, Message)]
@@ -74,6 +78,10 @@ pub struct Hello {
     pub wall_clock_ms: u64,
     #[prost(message, repeated, tag = "8")]
     pub known: Vec<Known>,
+    #[prost(fixed32, optional, tag = "9")]
+    pub address4: Option<u32>,
+    #[prost(bytes = "bytes", tag = "10")]
+    pub address6: Bytes,
 }
 
 #[derive(Clone, PartialEq, Eq, Message)]
@@ -164,6 +172,50 @@ pub struct Catalog {
     pub added: Vec<String>,
     #[prost(string, repeated, tag = "4")]
     pub removed: Vec<String>,
+}
+
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct Hosts {
+    #[prost(uint64, optional, tag = "1")]
+    pub from: Option<u64>,
+    #[prost(uint64, tag = "2")]
+    pub to: u64,
+    #[prost(message, repeated, tag = "3")]
+    pub put: Vec<Host>,
+    #[prost(string, repeated, tag = "4")]
+    pub removed: Vec<String>,
+}
+
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct Host {
+    #[prost(string, tag = "1")]
+    pub node: String,
+    #[prost(string, tag = "2")]
+    pub zone: String,
+    #[prost(fixed32, optional, tag = "3")]
+    pub address4: Option<u32>,
+    #[prost(bytes = "bytes", tag = "4")]
+    pub address6: Bytes,
+    #[prost(message, optional, tag = "5")]
+    pub instances4: Option<Network>,
+    #[prost(message, optional, tag = "6")]
+    pub instances6: Option<Network>,
+}
+
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct Zones {
+    #[prost(uint64, tag = "1")]
+    pub generation: u64,
+    #[prost(message, repeated, tag = "2")]
+    pub limited: Vec<Zone>,
+}
+
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct Zone {
+    #[prost(string, tag = "1")]
+    pub zone: String,
+    #[prost(uint32, tag = "2")]
+    pub percent: u32,
 }
 
 #[derive(Clone, PartialEq, Eq, Message)]

@@ -14,6 +14,7 @@ mod tests;
 
 use std::{
     collections::BTreeMap,
+    net::{Ipv4Addr, Ipv6Addr},
     time::{Duration, Instant},
 };
 
@@ -46,6 +47,10 @@ pub struct Identity {
     pub version: String,
     /// Another one after each boot of the host.
     pub boot_id: String,
+    /// Its own address, which leads to its instances; `None`: that of its connection to control.
+    pub address4: Option<Ipv4Addr>,
+    /// The same over IPv6.
+    pub address6: Option<Ipv6Addr>,
 }
 
 /// What bounds the link.
@@ -89,7 +94,8 @@ pub enum Output {
     Close(Connection),
     /// Ask for a sign of life; its answer is told as [`Link::heard`].
     Ping(Connection),
-    /// Hand it to the mirror and tell [`Link::answered`], or take the names of a catalog.
+    /// Hand it to the mirror and tell [`Link::answered`], or take what it says of names, hosts or
+    /// zones.
     Apply(FromControl),
     /// Close what is connected to that host.
     Dead(NodeName),
@@ -283,9 +289,21 @@ impl Link {
     }
 
     fn hello(&self, wall_clock: Duration) -> Hello {
-        let Identity { node, zone, labels, version, boot_id } = self.identity.clone();
+        let Identity { node, zone, labels, version, boot_id, address4, address6 } =
+            self.identity.clone();
         let known = self.outbox.subscriptions.known();
-        Hello { node, zone, labels, version, protocol: PROTOCOL, boot_id, wall_clock, known }
+        Hello {
+            node,
+            zone,
+            labels,
+            version,
+            protocol: PROTOCOL,
+            boot_id,
+            wall_clock,
+            known,
+            address4,
+            address6,
+        }
     }
 
     fn connect(&mut self, now: Instant) -> Option<Output> {
@@ -318,7 +336,11 @@ impl Link {
         match message {
             FromControl::Snapshot(ref snapshot) if !subscriptions.has(&snapshot.service) => vec![],
             FromControl::Delta(ref delta) if !subscriptions.has(&delta.service) => vec![],
-            FromControl::Snapshot(_) | FromControl::Delta(_) | FromControl::Catalog(_) => {
+            FromControl::Snapshot(_)
+            | FromControl::Delta(_)
+            | FromControl::Catalog(_)
+            | FromControl::Hosts(_)
+            | FromControl::Zones(_) => {
                 vec![Output::Apply(message)]
             }
             FromControl::Busy { retry_after } => {

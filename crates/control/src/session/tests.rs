@@ -143,6 +143,8 @@ fn hello(node: &str, known: &[(&str, u64)]) -> FromAgent {
         version: "0.1.0".to_owned(),
         protocol: PROTOCOL,
         boot_id: "b".to_owned(),
+        address4: None,
+        address6: None,
         wall_clock: Duration::from_secs(1000),
         known: known.collect(),
     })

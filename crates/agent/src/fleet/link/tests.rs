@@ -72,6 +72,8 @@ fn link(now: Instant, addresses: &[&str], random: Box<dyn FnMut() -> f64 + Send>
         labels: BTreeMap::new(),
         version: "0.1.0".to_owned(),
         boot_id: "b".to_owned(),
+        address4: None,
+        address6: None,
     };
     let addresses = addresses.iter().map(ToString::to_string).collect();
     Link::new(now, identity, Settings::new(addresses), random, [])
