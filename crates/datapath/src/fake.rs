@@ -11,7 +11,7 @@ use sinew_model::Protocol;
 
 use crate::{
     Affinity, BackendStats, BackendTimes, Carrier, Datapath, EdgeStats, Error, FlowBackend,
-    Listener, Look, Mended, Totals, Usage, Wanted,
+    Listener, Look, Mended, Notice, Peer, Totals, Usage, Wanted,
 };
 
 /// What a [`Fake`] holds and answers.
@@ -29,6 +29,10 @@ pub struct FakeState {
     pub listeners: Vec<Listener>,
     /// Addresses whose connections were closed.
     pub closed: Vec<SocketAddr>,
+    /// Hosts whose connections were closed.
+    pub closed_hosts: Vec<Peer>,
+    /// Answers of [`Datapath::notices`].
+    pub notices: Vec<Notice>,
     /// Heartbeats.
     pub beats: u64,
     /// What [`Datapath::sample_flows`] was told last.
@@ -157,6 +161,15 @@ impl Datapath for Fake {
     fn close_connections(&self, to: SocketAddr) -> Result<u32, Error> {
         self.state().closed.push(to);
         Ok(0)
+    }
+
+    fn close_host(&self, peer: &Peer) -> Result<u32, Error> {
+        self.state().closed_hosts.push(peer.clone());
+        Ok(0)
+    }
+
+    fn notices(&self) -> Vec<Notice> {
+        self.state().notices.clone()
     }
 
     fn affinity(

@@ -14,7 +14,7 @@ use sinew_model::Protocol;
 
 use crate::{
     Affinity, BackendStats, Carrier, Datapath, EdgeStats, Error, Events, FlowBackend, Listener,
-    Look, Mended, Resolver, Totals, Usage, Wanted,
+    Look, Mended, Notice, Peer, Resolver, Totals, Usage, Wanted,
     attach::Links,
     layout::{Ledger, Tables, addr4, addr6, mapped},
     maps::{Maps, possible_cpus},
@@ -338,6 +338,14 @@ impl Datapath for Kernel {
         sockets::close_connections(to)
     }
 
+    fn close_host(&self, peer: &Peer) -> Result<u32, Error> {
+        sockets::close_all(&|remote, _| peer.slices.iter().any(|slice| slice.contains(remote)))
+    }
+
+    fn notices(&self) -> Vec<Notice> {
+        Vec::new()
+    }
+
     fn affinity(
         &self,
         source: Ipv4Addr,
@@ -407,6 +415,7 @@ fn stats(hot: &abi::BackendHot, now: u64) -> BackendStats {
         awaits_probe: needs_probe(hot, now),
         probed_now: false,
         dying: false,
+        suspect: false,
         failures_in_a_row: hot.failures,
         queue_empty_ago_ms: (hot.queue_empty_ns != 0)
             .then(|| now.saturating_sub(hot.queue_empty_ns) / 1_000_000),

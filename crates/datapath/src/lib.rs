@@ -20,6 +20,7 @@ mod maps;
 mod members;
 mod near;
 mod netlink;
+mod notice;
 mod object;
 pub mod occupancy;
 mod reconcile;
@@ -44,9 +45,12 @@ pub use features::{Features, TYPES, features};
 pub use heartbeat::Heartbeat;
 pub use kernel::{HUNG_AFTER, Kernel, Options, Reach};
 pub use layout::backend_key;
+pub use notice::Notice;
 pub use sockets::{Listener, closes_connections, listeners};
 pub use usage::Usage;
-pub use wanted::{Backend, Instance, Published, Resolver, Service, ServicePort, Wanted, Wildcard};
+pub use wanted::{
+    Backend, Fleet, Instance, Peer, Published, Resolver, Service, ServicePort, Wanted, Wildcard,
+};
 
 pub use sinew_abi::BackendTimes;
 
@@ -84,6 +88,8 @@ pub struct BackendStats {
     pub probed_now: bool,
     /// Whether its process was killed or exits, and its listener may be there still.
     pub dying: bool,
+    /// Whether its host has left calls without an answer: callers pass over all that is there.
+    pub suspect: bool,
     /// Failures since its last success.
     pub failures_in_a_row: u32,
     /// How long ago a caller found its accept queue empty, milliseconds; `None`: none looked.
@@ -242,6 +248,17 @@ pub trait Datapath: Send {
     /// # Errors
     /// When the kernel refuses.
     fn close_connections(&self, to: SocketAddr) -> Result<u32, Error>;
+
+    /// Closes this host's ends of all TCP connections to and from another host: those with its
+    /// slices, and those of members with its own address. Their owners get ECONNABORTED. Answers how
+    /// many.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    fn close_host(&self, peer: &Peer) -> Result<u32, Error>;
+
+    /// What is in force only in part, and why.
+    fn notices(&self) -> Vec<Notice>;
 
     /// The backend that a source keeps, of a service port that balances by source.
     ///

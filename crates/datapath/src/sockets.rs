@@ -198,18 +198,21 @@ pub(crate) fn cookies() -> Result<HashSet<u64>, Error> {
 
 /// Closes the client end of every TCP connection to `to`; answers how many.
 pub(crate) fn close_connections(to: SocketAddr) -> Result<u32, Error> {
+    close(&to.to_string(), |entry| entry.remote() == Some(to))
+}
+
+/// Closes this end of every TCP connection with an address that is `wanted` for sockets of a cgroup;
+/// answers how many.
+pub(crate) fn close_all(wanted: &dyn Fn(IpAddr, u64) -> bool) -> Result<u32, Error> {
+    close("another host", |entry| entry.remote().is_some_and(|to| wanted(to.ip(), entry.cgroup)))
+}
+
+fn close(whom: &str, is_one: impl Fn(&Entry) -> bool) -> Result<u32, Error> {
     let mut netlink = connect()?;
     let mut closed = 0;
-    for entry in dump(&mut netlink, TCP, CONNECTED)? {
-        if entry.remote() != Some(to) {
-            continue;
-        }
-        match netlink.request(
-            DESTROY,
-            0,
-            &query(entry.family, TCP, CONNECTED, &entry.id),
-            |_, _| (),
-        ) {
+    for entry in dump(&mut netlink, TCP, CONNECTED)?.into_iter().filter(is_one) {
+        let body = query(entry.family, TCP, CONNECTED, &entry.id);
+        match netlink.request(DESTROY, 0, &body, |_, _| ()) {
             Ok(()) => closed += 1,
             // Closed by itself meanwhile.
             Err(e) if e.kind() == io::ErrorKind::NotFound => {}
@@ -220,7 +223,7 @@ pub(crate) fn close_connections(to: SocketAddr) -> Result<u32, Error> {
                              backend end by themselves",
                 });
             }
-            Err(e) => return Err(Error::system(format!("close connections to {to}"), e)),
+            Err(e) => return Err(Error::system(format!("close connections to {whom}"), e)),
         }
     }
     Ok(closed)

@@ -7,7 +7,7 @@ use std::{
     sync::Arc,
 };
 
-use sinew_model::{Balance, Outlier, Protocol};
+use sinew_model::{Balance, NodeName, Outlier, Protocol, fleet::Network};
 
 /// Everything the kernel should know. Whoever changes a part of it replaces that part alone: what
 /// is the same allocation as before is passed over.
@@ -19,6 +19,8 @@ pub struct Wanted {
     pub services: BTreeMap<u32, Arc<Service>>,
     /// Who answers names; `None`: queries are left alone.
     pub resolver: Option<Resolver>,
+    /// The instance networks of many hosts; `None`: this host is alone.
+    pub fleet: Option<Fleet>,
 }
 
 impl Wanted {
@@ -50,6 +52,10 @@ pub struct Instance {
     pub address4: Ipv4Addr,
     /// Its IPv6 address.
     pub address6: Ipv6Addr,
+    /// Its address among those of all hosts, of this host's slice; `None`: it has none.
+    pub fleet4: Option<Ipv4Addr>,
+    /// The same of IPv6.
+    pub fleet6: Option<Ipv6Addr>,
     /// Declared ports.
     pub ports: Vec<(Protocol, u16)>,
     /// Whether its binds go to its own address; off for an adopted cgroup.
@@ -121,6 +127,8 @@ pub struct Backend {
     pub weight: u32,
     /// Whether it listens on this host, so that its listener can be looked at.
     pub local: bool,
+    /// Number of the host that it is on ([`Peer::number`]); 0: this one.
+    pub node: u32,
     /// Number of its zone; 0: none.
     pub zone: u32,
     /// Whether it may be chosen; else it is known only (starting, draining, unhealthy).
@@ -148,4 +156,39 @@ pub struct Resolver {
     pub address6: Ipv6Addr,
     /// The host's name servers, whose queries are taken over.
     pub name_servers: Vec<IpAddr>,
+}
+
+/// The instance networks of many hosts.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Fleet {
+    /// Addresses of all instances of all hosts, by family: attempts to reach them are given up soon.
+    pub networks: Vec<Network>,
+    /// This host's slices, of each family at most one.
+    pub slices: Vec<Network>,
+    /// The other hosts by name.
+    pub peers: BTreeMap<NodeName, Arc<Peer>>,
+}
+
+/// Another host.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Peer {
+    /// Its number, never 0.
+    pub number: u32,
+    /// Its own address, which leads to its slice of IPv4.
+    pub address4: Option<Ipv4Addr>,
+    /// The same of IPv6.
+    pub address6: Option<Ipv6Addr>,
+    /// Its slices, of each family at most one.
+    pub slices: Vec<Network>,
+}
+
+impl Peer {
+    /// Its own address of a family.
+    #[must_use]
+    pub fn address_like(&self, other: IpAddr) -> Option<IpAddr> {
+        match other {
+            IpAddr::V4(_) => self.address4.map(IpAddr::V4),
+            IpAddr::V6(_) => self.address6.map(IpAddr::V6),
+        }
+    }
 }
