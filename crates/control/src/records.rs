@@ -7,9 +7,16 @@
 //! | `tombstones/<service>/<node>/<instance>` | [`StoredTombstone`]; its generation is the revision that put it |
 //! | `swept/<service>` | [`StoredSweep`]: put with every transaction that deletes tombstones of endpoints that are gone |
 //! | `sessions/<node>` | [`StoredSession`] |
+//! | `controls/<id>` | A replica of control, under its lease: while it is there |
+//! | `duty/lead` | [`StoredLead`](config::StoredLead), under the lease of the replica that has the duty |
+//! | `zones/<zone>` | [`StoredZone`](config::StoredZone), while it gets less than its share |
+//! | `pauses/<what>` | [`StoredPause`](config::StoredPause), while it lasts |
+//! | `config/limits` | [`Limits`](config::Limits), when they are not the usual ones |
 //!
 //! Who takes an endpoint out of its value puts a tombstone in the same transaction, and who takes a
 //! service away puts it without a record: what disappears otherwise is told as a mistake.
+
+pub mod config;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -19,11 +26,13 @@ use std::{
 use bytes::Bytes;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use sinew_model::{
-    NodeName, ServiceName,
+    NodeName, ServiceName, ZoneName,
     fleet::{Endpoint, EndpointKey, Generation, OutOfBounds, Removal, ServiceRecord},
 };
 
 use crate::store::schema::ROOT;
+
+use config::Pausable;
 
 /// A key of the fleet.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -38,6 +47,16 @@ pub enum Key {
     Swept(ServiceName),
     /// The session of a host.
     Session(NodeName),
+    /// A replica of control.
+    Control(String),
+    /// Who has the duty.
+    Lead,
+    /// The share of a zone.
+    Zone(ZoneName),
+    /// A pause.
+    Pause(Pausable),
+    /// The limits.
+    Limits,
 }
 
 /// What a service is, and whose hosts said so.
@@ -59,6 +78,12 @@ pub type StoredEndpoints = BTreeMap<u32, Endpoint>;
 pub struct StoredTombstone {
     /// Why.
     pub removal: Removal,
+    /// When, as its writer's clock shows; milliseconds since 1970.
+    #[serde(default)]
+    pub at_ms: u64,
+    /// It counts against the cap of removals: nobody saw the endpoint end.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub capped: bool,
 }
 
 /// Up to where tombstones of a service were deleted.
@@ -82,6 +107,17 @@ pub struct StoredSession {
     /// When it was lost, if it was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lost_since_ms: Option<u64>,
+    /// For how long nothing had been heard of the host when the session was lost.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub silent_ms: u64,
+    /// When the host was declared dead, if it was. Its next session puts another value here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dead_since_ms: Option<u64>,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// Why what the store holds is of no use.
@@ -108,6 +144,11 @@ impl Key {
             Self::Tombstone(service, key) => format!("{ROOT}tombstones/{service}/{key}"),
             Self::Swept(service) => format!("{ROOT}swept/{service}"),
             Self::Session(node) => format!("{ROOT}sessions/{node}"),
+            Self::Control(id) => format!("{ROOT}controls/{id}"),
+            Self::Lead => format!("{ROOT}duty/lead"),
+            Self::Zone(zone) => format!("{ROOT}zones/{zone}"),
+            Self::Pause(what) => format!("{ROOT}pauses/{what}"),
+            Self::Limits => format!("{ROOT}config/limits"),
         };
         text.into()
     }
@@ -129,7 +170,16 @@ impl Key {
                     Self::Tombstone(service, EndpointKey { node, instance })
                 })
             }),
-            ("services" | "swept" | "sessions" | "endpoints" | "tombstones", _) => Err(Poison::Key),
+            ("controls", [id]) if !id.is_empty() => Ok(Self::Control((*id).to_owned())),
+            ("duty", ["lead"]) => Ok(Self::Lead),
+            ("zones", [zone]) => part(zone).map(Self::Zone),
+            ("pauses", [what]) => part(what).map(Self::Pause),
+            ("config", ["limits"]) => Ok(Self::Limits),
+            (
+                "services" | "swept" | "sessions" | "endpoints" | "tombstones" | "controls"
+                | "zones" | "pauses",
+                _,
+            ) => Err(Poison::Key),
             _ => return None,
         };
         Some(read)
@@ -191,6 +241,11 @@ mod tests {
             (Key::Tombstone(service.clone(), endpoint), "sinew/tombstones/a/n/7"),
             (Key::Swept(service), "sinew/swept/a"),
             (Key::Session(node), "sinew/sessions/n"),
+            (Key::Control("c1".to_owned()), "sinew/controls/c1"),
+            (Key::Lead, "sinew/duty/lead"),
+            (Key::Zone("z".parse().unwrap()), "sinew/zones/z"),
+            (Key::Pause(Pausable::Removals), "sinew/pauses/removals"),
+            (Key::Limits, "sinew/config/limits"),
         ] {
             assert_eq!(key.bytes(), text);
             assert_eq!(Key::parse(text.as_bytes()), Some(Ok(key)));
@@ -202,7 +257,12 @@ mod tests {
         for text in ["sinew/ca/root", "other/services/a", "sinew/schema", ""] {
             assert_eq!(Key::parse(text.as_bytes()), None, "{text}");
         }
-        for text in ["sinew/services/A", "sinew/endpoints/a", "sinew/tombstones/a/n/x"] {
+        for text in [
+            "sinew/services/A",
+            "sinew/endpoints/a",
+            "sinew/tombstones/a/n/x",
+            "sinew/pauses/sleep",
+        ] {
             assert_eq!(Key::parse(text.as_bytes()), Some(Err(Poison::Key)), "{text}");
         }
     }

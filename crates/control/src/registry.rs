@@ -5,6 +5,7 @@
 //! told last is kept, so that a slow one costs no memory and gets the newest state.
 
 mod catalog;
+mod config;
 mod service;
 mod subscribers;
 #[cfg(test)]
@@ -14,19 +15,20 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use sinew_model::{
-    NodeName, ServiceName,
+    NodeName, ServiceName, ZoneName,
     fleet::{Delta, Generation, Snapshot},
 };
 use sinew_proto::{Catalog, FromControl};
 
 use crate::{
-    records::{self, Key, Poison, StoredSession},
+    records::{self, Key, Poison, StoredEndpoints, StoredSession},
     store::{Batch, Entry, Event, Revision},
 };
 
 use catalog::Names;
+pub use config::Config;
 use service::Service;
-pub use service::{OfNode, Owned};
+pub use service::{Grave, OfNode, Owned};
 pub use subscribers::SubscriberId;
 use subscribers::Subscribers;
 
@@ -58,6 +60,11 @@ pub struct Registry {
     revision: Revision,
     services: BTreeMap<ServiceName, Service>,
     sessions: BTreeMap<NodeName, (Revision, Option<StoredSession>)>,
+    /// Hosts that are declared dead, by the revision that did.
+    dead: BTreeMap<Revision, NodeName>,
+    /// Where hosts are, as their endpoints say.
+    places: BTreeMap<NodeName, ZoneName>,
+    config: Config,
     names: Names,
     /// Keys whose values are of no use, and why.
     poisoned: BTreeMap<Bytes, Poison>,
@@ -105,6 +112,7 @@ impl Registry {
     fn take(&mut self, revision: Revision, events: Vec<Event>) -> Vec<SubscriberId> {
         self.revision = self.revision.max(revision);
         let mut touched = BTreeSet::new();
+        let newest_dead = self.newest_dead();
         for event in events {
             let bytes = event.key().clone();
             let Some(key) = Key::parse(&bytes) else { continue };
@@ -125,7 +133,17 @@ impl Registry {
                 }
             };
         }
-        self.settle(Generation(revision.0), touched)
+        let mut woken = self.settle(Generation(revision.0), touched);
+        if self.newest_dead() > newest_dead {
+            woken.extend(self.subscribers.idle());
+            woken.sort_unstable();
+            woken.dedup();
+        }
+        woken
+    }
+
+    fn newest_dead(&self) -> Revision {
+        self.dead.last_key_value().map_or(Revision(0), |(revision, _)| *revision)
     }
 
     fn take_one(
@@ -138,6 +156,9 @@ impl Registry {
         let value = entry.map(|entry| entry.value.as_ref());
         let name = match key {
             Key::Session(node) => return self.take_session(node, revision, value),
+            Key::Control(_) | Key::Lead | Key::Zone(_) | Key::Pause(_) | Key::Limits => {
+                return self.config.take(key, revision, value);
+            }
             Key::Service(ref name)
             | Key::Endpoints(ref name, _)
             | Key::Tombstone(ref name, _)
@@ -151,6 +172,10 @@ impl Registry {
             }
             Key::Endpoints(_, node) => {
                 let value = value.map(records::read_endpoints).transpose();
+                let first = |endpoints: &StoredEndpoints| endpoints.values().next().cloned();
+                if let Ok(Some(endpoint)) = value.as_ref().map(|it| it.as_ref().and_then(first)) {
+                    self.places.insert(node.clone(), endpoint.zone);
+                }
                 service.put_endpoints(node, revision, value)
             }
             Key::Tombstone(_, endpoint) => {
@@ -163,7 +188,7 @@ impl Registry {
                 service.swept(sweep);
                 Ok(())
             }
-            Key::Session(_) => Ok(()),
+            _ => Ok(()),
         }
     }
 
@@ -173,13 +198,19 @@ impl Registry {
         revision: Revision,
         value: Option<&[u8]>,
     ) -> Result<(), Poison> {
+        let (before, _) = self.session(&node);
+        self.dead.remove(&before);
         let Some(value) = value else {
             self.sessions.remove(&node);
             return Ok(());
         };
-        let held = self.sessions.entry(node).or_default();
+        let held = self.sessions.entry(node.clone()).or_default();
         held.0 = revision;
-        held.1 = Some(records::read(value)?);
+        let session: StoredSession = records::read(value)?;
+        if session.dead_since_ms.is_some() {
+            self.dead.insert(revision, node);
+        }
+        held.1 = Some(session);
         Ok(())
     }
 
@@ -264,6 +295,74 @@ impl Registry {
         self.sessions
             .get(node)
             .map_or((Revision(0), None), |(revision, session)| (*revision, session.as_ref()))
+    }
+
+    /// All hosts that have had a session, with the revision that put it.
+    pub fn sessions(&self) -> impl Iterator<Item = (&NodeName, Revision, &StoredSession)> {
+        let all = self.sessions.iter();
+        all.filter_map(|(node, (revision, session))| Some((node, *revision, session.as_ref()?)))
+    }
+
+    /// Hosts that were declared dead after that revision, and are still.
+    pub fn dead_since(&self, since: Revision) -> impl Iterator<Item = (Revision, &NodeName)> {
+        self.dead.range(since.next()..).map(|(revision, node)| (*revision, node))
+    }
+
+    /// Whether a host is declared dead.
+    #[must_use]
+    pub fn is_dead(&self, node: &NodeName) -> bool {
+        self.session(node).1.is_some_and(|session| session.dead_since_ms.is_some())
+    }
+
+    /// Where a host is; `None`: it has not said so.
+    #[must_use]
+    pub fn zone(&self, node: &NodeName) -> Option<&ZoneName> {
+        self.places.get(node)
+    }
+
+    /// What is set for the whole network.
+    #[must_use]
+    pub const fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// All services that have, or lately had, something in the store.
+    pub fn services(&self) -> impl Iterator<Item = &ServiceName> {
+        self.services.keys()
+    }
+
+    /// The endpoints of a service by host.
+    pub fn hosts_of(
+        &self,
+        service: &ServiceName,
+    ) -> impl Iterator<Item = (&NodeName, &StoredEndpoints)> {
+        self.services.get(service).into_iter().flat_map(Service::hosts)
+    }
+
+    /// The tombstones of a service.
+    pub fn graves(&self, service: &ServiceName) -> impl Iterator<Item = Grave<'_>> {
+        self.services.get(service).into_iter().flat_map(Service::graves)
+    }
+
+    /// Endpoints of a service that went in the interval before `now_ms` though nobody saw them end:
+    /// what counts against the cap of removals, whoever removed them.
+    #[must_use]
+    pub fn removed_lately(&self, service: &ServiceName, now_ms: u64) -> usize {
+        let since_ms = now_ms.saturating_sub(self.config.limits().removal_interval_ms);
+        let lately = |grave: &Grave<'_>| grave.stored.capped && grave.stored.at_ms > since_ms;
+        self.graves(service).filter(lately).count()
+    }
+
+    /// The newest tombstone of a service that was swept.
+    #[must_use]
+    pub fn swept(&self, service: &ServiceName) -> Generation {
+        self.services.get(service).map_or(Generation(0), Service::swept_to)
+    }
+
+    /// Whether what the store has under a key is of no use.
+    #[must_use]
+    pub fn is_poisoned(&self, key: &Key) -> bool {
+        self.poisoned.contains_key(&key.bytes())
     }
 
     /// Keys whose values are of no use, and why: what was there before is in force.

@@ -35,6 +35,8 @@ pub use write::{Outcome, Write};
 /// The first wait after the store failed; each further one is twice as long.
 const RETRY: Duration = Duration::from_millis(50);
 const LONGEST_RETRY: Duration = Duration::from_secs(5);
+/// How many dead hosts a session is told of when it begins.
+const DEAD_AT_FIRST: usize = 64;
 
 /// What all sessions of a replica have in common.
 #[derive(Clone, Debug)]
@@ -43,9 +45,6 @@ pub struct Settings {
     pub control: String,
     /// A host that is not heard of for so long is taken for dead.
     pub session_timeout: Duration,
-    /// Of a service's endpoints, how many a full report may lack and have removed without saying
-    /// that they are gone; percent.
-    pub removal_cap_percent: u8,
 }
 
 /// The time: since an origin, and since 1970.
@@ -104,6 +103,8 @@ pub struct Session {
     seen: Revision,
     failures: u32,
     retry_at: Option<Duration>,
+    /// What was declared dead up to there has been said.
+    dead_told: Revision,
     deferred_until: Option<Duration>,
     out: Out,
 }
@@ -148,6 +149,7 @@ impl Session {
             seen: Revision(0),
             failures: 0,
             retry_at: None,
+            dead_told: Revision(0),
             deferred_until: None,
             out: Out::default(),
         }
@@ -296,9 +298,8 @@ impl Session {
                 Some(write)
             }
             Phase::Open { fence, .. } if registry.session(&self.node).0 == *fence => {
-                let cap = self.settings.removal_cap_percent;
                 let fence = *fence;
-                let write = self.reports.next(&self.node, cap, registry);
+                let write = self.reports.next(&self.node, milliseconds(now.wall), registry);
                 write.map(|write| write.fenced(&Key::Session(self.node.clone()), fence))
             }
             _ => None,
@@ -424,12 +425,28 @@ impl Session {
         }
         let (revision, session) = registry.session(&self.node);
         if revision != *fence {
-            let by = session.map_or("nobody", |session| &session.control);
-            let reason = format!("the session of epoch {epoch} was superseded by {by}");
+            let reason = match session {
+                Some(session) if session.dead_since_ms.is_some() => {
+                    "the host was declared dead: it had not been heard of for too long".to_owned()
+                }
+                Some(session) => {
+                    format!("the session of epoch {epoch} was superseded by {}", session.control)
+                }
+                None => format!("the session of epoch {epoch} was superseded by nobody"),
+            };
             self.close(reason, Duration::ZERO, registry);
             return;
         }
-        if subscriber.is_some() {
+        let joined = subscriber.is_some();
+        // A session that begins is told of the newest only: of those before, nothing may be left.
+        let most = if joined { usize::MAX } else { DEAD_AT_FIRST };
+        let known: Vec<_> = registry.dead_since(self.dead_told).collect();
+        for (revision, node) in known.into_iter().rev().take(most) {
+            self.out.dead.insert(node.clone());
+            self.dead_told = self.dead_told.max(revision);
+        }
+        self.out.dead.retain(|node| registry.is_dead(node));
+        if joined {
             return;
         }
         let id = registry.join();
@@ -451,11 +468,6 @@ impl Session {
         times.into_iter().flatten().min()
     }
 
-    /// Has the agent close its connections to a host that was declared dead.
-    pub fn tell_dead(&mut self, node: NodeName) {
-        self.out.dead.insert(node);
-    }
-
     /// Ends the session, and says why; the agent comes back after that time.
     pub fn close(&mut self, reason: String, reconnect_after: Duration, registry: &mut Registry) {
         if let Some(id) = self.subscriber() {
@@ -465,17 +477,23 @@ impl Session {
         self.out = Out { goodbye: Some((reason, reconnect_after)), ..Out::default() };
     }
 
-    /// The stream has ended: the write that says since when, if the session was open.
-    pub fn lost(self, now: Now, registry: &mut Registry) -> Option<Write> {
+    /// The stream has ended: the write that says since when, if the session was open. `silent`: for
+    /// how long nothing had been heard of the agent.
+    pub fn lost(self, now: Now, silent: Duration, registry: &mut Registry) -> Option<Write> {
         let Phase::Open { epoch, fence, subscriber } = self.phase else { return None };
         if let Some(id) = subscriber {
             registry.leave(id);
         }
         let since_ms = registry.session(&self.node).1.map_or(0, |session| session.since_ms);
         let key = Key::Session(self.node);
-        let lost_since_ms = Some(milliseconds(now.wall));
-        let session =
-            StoredSession { control: self.settings.control, epoch, since_ms, lost_since_ms };
+        let session = StoredSession {
+            control: self.settings.control,
+            epoch,
+            since_ms,
+            lost_since_ms: Some(milliseconds(now.wall)),
+            silent_ms: milliseconds(silent),
+            dead_since_ms: None,
+        };
         let put = Op::put(key.bytes(), encode(&session));
         Some(Write::new(vec![put]).fenced(&key, fence))
     }
@@ -490,12 +508,14 @@ fn open(node: &NodeName, control: &str, now: Now, registry: &Registry) -> (Write
         epoch,
         since_ms: milliseconds(now.wall),
         lost_since_ms: None,
+        silent_ms: 0,
+        dead_since_ms: None,
     };
     let key = Key::Session(node.clone());
     let put = Op::put(key.bytes(), encode(&session));
     (Write::new(vec![put]).fenced(&key, revision), epoch)
 }
 
-fn milliseconds(duration: Duration) -> u64 {
+pub(crate) fn milliseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

@@ -28,6 +28,10 @@ pub(super) struct Service {
     record_changed: Generation,
     nodes: BTreeMap<NodeName, (Revision, StoredEndpoints)>,
     tombstones: BTreeMap<EndpointKey, Tombstone>,
+    /// Of the same: when, and whether it counts against the cap.
+    buried: BTreeMap<EndpointKey, StoredTombstone>,
+    /// The newest of those that were swept.
+    swept: Generation,
     /// When each endpoint came, changed or went.
     at: BTreeMap<EndpointKey, Generation>,
     changes: BTreeMap<Generation, BTreeSet<EndpointKey>>,
@@ -68,6 +72,17 @@ impl OfNode<'_> {
         let key = EndpointKey { node: node.clone(), instance };
         self.tombstones.is_some_and(|tombstones| tombstones.contains_key(&key))
     }
+}
+
+/// A tombstone as the store has it.
+#[derive(Clone, Copy, Debug)]
+pub struct Grave<'a> {
+    /// Of which endpoint.
+    pub key: &'a EndpointKey,
+    /// The revision that put it.
+    pub generation: Generation,
+    /// Why and when.
+    pub stored: &'a StoredTombstone,
 }
 
 #[derive(Debug)]
@@ -142,17 +157,23 @@ impl Service {
         let generation = Generation(revision.0);
         self.note(key.clone(), tombstone.map(|_| generation));
         match tombstone {
-            Some(StoredTombstone { removal }) => {
-                self.tombstones.insert(key, Tombstone { generation, removal })
+            Some(stored) => {
+                self.buried.insert(key.clone(), stored);
+                let removal = stored.removal;
+                self.tombstones.insert(key, Tombstone { generation, removal });
             }
-            None => self.tombstones.remove(&key),
-        };
+            None => {
+                self.buried.remove(&key);
+                self.tombstones.remove(&key);
+            }
+        }
     }
 
     /// Tombstones were deleted, here or before anything was known.
     pub(super) fn swept(&mut self, sweep: Option<StoredSweep>) {
         if let Some(StoredSweep { generation }) = sweep {
             self.floor = self.floor.max(generation);
+            self.swept = self.swept.max(generation);
             // What went while the watch had lost its place is never seen.
             if generation > self.generation {
                 (self.generation, self.missed) = (generation, true);
@@ -246,6 +267,21 @@ impl Service {
 
     pub(super) fn endpoints(&self) -> usize {
         self.nodes.values().map(|(_, endpoints)| endpoints.len()).sum()
+    }
+
+    pub(super) fn hosts(&self) -> impl Iterator<Item = (&NodeName, &StoredEndpoints)> {
+        self.nodes.iter().map(|(node, (_, endpoints))| (node, endpoints))
+    }
+
+    pub(super) fn graves(&self) -> impl Iterator<Item = Grave<'_>> {
+        self.tombstones.iter().filter_map(|(key, tombstone)| {
+            let stored = self.buried.get(key)?;
+            Some(Grave { key, generation: tombstone.generation, stored })
+        })
+    }
+
+    pub(super) const fn swept_to(&self) -> Generation {
+        self.swept
     }
 
     pub(super) fn has(&self, node: &NodeName) -> bool {

@@ -121,6 +121,11 @@ impl Subscribers {
         woken
     }
 
+    /// Those that have nothing to take.
+    pub(super) fn idle(&self) -> impl Iterator<Item = SubscriberId> {
+        self.all.iter().filter(|(_, subscriber)| subscriber.is_idle()).map(|(id, _)| *id)
+    }
+
     /// What it was told of the catalog; `None`: nothing is newer.
     pub(super) fn take_catalog(&mut self, id: SubscriberId) -> Option<Option<Generation>> {
         let subscriber = self.all.get_mut(&id)?;

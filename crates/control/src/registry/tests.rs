@@ -100,7 +100,8 @@ impl Stored {
         };
         let value = (!new.is_empty()).then(|| write(new));
         let mut changes = vec![(Key::Endpoints(service.clone(), node.clone()), value)];
-        let removal = write(&StoredTombstone { removal: Removal::Reported });
+        let removal =
+            write(&StoredTombstone { removal: Removal::Reported, at_ms: 0, capped: false });
         for instance in old.keys().filter(|it| told && !new.contains_key(it)) {
             changes.push((tombstone(instance), Some(removal.clone())));
         }

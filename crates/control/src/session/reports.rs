@@ -46,6 +46,8 @@ struct Wanted {
     seen: BTreeSet<u32>,
     /// What is lacking and stays; not known before the registry was asked.
     held: Option<BTreeSet<u32>>,
+    /// What is lacking and goes, by the cap.
+    forgone: BTreeSet<u32>,
 }
 
 impl Reports {
@@ -71,7 +73,7 @@ impl Reports {
     pub(super) fn next(
         &mut self,
         node: &NodeName,
-        cap_percent: u8,
+        now_ms: u64,
         registry: &Registry,
     ) -> Option<Write> {
         if std::mem::take(&mut self.unnamed) {
@@ -92,9 +94,9 @@ impl Reports {
             let of = registry.of_node(&name, node);
             let all = registry.endpoints(&name);
             let before = write.len();
-            let held = wanted.hold(of, all, cap_percent);
+            let held = wanted.hold(&name, of, now_ms, registry);
             let room = MAX_OPS.saturating_sub(write.len()).max(4);
-            wanted.write_endpoints(&name, node, of, room, &mut write);
+            wanted.write_endpoints(&name, node, of, room, now_ms, &mut write);
             let conflict = wanted.write_record(&name, node, of, all, &mut write);
             match held.or(conflict) {
                 Some(why) => drop(self.held.insert(name.clone(), why)),
@@ -143,7 +145,13 @@ impl Wanted {
     }
 
     /// Decides, once in a session, what stays though the report lacks it; in words, if something does.
-    fn hold(&mut self, of: OfNode<'_>, all: usize, cap_percent: u8) -> Option<String> {
+    fn hold(
+        &mut self,
+        name: &ServiceName,
+        of: OfNode<'_>,
+        now_ms: u64,
+        registry: &Registry,
+    ) -> Option<String> {
         let none = StoredEndpoints::new();
         let stored = of.endpoints.unwrap_or(&none);
         let there = &self.report.endpoints;
@@ -152,17 +160,24 @@ impl Wanted {
         let explained = |it: &u32| {
             there.contains_key(it) || self.report.gone.contains(it) || self.seen.contains(it)
         };
-        let held = self.held.get_or_insert_with(|| {
+        let percent = registry.config().limits().removal_cap_percent;
+        let all = registry.endpoints(name);
+        if self.held.is_none() {
             let lacking: BTreeSet<u32> =
                 stored.keys().filter(|it| !explained(it)).copied().collect();
-            let allowed = all * usize::from(cap_percent) / 100;
-            if lacking.len() > allowed { lacking } else { BTreeSet::new() }
-        });
+            let gone = registry.removed_lately(name, now_ms);
+            let allowed = ((all + gone) * usize::from(percent) / 100).saturating_sub(gone);
+            let goes = lacking.len() <= allowed;
+            let (held, forgone) =
+                if goes { (BTreeSet::new(), lacking) } else { (lacking, BTreeSet::new()) };
+            (self.held, self.forgone) = (Some(held), forgone);
+        }
+        let held = self.held.get_or_insert_default();
         held.retain(|it| stored.contains_key(it));
         (!held.is_empty()).then(|| {
             format!(
                 "{} of its endpoints on the host are not in the report, and it does not say that \
-                 they are gone; more than {cap_percent} % of {all} are not removed like that",
+                 they are gone; more than {percent} % of {all} are not removed like that",
                 held.len()
             )
         })
@@ -175,6 +190,7 @@ impl Wanted {
         node: &NodeName,
         of: OfNode<'_>,
         room: usize,
+        now_ms: u64,
         write: &mut Write,
     ) {
         let none = StoredEndpoints::new();
@@ -197,12 +213,15 @@ impl Wanted {
             }
             next.insert(*instance, endpoint.clone());
         }
-        let removal = encode(&StoredTombstone { removal: Removal::Reported });
+        let reported =
+            |capped| encode(&StoredTombstone { removal: Removal::Reported, at_ms: now_ms, capped });
+        let removals = [reported(false), reported(true)];
         let going =
             stored.keys().filter(|it| !self.report.endpoints.contains_key(it) && !stays(it));
         for instance in going.take(left) {
             next.remove(instance);
-            ops.push(Op::put(tombstone(*instance), removal.clone()));
+            let forgone = usize::from(self.forgone.contains(instance));
+            ops.push(Op::put(tombstone(*instance), removals[forgone].clone()));
         }
         if next == *stored {
             return;
@@ -251,7 +270,7 @@ impl Wanted {
 
     /// Whether it is as if nothing had been reported.
     fn is_nothing(&self) -> bool {
-        let Self { report, held, seen, full: _ } = self;
+        let Self { report, held, seen, forgone: _, full: _ } = self;
         *report == ServiceReport::default()
             && seen.is_empty()
             && held.as_ref().is_none_or(BTreeSet::is_empty)

@@ -119,11 +119,7 @@ impl World {
 }
 
 fn settings() -> Settings {
-    Settings {
-        control: "c1".to_owned(),
-        session_timeout: Duration::from_secs(5),
-        removal_cap_percent: 10,
-    }
+    Settings { control: "c1".to_owned(), session_timeout: Duration::from_secs(5) }
 }
 
 fn session(node: &str) -> Session {
@@ -377,11 +373,12 @@ async fn what_a_service_is_changes_where_it_is_told_and_not_by_who_was_away() {
 async fn a_lost_session_says_since_when() {
     let mut world = World::new().await;
     let session = world.open("n1", &[]).await;
-    let write = session.lost(world.now, &mut world.registry).unwrap();
+    let write = session.lost(world.now, Duration::from_secs(2), &mut world.registry).unwrap();
     assert!(matches!(world.commit(write).await, Outcome::Done(_)));
     let stored = world.get(Key::Session("n1".parse().unwrap())).await.unwrap();
     let stored: StoredSession = read(&stored).unwrap();
     assert_eq!((stored.epoch, stored.lost_since_ms), (1, Some(1_000_000)));
+    assert_eq!(stored.silent_ms, 2_000);
 }
 
 #[tokio::test]
@@ -398,4 +395,48 @@ async fn who_is_not_who_it_says_is_refused() {
          versions that are next to each other"
     );
     assert_eq!(refused(FromAgent::Subscribe(Vec::new())), Refused::Hello.to_string());
+}
+
+#[tokio::test]
+async fn r3_the_cap_counts_across_sessions() {
+    let mut world = World::new().await;
+    let mut session = world.open("n1", &[]).await;
+    world.report(&mut session, report(1, true, Some(service(0..30, &[])))).await;
+    let lacks = async |world: &mut World, from: u32| {
+        let mut again = world.open("n1", &[]).await;
+        let reported =
+            world.report(&mut again, report(1, true, Some(service(from..30, &[])))).await;
+        (reported.held.len(), world.instances("n1").await.len())
+    };
+    assert_eq!(lacks(&mut world, 2).await, (0, 28));
+    assert_eq!(lacks(&mut world, 4).await, (1, 28), "4 of 30 are more than the cap");
+    assert_eq!(lacks(&mut world, 3).await, (0, 27));
+    world.now.wall += Duration::from_secs(11);
+    assert_eq!(lacks(&mut world, 5).await, (0, 25), "another interval");
+}
+
+#[tokio::test]
+async fn hosts_that_are_declared_dead_are_told_to_all_sessions() {
+    let mut world = World::new().await;
+    let mut early = world.open("n1", &[]).await;
+    world.said(&mut early);
+    let n2 = world.open("n2", &[]).await;
+    let key = Key::Session("n2".parse().unwrap());
+    let mut stored: StoredSession = read(&world.get(key.clone()).await.unwrap()).unwrap();
+    stored.dead_since_ms = Some(1);
+    let put = crate::store::Op::put(key.bytes(), crate::records::write(&stored));
+    world.commit(Write::new(vec![put])).await;
+    let dead = FromControl::Dead { node: "n2".parse().unwrap() };
+    assert_eq!(world.said(&mut early), [dead.clone()]);
+    assert_eq!(world.said(&mut early), [], "once");
+    let mut late = world.open("n3", &[]).await;
+    assert!(world.said(&mut late).contains(&dead));
+    // What is left of its session has ended.
+    let mut n2 = n2;
+    let said = world.said(&mut n2);
+    let [FromControl::Goodbye { reason, .. }] = &said[..] else { panic!("{said:?}") };
+    assert!(reason.contains("declared dead"), "{reason}");
+    world.open("n2", &[]).await;
+    let mut later = world.open("n4", &[]).await;
+    assert!(!world.said(&mut later).contains(&dead), "it is back");
 }
