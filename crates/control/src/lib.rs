@@ -7,6 +7,7 @@
 
 pub mod follow;
 pub mod identity;
+pub mod placement;
 pub mod records;
 pub mod registry;
 pub mod session;

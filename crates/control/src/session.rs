@@ -20,7 +20,7 @@ use sinew_model::{
     NodeName, ServiceName,
     fleet::{Generation, Network},
 };
-use sinew_proto::{FromAgent, FromControl, Hello, PROTOCOL, Reported, Welcome, bounds};
+use sinew_proto::{FromAgent, FromControl, Hello, PROTOCOL, Placed, Reported, Welcome, bounds};
 
 use crate::{
     records::{Key, StoredSession, write as encode},
@@ -98,6 +98,7 @@ pub struct Session {
     early: Early,
     acked: BTreeMap<ServiceName, Generation>,
     nacked: BTreeMap<ServiceName, (Generation, String)>,
+    placed: Option<Placed>,
     writing: bool,
     /// Nothing is computed before the registry has seen that.
     seen: Revision,
@@ -145,6 +146,7 @@ impl Session {
             early: Early::default(),
             acked: BTreeMap::new(),
             nacked: BTreeMap::new(),
+            placed: None,
             writing: false,
             seen: Revision(0),
             failures: 0,
@@ -221,6 +223,10 @@ impl Session {
                 }
                 Ok(())
             }
+            (FromAgent::Placed(placed), _) => {
+                self.placed = Some(placed);
+                Ok(())
+            }
         }
     }
 
@@ -283,6 +289,12 @@ impl Session {
     fn has_told(&self, registry: &Registry, service: &ServiceName, generation: Generation) -> bool {
         let told = self.subscriber().and_then(|id| registry.told(id, service));
         told.is_some_and(|told| generation <= told)
+    }
+
+    /// What became of what the host is to run, as it said last.
+    #[must_use]
+    pub const fn placed(&self) -> Option<&Placed> {
+        self.placed.as_ref()
     }
 
     /// The next write to the store, if there is one and none is under way.

@@ -5,6 +5,7 @@
 
 mod bounds;
 mod host;
+mod resources;
 
 use std::{
     collections::BTreeMap,
@@ -16,6 +17,7 @@ use serde::{Deserialize, Serialize};
 
 pub use bounds::{MAX_WEIGHT, OutOfBounds};
 pub use host::{Host, Network, NetworkError};
+pub use resources::Resources;
 
 use crate::{Balance, NodeName, Outlier, PortName, Protocol, ServiceName, ZoneName};
 

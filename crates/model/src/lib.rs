@@ -29,8 +29,8 @@ pub use problem::{
     SyntaxError, ValueError, VariableError,
 };
 pub use service::{
-    Balance, Check, Command, Health, Limits, Outlier, Port, Privileges, Project, Protocol, Publish,
-    Restart, Service, Stop,
+    Balance, Check, Command, Health, Limits, Outlier, Placement, Port, Privileges, Project,
+    Protocol, Publish, Restart, Service, Stop,
 };
 pub use units::{
     MAX_DURATION, format_cpu, format_duration, format_size, parse_cpu, parse_duration, parse_size,

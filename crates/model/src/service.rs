@@ -78,6 +78,9 @@ pub struct Service {
     /// What it may do.
     #[serde(default)]
     pub privileges: Privileges,
+    /// On which hosts it may run, where control chooses.
+    #[serde(default)]
+    pub placement: Placement,
 }
 
 fn one() -> u16 {
@@ -113,8 +116,18 @@ impl Service {
             labels: BTreeMap::new(),
             publish: Vec::new(),
             privileges: Privileges::default(),
+            placement: Placement::default(),
         }
     }
+}
+
+/// On which hosts the instances of a placed service may run.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Placement {
+    /// Words that those hosts have, with these values.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
 }
 
 /// What a workload runs.

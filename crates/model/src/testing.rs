@@ -5,8 +5,8 @@ use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 use proptest::{collection, option, prelude::*, sample, strategy::Union};
 
 use crate::{
-    Balance, Check, Command, Health, Limits, Outlier, Port, PortName, Privileges, Project,
-    ProjectName, Protocol, Publish, Restart, Service, ServiceName, Stop,
+    Balance, Check, Command, Health, Limits, Outlier, Placement, Port, PortName, Privileges,
+    Project, ProjectName, Protocol, Publish, Restart, Service, ServiceName, Stop,
 };
 
 pub(crate) fn service(command: &str) -> Service {
@@ -52,12 +52,12 @@ pub(crate) fn any_service() -> impl Strategy<Value = Service> {
         (any_word(), any_duration()).prop_map(|(signal, grace)| Stop { signal, grace }),
         collection::vec(sample::select(&["api", "db", "nope"][..]), 0..3),
         option::of(any_word()),
-        any_pairs(),
+        (any_pairs(), any_pairs().prop_map(|labels| Placement { labels })),
     );
     (network, process, rest).prop_map(|(network, process, rest)| {
         let (ports, health, publish, balance, outlier) = network;
         let (command, env, working_dir, user, group, limits, privileges) = process;
-        let (replicas, restart, stop, depends_on, zone, labels) = rest;
+        let (replicas, restart, stop, depends_on, zone, (labels, placement)) = rest;
         let depends_on = depends_on.into_iter().map(|name| ServiceName::new(name).unwrap());
         Service {
             command,
@@ -78,6 +78,7 @@ pub(crate) fn any_service() -> impl Strategy<Value = Service> {
             labels,
             publish,
             privileges,
+            placement,
         }
     })
 }

@@ -104,9 +104,13 @@ impl Rules {
         if let Some(zone) = &service.zone {
             self.need(is_word(zone), &field.key("zone"), || Rule::Word(zone.clone()));
         }
-        let labels = field.key("labels");
-        for label in service.labels.keys() {
-            self.need(is_word(label), &labels.key(label), || Rule::Word(label.clone()));
+        let placement = field.key("placement").key("labels");
+        for (labels, field) in
+            [(&service.labels, field.key("labels")), (&service.placement.labels, placement)]
+        {
+            for label in labels.keys() {
+                self.need(is_word(label), &field.key(label), || Rule::Word(label.clone()));
+            }
         }
         self.privileges(&service.privileges, &field.key("privileges"));
     }

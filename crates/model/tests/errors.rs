@@ -168,7 +168,7 @@ fn keys_that_are_wrong() {
         (
             "image: nginx",
             1,
-            "image: unknown key; known here: command, port, ports, replicas, env, env_file, working_dir, user, group, limits, health, restart, stop, depends_on, balance, outlier, zone, labels, publish, privileges",
+            "image: unknown key; known here: command, port, ports, replicas, env, env_file, working_dir, user, group, limits, health, restart, stop, depends_on, balance, outlier, zone, labels, publish, privileges, placement",
         ),
         ("command: y", 1, "command: given twice, first on line 3; remove one"),
         ("limits: {mem: 1G}", 10, "limits.mem: unknown key; known here: memory, cpu, pids"),

@@ -6,8 +6,8 @@ use std::{io, path::Path, time::Duration};
 
 use proptest::prelude::*;
 use sinew_model::{
-    Balance, Check, Command, FileSource, Health, Limits, Outlier, ParseErrors, Port, Privileges,
-    Project, Restart, Service, ServiceName, Stop, parse,
+    Balance, Check, Command, FileSource, Health, Limits, Outlier, ParseErrors, Placement, Port,
+    Privileges, Project, Restart, Service, ServiceName, Stop, parse,
 };
 
 const REFERENCE: &str = include_str!("../../../docs/reference/file.md");
@@ -88,6 +88,7 @@ fn the_example_of_the_reference_is_read() {
             },
             depends_on: vec![ServiceName::new("cache").unwrap()],
             zone: Some("rack-1".to_owned()),
+            placement: Placement { labels: [("disk".to_owned(), "ssd".to_owned())].into() },
             labels: [("team".to_owned(), "checkout".to_owned())].into(),
             ..Service::new(
                 Command::Argv(["python3", "-m", "shop.api"].map(String::from).to_vec()),

@@ -10,11 +10,12 @@ use bytes::Bytes;
 use prost::Message as _;
 use sinew_model::{
     NodeName, ServiceName, ZoneName,
-    fleet::{Endpoint, Generation, ServiceRecord},
+    fleet::{Endpoint, Generation, Resources, ServiceRecord},
 };
 
 use crate::{
-    DecodeError, Error, bounds, convert,
+    DecodeError, Error, Placed, bounds, convert,
+    placement::{read_resources, resources},
     read::{Read, address6, count, each, map, name, names, text},
     wire::{self, AgentKind},
 };
@@ -46,6 +47,8 @@ pub enum FromAgent {
         /// Why not.
         reason: String,
     },
+    /// What became of what control has its host run.
+    Placed(Placed),
 }
 
 /// Who an agent is.
@@ -71,6 +74,8 @@ pub struct Hello {
     pub address4: Option<Ipv4Addr>,
     /// The same over IPv6.
     pub address6: Option<Ipv6Addr>,
+    /// What it has to give.
+    pub capacity: Resources,
 }
 
 /// What a host runs.
@@ -116,6 +121,7 @@ impl FromAgent {
                 generation: generation.0,
                 reason: reason.clone(),
             }),
+            Self::Placed(placed) => AgentKind::Placed(placed.to_wire()),
         };
         wire::AgentMessage { kind: Some(kind) }.encode_to_vec().into()
     }
@@ -144,6 +150,9 @@ impl FromAgent {
             AgentKind::Ack(from) => name("ack.service", from.service)
                 .map(|service| Self::Ack { service, generation: Generation(from.generation) }),
             AgentKind::Nack(from) => read_nack(from),
+            AgentKind::Placed(from) => {
+                Placed::read(from).map(Self::Placed).map_err(|error| error.within("placed"))
+            }
         };
         Ok(read?)
     }
@@ -174,6 +183,7 @@ impl Hello {
             known: self.known.iter().map(known).collect(),
             address4: self.address4.map(u32::from),
             address6: convert::octets(self.address6),
+            capacity: Some(resources(self.capacity)),
         }
     }
 
@@ -198,6 +208,7 @@ impl Hello {
             })?,
             address4: from.address4.map(Into::into),
             address6: address6("address6", &from.address6)?,
+            capacity: from.capacity.as_ref().map(read_resources).unwrap_or_default(),
         })
     }
 }

@@ -12,6 +12,10 @@ pub const MAX_ENDPOINTS_OF_NODE: usize = 1024;
 pub const MAX_HOSTS: usize = 16_384;
 /// Zones of a network.
 pub const MAX_ZONES: usize = 1024;
+/// Services that control has one host run.
+pub const MAX_ASSIGNMENTS: usize = 4096;
+/// Bytes of what a service is.
+pub const MAX_DEFINITION_BYTES: usize = 256 << 10;
 /// Bytes of a reason, in words.
 pub const MAX_REASON_BYTES: usize = 1024;
 /// Bytes of a version, a boot id, the id of a replica of control.

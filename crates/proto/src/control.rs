@@ -10,7 +10,7 @@ use sinew_model::{
 };
 
 use crate::{
-    DecodeError, Error, Hosts, Zones, bounds, convert,
+    Assigned, DecodeError, Error, Hosts, Zones, bounds, convert,
     hosts::{network, read_network},
     read::{Read, count, duration, each, name, names, text},
     wire::{self, ControlKind},
@@ -27,6 +27,8 @@ pub enum FromControl {
     Hosts(Hosts),
     /// Which zones get less than their share of calls.
     Zones(Zones),
+    /// What it is to run.
+    Assigned(Assigned),
     /// All that is known of a service.
     Snapshot(Snapshot),
     /// What changed of one.
@@ -111,6 +113,7 @@ impl FromControl {
             Self::Catalog(catalog) => ControlKind::Catalog(catalog.to_wire()),
             Self::Hosts(hosts) => ControlKind::Hosts(hosts.to_wire()),
             Self::Zones(zones) => ControlKind::Zones(zones.to_wire()),
+            Self::Assigned(assigned) => ControlKind::Assigned(assigned.to_wire()),
             Self::Snapshot(snapshot) => ControlKind::Snapshot(convert::snapshot(snapshot)),
             Self::Delta(delta) => ControlKind::Delta(convert::delta(delta)),
             Self::Reported(reported) => ControlKind::Reported(reported.to_wire()),
@@ -140,6 +143,7 @@ impl FromControl {
             ControlKind::Catalog(_) => ("catalog", None),
             ControlKind::Hosts(_) => ("hosts", None),
             ControlKind::Zones(_) => ("zones", None),
+            ControlKind::Assigned(_) => ("assigned", None),
             ControlKind::Snapshot(it) => ("snapshot", convert::subject(&it.service, it.generation)),
             ControlKind::Delta(it) => ("delta", convert::subject(&it.service, it.to)),
             ControlKind::Reported(_) => ("reported", None),
@@ -157,6 +161,7 @@ fn read(kind: ControlKind) -> Read<FromControl> {
         ControlKind::Catalog(from) => FromControl::Catalog(Catalog::read(from)?),
         ControlKind::Hosts(from) => FromControl::Hosts(Hosts::read(from)?),
         ControlKind::Zones(from) => FromControl::Zones(Zones::read(from)?),
+        ControlKind::Assigned(from) => FromControl::Assigned(Assigned::read(from)?),
         ControlKind::Snapshot(from) => FromControl::Snapshot(convert::read_snapshot(from)?),
         ControlKind::Delta(from) => FromControl::Delta(convert::read_delta(from)?),
         ControlKind::Reported(from) => FromControl::Reported(Reported::read(from)?),
@@ -218,24 +223,27 @@ impl Catalog {
 
 impl Reported {
     fn to_wire(&self) -> wire::Reported {
-        let held = |held: &Held| wire::Held {
-            service: held.service.to_string(),
-            reason: held.reason.clone(),
-        };
         wire::Reported {
             sequence: self.sequence,
             generation: self.generation.0,
-            held: self.held.iter().map(held).collect(),
+            held: self.held.iter().map(Held::to_wire).collect(),
         }
     }
 
     fn read(from: wire::Reported) -> Read<Self> {
         count("held", from.held.len(), bounds::MAX_SERVICES)?;
-        let held = |from: wire::Held| {
-            let reason = text("reason", from.reason, bounds::MAX_REASON_BYTES)?;
-            Ok(Held { service: name("service", from.service)?, reason })
-        };
-        let held = each("held", from.held, held)?;
+        let held = each("held", from.held, Held::read)?;
         Ok(Self { sequence: from.sequence, generation: Generation(from.generation), held })
+    }
+}
+
+impl Held {
+    pub(crate) fn to_wire(&self) -> wire::Held {
+        wire::Held { service: self.service.to_string(), reason: self.reason.clone() }
+    }
+
+    pub(crate) fn read(from: wire::Held) -> Read<Self> {
+        let reason = text("reason", from.reason, bounds::MAX_REASON_BYTES)?;
+        Ok(Self { service: name("service", from.service)?, reason })
     }
 }

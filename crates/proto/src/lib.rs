@@ -12,6 +12,7 @@ mod convert;
 mod error;
 mod hosts;
 mod join;
+mod placement;
 mod read;
 #[cfg(test)]
 mod testing;
@@ -25,6 +26,7 @@ pub use control::{Catalog, FromControl, Held, Reported, Welcome};
 pub use error::{DecodeError, Error};
 pub use hosts::{Hosts, Zones};
 pub use join::{Certificate, Join, Renew};
+pub use placement::{Assigned, Assignment, Placed};
 
 /// The version of the protocol that this program speaks.
 pub const PROTOCOL: u32 = 1;

@@ -14,13 +14,13 @@ use sinew_model::{
     Balance, Outlier, Protocol, ServiceName,
     fleet::{
         Delta, Endpoint, EndpointKey, EndpointStatus, Generation, Host, Network, Removal,
-        ServicePort, ServiceRecord, Snapshot, Tombstone,
+        Resources, ServicePort, ServiceRecord, Snapshot, Tombstone,
     },
 };
 
 use crate::{
-    Catalog, FromAgent, FromControl, Held, Hello, Hosts, Report, Reported, ServiceReport, Welcome,
-    Zones,
+    Assigned, Assignment, Catalog, FromAgent, FromControl, Held, Hello, Hosts, Placed, Report,
+    Reported, ServiceReport, Welcome, Zones,
 };
 
 fn label<T: std::str::FromStr<Err: std::fmt::Debug> + std::fmt::Debug>() -> impl Strategy<Value = T>
@@ -102,9 +102,9 @@ pub(crate) fn from_agent() -> impl Strategy<Value = FromAgent> {
     let hello = (
         (label(), label(), btree_map("[a-z]{1,5}", ".{0,9}", 0..3)),
         (".{0,9}", any::<u32>(), ".{0,9}", any::<u64>(), btree_map(label(), generation(), 0..4)),
-        (address4(), address6()),
+        (address4(), address6(), resources()),
     );
-    let hello = hello.prop_map(|((node, zone, labels), rest, (address4, address6))| {
+    let hello = hello.prop_map(|((node, zone, labels), rest, (address4, address6, capacity))| {
         let (version, protocol, boot_id, ms, known) = rest;
         let wall_clock = Duration::from_millis(ms);
         Hello {
@@ -118,6 +118,7 @@ pub(crate) fn from_agent() -> impl Strategy<Value = FromAgent> {
             known,
             address4,
             address6,
+            capacity,
         }
     });
     let services = btree_map(label(), service_report(), 0..4);
@@ -133,6 +134,8 @@ pub(crate) fn from_agent() -> impl Strategy<Value = FromAgent> {
         (label(), generation(), ".{0,20}").prop_map(|(service, generation, reason)| {
             FromAgent::Nack { service, generation, reason }
         }),
+        (generation(), vec(held(), 0..3))
+            .prop_map(|(generation, refused)| FromAgent::Placed(Placed { generation, refused })),
     ]
 }
 
@@ -156,6 +159,27 @@ fn address4() -> impl Strategy<Value = Option<Ipv4Addr>> {
 
 fn address6() -> impl Strategy<Value = Option<Ipv6Addr>> {
     option::of(any::<u128>().prop_map(Ipv6Addr::from))
+}
+
+fn resources() -> impl Strategy<Value = Resources> {
+    (any::<u64>(), any::<u64>())
+        .prop_map(|(cpu_millis, memory_bytes)| Resources { cpu_millis, memory_bytes })
+}
+
+fn held() -> impl Strategy<Value = Held> {
+    (label(), ".{0,20}").prop_map(|(service, reason)| Held { service, reason })
+}
+
+fn assigned() -> impl Strategy<Value = Assigned> {
+    let assignment = (label(), 1..=u16::MAX, vec(any::<u8>(), 1..20)).prop_map(
+        |(project, replicas, definition)| Assignment {
+            project,
+            replicas,
+            definition: definition.into(),
+        },
+    );
+    (generation(), btree_map(label(), assignment, 0..4))
+        .prop_map(|(generation, services)| Assigned { generation, services })
 }
 
 fn hosts() -> impl Strategy<Value = Hosts> {
@@ -233,14 +257,14 @@ fn delta() -> impl Strategy<Value = Delta> {
 pub(crate) fn from_control() -> impl Strategy<Value = FromControl> {
     let catalog = (option::of(generation()), generation(), names(), names())
         .prop_map(|(from, to, added, removed)| Catalog { from, to, added, removed });
-    let held = (label(), ".{0,20}").prop_map(|(service, reason)| Held { service, reason });
-    let reported = (any::<u64>(), generation(), vec(held, 0..3))
+    let reported = (any::<u64>(), generation(), vec(held(), 0..3))
         .prop_map(|(sequence, generation, held)| Reported { sequence, generation, held });
     prop_oneof![
         welcome().prop_map(FromControl::Welcome),
         catalog.prop_map(FromControl::Catalog),
         hosts().prop_map(FromControl::Hosts),
         zones().prop_map(FromControl::Zones),
+        assigned().prop_map(FromControl::Assigned),
         snapshot().prop_map(FromControl::Snapshot),
         delta().prop_map(FromControl::Delta),
         reported.prop_map(FromControl::Reported),

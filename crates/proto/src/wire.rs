@@ -10,7 +10,7 @@ use prost::{Message, Oneof};
 
 #[derive(Clone, PartialEq, Eq, Message)]
 pub struct AgentMessage {
-    #[prost(oneof = "AgentKind", tags = "1, 2, 3, 4, 5, 6")]
+    #[prost(oneof = "AgentKind", tags = "1, 2, 3, 4, 5, 6, 7")]
     pub kind: Option<AgentKind>,
 }
 
@@ -28,11 +28,13 @@ pub enum AgentKind {
     Ack(Ack),
     #[prost(message, tag = "6")]
     Nack(Nack),
+    #[prost(message, tag = "7")]
+    Placed(Placed),
 }
 
 #[derive(Clone, PartialEq, Eq, Message)]
 pub struct ControlMessage {
-    #[prost(oneof = "ControlKind", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10")]
+    #[prost(oneof = "ControlKind", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11")]
     pub kind: Option<ControlKind>,
 }
 
@@ -58,6 +60,8 @@ pub enum ControlKind {
     Hosts(Hosts),
     #[prost(message, tag = "10")]
     Zones(Zones),
+    #[prost(message, tag = "11")]
+    Assigned(Assigned),
 }
 
 #[derive(Clone, PartialEq, Eq, Message)]
@@ -82,6 +86,8 @@ pub struct Hello {
     pub address4: Option<u32>,
     #[prost(bytes = "bytes", tag = "10")]
     pub address6: Bytes,
+    #[prost(message, optional, tag = "11")]
+    pub capacity: Option<Resources>,
 }
 
 #[derive(Clone, PartialEq, Eq, Message)]
@@ -216,6 +222,42 @@ pub struct Zone {
     pub zone: String,
     #[prost(uint32, tag = "2")]
     pub percent: u32,
+}
+
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct Resources {
+    #[prost(uint64, tag = "1")]
+    pub cpu_millis: u64,
+    #[prost(uint64, tag = "2")]
+    pub memory_bytes: u64,
+}
+
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct Assigned {
+    #[prost(uint64, tag = "1")]
+    pub generation: u64,
+    #[prost(message, repeated, tag = "2")]
+    pub assignments: Vec<Assignment>,
+}
+
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct Assignment {
+    #[prost(string, tag = "1")]
+    pub project: String,
+    #[prost(string, tag = "2")]
+    pub service: String,
+    #[prost(uint32, tag = "3")]
+    pub replicas: u32,
+    #[prost(bytes = "bytes", tag = "4")]
+    pub definition: Bytes,
+}
+
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct Placed {
+    #[prost(uint64, tag = "1")]
+    pub generation: u64,
+    #[prost(message, repeated, tag = "2")]
+    pub refused: Vec<Held>,
 }
 
 #[derive(Clone, PartialEq, Eq, Message)]

@@ -20,7 +20,7 @@ use std::{
 
 use sinew_model::{
     NodeName, ServiceName, ZoneName,
-    fleet::{Endpoint, Generation, ServiceRecord},
+    fleet::{Endpoint, Generation, Resources, ServiceRecord},
 };
 use sinew_proto::{FromAgent, FromControl, Held, Hello, PROTOCOL, Reported, Welcome};
 
@@ -51,6 +51,8 @@ pub struct Identity {
     pub address4: Option<Ipv4Addr>,
     /// The same over IPv6.
     pub address6: Option<Ipv6Addr>,
+    /// What it has to give.
+    pub capacity: Resources,
 }
 
 /// What bounds the link.
@@ -94,8 +96,8 @@ pub enum Output {
     Close(Connection),
     /// Ask for a sign of life; its answer is told as [`Link::heard`].
     Ping(Connection),
-    /// Hand it to the mirror and tell [`Link::answered`], or take what it says of names, hosts or
-    /// zones.
+    /// Hand it to the mirror and tell [`Link::answered`], or take what it says of names, hosts,
+    /// zones or what this host is to run.
     Apply(FromControl),
     /// Close what is connected to that host.
     Dead(NodeName),
@@ -289,7 +291,7 @@ impl Link {
     }
 
     fn hello(&self, wall_clock: Duration) -> Hello {
-        let Identity { node, zone, labels, version, boot_id, address4, address6 } =
+        let Identity { node, zone, labels, version, boot_id, address4, address6, capacity } =
             self.identity.clone();
         let known = self.outbox.subscriptions.known();
         Hello {
@@ -303,6 +305,7 @@ impl Link {
             known,
             address4,
             address6,
+            capacity,
         }
     }
 
@@ -340,7 +343,8 @@ impl Link {
             | FromControl::Delta(_)
             | FromControl::Catalog(_)
             | FromControl::Hosts(_)
-            | FromControl::Zones(_) => {
+            | FromControl::Zones(_)
+            | FromControl::Assigned(_) => {
                 vec![Output::Apply(message)]
             }
             FromControl::Busy { retry_after } => {

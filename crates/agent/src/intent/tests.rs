@@ -26,6 +26,7 @@ fn service(replicas: u16, ports: &[u16]) -> Service {
         labels: BTreeMap::new(),
         publish: Vec::new(),
         privileges: Default::default(),
+        placement: Default::default(),
     }
 }
 

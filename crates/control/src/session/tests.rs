@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use bytes::Bytes;
 use sinew_model::{
     Balance, Outlier, ServiceName,
-    fleet::{Endpoint, EndpointStatus, Generation, Removal, ServiceRecord},
+    fleet::{Endpoint, EndpointStatus, Generation, Removal, Resources, ServiceRecord},
 };
 use sinew_proto::{FromAgent, FromControl, Hello, PROTOCOL, Report, Reported, ServiceReport};
 
@@ -141,6 +141,7 @@ fn hello(node: &str, known: &[(&str, u64)]) -> FromAgent {
         boot_id: "b".to_owned(),
         address4: None,
         address6: None,
+        capacity: Resources::default(),
         wall_clock: Duration::from_secs(1000),
         known: known.collect(),
     })

@@ -4,11 +4,14 @@ use std::time::Duration;
 
 use super::{
     context::Context,
+    env,
     section::Section,
     tree::{Content, Node},
     values::{boolean, cpu, duration, size, text, texts, whole, word},
 };
-use crate::{Balance, KeyError, Limits, Outlier, Privileges, Restart, Stop, field::Field, words};
+use crate::{
+    Balance, KeyError, Limits, Outlier, Placement, Privileges, Restart, Stop, field::Field, words,
+};
 
 const POLICIES: &[&str] = &["least-load", "round-robin", "random", "source"];
 const RESTARTS: &[&str] = &["always", "on-failure", "never"];
@@ -36,6 +39,17 @@ pub(super) fn stop(context: &mut Context<'_>, node: &Node, field: &Field) -> Opt
     let signal = section.value(context, "signal", text).map(|text| words::spell_signal(&text));
     let grace = section.value(context, "grace", duration);
     Some(Stop { signal: signal.unwrap_or(default.signal), grace: grace.unwrap_or(default.grace) })
+}
+
+/// Which hosts will do.
+pub(super) fn placement(
+    context: &mut Context<'_>,
+    node: &Node,
+    field: &Field,
+) -> Option<Placement> {
+    let section = Section::read(context, node, field, &["labels"])?;
+    let labels = section.value(context, "labels", env::labels);
+    Some(Placement { labels: labels.unwrap_or_default() })
 }
 
 /// A policy, or `{policy, timeout}`.

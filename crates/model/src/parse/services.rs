@@ -37,6 +37,7 @@ const SERVICE: &[&str] = &[
     "labels",
     "publish",
     "privileges",
+    "placement",
 ];
 
 /// What can be read of the project; `None` when not even that makes sense.
@@ -129,6 +130,7 @@ fn instances(context: &mut Context<'_>, section: &Section<'_>, service: &mut Ser
     service.group = section.value(context, "group", text);
     service.labels = section.value(context, "labels", env::labels).unwrap_or_default();
     service.zone = section.value(context, "zone", text);
+    service.placement = section.value(context, "placement", policy::placement).unwrap_or_default();
     let needed = section.value(context, "depends_on", texts).unwrap_or_default();
     service.depends_on = needed.into_iter().filter_map(|item| dependency(context, item)).collect();
 }

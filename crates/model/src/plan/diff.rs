@@ -42,6 +42,7 @@ pub(super) fn differences(old: &Service, new: &Service) -> Differences {
         labels,
         publish,
         privileges,
+        placement,
     } = new;
     let mut found = Differences::default();
 
@@ -69,6 +70,8 @@ pub(super) fn differences(old: &Service, new: &Service) -> Differences {
     found.field("zone", &old.zone, zone, Needs::Nothing);
     found.pairs("labels", &old.labels, labels, Needs::Nothing);
     found.field("publish", &old.publish, publish, Needs::Nothing);
+    // Read by control, before there is an instance.
+    found.pairs("placement.labels", &old.placement.labels, &placement.labels, Needs::Nothing);
     found
 }
 

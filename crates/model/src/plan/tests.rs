@@ -96,7 +96,7 @@ fn effect(change: impl FnOnce(&mut Service)) -> Effect {
 
 #[test]
 fn settings_that_are_read_later_change_live() {
-    let changes: [fn(&mut Service); 11] = [
+    let changes: [fn(&mut Service); 12] = [
         |s| s.health.timeout *= 2,
         |s| s.restart = crate::Restart::Never,
         |s| s.stop.grace *= 2,
@@ -105,6 +105,7 @@ fn settings_that_are_read_later_change_live() {
         |s| s.outlier.max *= 2,
         |s| s.zone = Some("a".into()),
         |s| drop(s.labels.insert("a".into(), "b".into())),
+        |s| drop(s.placement.labels.insert("disk".into(), "ssd".into())),
         |s| s.limits = Limits { pids: Some(9), ..s.limits },
         |s| {
             let host_ip = [127, 0, 0, 1].into();

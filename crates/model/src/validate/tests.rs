@@ -69,6 +69,10 @@ fn every_rule_holds_for_what_comes_over_the_api() {
             r#"zone: "a b" is not a short word; use 1 to 63 visible ASCII characters without spaces"#,
         ),
         (
+            |s| drop(s.placement.labels.insert("a b".into(), String::new())),
+            r#"placement.labels."a b": "a b" is not a short word; use 1 to 63 visible ASCII characters without spaces"#,
+        ),
+        (
             |s| drop(s.labels.insert(String::new(), String::new())),
             r#"labels."": "" is not a short word; use 1 to 63 visible ASCII characters without spaces"#,
         ),

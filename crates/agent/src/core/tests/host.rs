@@ -163,6 +163,7 @@ fn service(index: u8, replicas: u16, variant: u8) -> Service {
         labels: BTreeMap::new(),
         publish: Vec::new(),
         privileges: Default::default(),
+        placement: Default::default(),
     }
 }
 

@@ -74,6 +74,7 @@ fn link(now: Instant, addresses: &[&str], random: Box<dyn FnMut() -> f64 + Send>
         boot_id: "b".to_owned(),
         address4: None,
         address6: None,
+        capacity: Resources::default(),
     };
     let addresses = addresses.iter().map(ToString::to_string).collect();
     Link::new(now, identity, Settings::new(addresses), random, [])

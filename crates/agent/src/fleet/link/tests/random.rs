@@ -69,7 +69,7 @@ impl Control {
                     self.subscribed.remove(&service);
                 }
             }
-            FromAgent::Ack { .. } | FromAgent::Nack { .. } => {}
+            FromAgent::Ack { .. } | FromAgent::Nack { .. } | FromAgent::Placed(_) => {}
         }
         None
     }
