@@ -41,6 +41,15 @@ fn replicas_spread_over_zones_and_then_over_hosts() {
 }
 
 #[test]
+fn of_hosts_that_are_alike_the_one_with_more_room_left_is_first() {
+    let nodes = nodes(&[("a1", "a", 1000), ("a2", "a", 2000)]);
+    let wanted = demands(&[("big", demand(1, 900)), ("small", demand(1, 100))]);
+    // Of equal shares it may be either; the second goes where less is taken.
+    let plan = place(&nodes, &wanted, &Placement::new());
+    assert_ne!(counts(&plan, "big"), counts(&plan, "small"), "{plan:?}");
+}
+
+#[test]
 fn a_host_that_joins_moves_nothing_and_one_that_goes_moves_its_own_alone() {
     let mut all = nodes(&[("a1", "a", 9000), ("b1", "b", 9000)]);
     let wanted = demands(&[("web", demand(4, 100))]);
