@@ -15,11 +15,12 @@ use tokio::{
     sync::watch,
 };
 
-use crate::{peer::Peer, refusal::Refusal, runtime::Handle};
+use crate::{peer::Peer, refusal::Refusal, rights::sinew_group, runtime::Handle};
 
 mod answer;
 mod asking;
 mod changes;
+mod door;
 mod events;
 mod flows;
 mod logs;
@@ -46,6 +47,7 @@ const BODY_BYTES: usize = 64 << 20;
 #[cfg(test)]
 const ROUTES: &[&str] = &[
     "get /v1/agent",
+    "get /v1/status",
     "get /v1/openapi.json",
     "get /v1/projects",
     "get /v1/projects/{name}",
@@ -73,6 +75,7 @@ const ROUTES: &[&str] = &[
 fn router(handle: Handle) -> Router {
     Router::new()
         .route("/v1/agent", get(state::agent))
+        .route("/v1/status", get(state::status))
         .route("/v1/openapi.json", get(state::openapi))
         .route("/v1/projects", get(state::projects))
         .route("/v1/projects/{name}", get(state::project))
@@ -114,7 +117,7 @@ pub(crate) async fn serve(
 ) {
     let members = (members == Members::Refused).then(|| handle.clone());
     let (router, quota) = (router(handle), Quota::default());
-    sinew_door::open(listener, stop, |stream, stop| {
+    door::open(listener, stop, |stream, stop| {
         answer(stream, router.clone(), members.clone(), quota.clone(), stop)
     })
     .await;
@@ -128,10 +131,7 @@ pub(crate) async fn serve_metrics(
 ) {
     let router =
         Router::new().route("/metrics", get(state::metrics)).fallback(unknown).with_state(handle);
-    sinew_door::open(listener, stop, |stream, stop| {
-        sinew_door::speak(stream, router.clone(), stop)
-    })
-    .await;
+    door::open(listener, stop, |stream, stop| door::speak(stream, router.clone(), stop)).await;
 }
 
 /// `members`: who knows those who are refused.
@@ -149,7 +149,7 @@ async fn answer(
             return;
         }
     };
-    let mut allowed = peer.caller.may_call(sinew_door::group());
+    let mut allowed = peer.caller.may_call(group());
     if let (Ok(()), Some(handle)) = (&allowed, &members) {
         allowed = refuse_members(&peer, handle).await;
     }
@@ -158,7 +158,7 @@ async fn answer(
         Ok(place) => (router.layer(Extension(Arc::new(peer))), Some(place)),
         Err(refusal) => (refuse(refusal), None),
     };
-    sinew_door::speak(stream, service, stop).await;
+    door::speak(stream, service, stop).await;
 }
 
 /// Adopted cgroups are members wherever they lie.
@@ -174,6 +174,11 @@ fn refuse(refusal: Refusal) -> Router {
     Router::new().fallback(move || {
         std::future::ready(([(header::CONNECTION, "close")], refused.clone()).into_response())
     })
+}
+
+/// The group is looked up each time: it may be made while the agent runs.
+pub(crate) fn group() -> Option<u32> {
+    sinew_group(&std::fs::read_to_string("/etc/group").ok()?)
 }
 
 #[cfg(test)]

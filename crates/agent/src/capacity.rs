@@ -73,6 +73,13 @@ impl Usage {
         self.backends += ports.len() * count;
     }
 
+    /// Counts what other hosts run of a service: its ports, unless it is one of this host's, and
+    /// its backends.
+    pub(crate) fn add_remote(&mut self, ports: usize, is_known: bool, endpoints: usize) {
+        self.service_ports += if is_known { 0 } else { ports };
+        self.backends += ports * endpoints;
+    }
+
     /// Counts listeners that adopted programs had.
     pub(crate) fn add_adopted_listeners(&mut self, count: usize) {
         self.adopted_listeners += count;

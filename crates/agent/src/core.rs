@@ -8,7 +8,7 @@
 //! leaves the choice before it is stopped.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     net::{IpAddr, SocketAddr},
     sync::Arc,
     time::{Duration, Instant},
@@ -21,6 +21,7 @@ use sinew_model::{Health, Port, ProjectName, Protocol, ServiceName};
 use crate::{
     adopt::Places,
     alloc::{self, Network6},
+    fleet::{News, Run},
     intent::Intent,
     key::Key,
     launch::Launch,
@@ -31,8 +32,10 @@ mod change;
 mod converge;
 mod inputs;
 mod instance;
+mod others;
 mod projects;
 mod room;
+mod spread;
 mod unused;
 mod wanted;
 
@@ -40,6 +43,8 @@ mod wanted;
 mod tests;
 
 pub(crate) use instance::{Attached, Family, Instance, Kind, Phase, Process};
+use others::Others;
+pub(crate) use spread::remote_keys;
 pub(crate) use wanted::{WEIGHT, backend_key, backend_keys, instance_of};
 
 /// What the core is told.
@@ -122,6 +127,10 @@ pub(crate) enum Input {
     },
     /// Open connections by backend, of [`Core::draining_backends`] at least.
     Active(HashMap<u64, u32>),
+    /// What is known of other hosts.
+    News(News),
+    /// Backends that the kernel passes over.
+    Unwell(HashSet<u64>),
     /// Something that the data path is told beside the instances changed.
     Refresh,
     /// Stop everything without forgetting it.
@@ -194,6 +203,10 @@ pub(crate) enum Output {
     EndProbe(Key),
     /// Nobody has used these names for a while: [`Input::Intent`] without their numbers may follow.
     Retire(Vec<ServiceName>),
+    /// Tell the other hosts what runs of a service here.
+    Report(ServiceName, Run),
+    /// These are called by services of this host: hear of what other hosts run of them.
+    Configured(BTreeSet<ServiceName>),
     /// Tell whoever listens.
     Publish(Option<ProjectName>, EventKind),
 }
@@ -252,6 +265,8 @@ pub(crate) struct Core {
     /// When names are looked at again; `None`: every one is used.
     look_at_names: Option<Instant>,
     runs: u64,
+    /// Boxed: most hosts are alone.
+    others: Option<Box<Others>>,
     outputs: Vec<Output>,
 }
 
@@ -286,6 +301,7 @@ impl Core {
             unused: BTreeSet::new(),
             look_at_names: None,
             runs: 0,
+            others: None,
             outputs: Vec::new(),
         }
     }
@@ -302,7 +318,8 @@ impl Core {
     /// When [`Input::Tick`] is wanted.
     pub(crate) fn next_tick(&self) -> Option<Instant> {
         let timer = self.timers.first().map(|(at, _)| *at);
-        [timer, self.sync_retry, self.look_at_names].into_iter().flatten().min()
+        let returning = self.others.as_ref().and_then(|others| others.look_at_return);
+        [timer, self.sync_retry, self.look_at_names, returning].into_iter().flatten().min()
     }
 
     /// Whether [`Input::Active`] is wanted, now and then.
@@ -421,10 +438,12 @@ impl Core {
     fn settle(&mut self) {
         while let Some(service) = self.touched.pop_first() {
             self.converge(service.as_ref());
+            self.tell_others(service.as_ref());
             self.stale.insert(service);
         }
         self.settle_projects();
         self.settle_names();
+        self.look_at_return();
         if self.dirty {
             self.dirty = false;
             self.revision += 1;

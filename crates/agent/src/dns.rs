@@ -25,11 +25,13 @@ use crate::{alloc, environment::DOMAIN, paths::Paths};
 
 mod files;
 mod follow;
+mod lookups;
 mod process;
 mod query;
 mod supervisor;
 
 pub(crate) use files::Addresses;
+pub(crate) use lookups::Lookups;
 pub use process::resolver_main;
 
 use files::State;
@@ -155,6 +157,14 @@ impl Names {
             () = next(&mut self.host) => {}
             () = next(&mut self.bound) => {}
         }
+    }
+
+    /// Hears of lookups of services of other hosts from now on.
+    ///
+    /// # Errors
+    /// When there is no way to.
+    pub(crate) fn lookups(&self) -> io::Result<Lookups> {
+        Lookups::listen(&self.plan.directory, self.group)
     }
 
     /// The host's own search domains.

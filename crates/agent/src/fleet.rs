@@ -1,7 +1,32 @@
-//! This host among others. The [`mirror`] holds what is known of services of other hosts, and
-//! [`last_good`] keeps it on disk; the [`link`] leads to control. Mirror and link do no IO: time and
-//! randomness enter as arguments.
+//! This host among others.
+//!
+//! [`joined`] says which network it is in, and [`credentials`] as whom. [`member`] holds what is known
+//! of the others: the [`mirror`] of their services, their [`hosts`] and [`names`]; [`last_good`] keeps
+//! all of it on disk, and the [`link`] leads to control. None of these does IO while it works: time
+//! and randomness enter as arguments. [`session`] is the task around them; [`wire`], [`call`] and
+//! [`dial`] are its connections. [`news`] is what the heart of the agent is told.
 
+mod call;
+mod credentials;
+mod dial;
+mod entry;
+mod hosts;
+mod joined;
 pub mod last_good;
 pub mod link;
+mod member;
 pub mod mirror;
+mod names;
+mod news;
+mod session;
+mod status;
+mod wire;
+
+pub use credentials::CredentialsFailed;
+pub use entry::EnterError;
+pub(crate) use entry::{Fleet, enter};
+pub use joined::{JoinError, JoinOptions, control_address};
+pub(crate) use member::Run;
+pub(crate) use news::{Around, News, Remote, RemoteEndpoint, node_number};
+pub(crate) use session::Tell;
+pub(crate) use status::Status as FleetStatus;

@@ -251,6 +251,22 @@ impl Intent {
         next
     }
 
+    /// With a number for each of these names of services of other hosts; `None`: they have one.
+    ///
+    /// # Errors
+    /// When no number is left.
+    pub(crate) fn know<'a>(
+        &self,
+        names: impl Iterator<Item = &'a ServiceName> + Clone,
+    ) -> Result<Option<Self>, Refusal> {
+        if names.clone().all(|name| self.numbers.contains_key(name)) {
+            return Ok(None);
+        }
+        let mut next = self.clone();
+        next.assign(0, names)?;
+        Ok(Some(next))
+    }
+
     /// With a number for `service`, which a process of user `uid` will hold.
     ///
     /// # Errors

@@ -29,6 +29,7 @@ use crate::{
     core::{Core, Input, Kind, Output},
     dns::{Addresses, Names},
     environment,
+    fleet::{Fleet, Tell},
     flows::Flows,
     health,
     intent::Intent,
@@ -50,6 +51,7 @@ mod carriers;
 mod events;
 mod fullness;
 mod listeners;
+mod others;
 mod requests;
 mod unseen;
 mod worker;
@@ -67,6 +69,8 @@ const LOOK_AT_DRAINING: Duration = Duration::from_millis(50);
 const LOOK_AT_ADOPTED: Duration = Duration::from_secs(1);
 /// From look to look whether the kernel lost notices, and whether somebody took programs away.
 const LOOK_AT_LOSSES: Duration = Duration::from_secs(2);
+/// From look to look at backends and callers of services that other hosts run too.
+const LOOK_AT_OTHERS: Duration = Duration::from_secs(1);
 /// From look to look how full the tables are that callers fill.
 const LOOK_AT_FILLING: Duration = Duration::from_secs(30);
 
@@ -161,6 +165,8 @@ pub(crate) struct Parts {
     pub(crate) metrics_at: Option<SocketAddr>,
     /// Cgroups whose processes call services without being members.
     pub(crate) reach: Vec<PathBuf>,
+    /// Other hosts; `None`: this one is alone.
+    pub(crate) fleet: Option<Fleet>,
 }
 
 /// Owns everything that changes.
@@ -204,6 +210,7 @@ pub(crate) struct Runtime {
     pub(crate) started_at_ms: u64,
     pub(crate) metrics_at: Option<SocketAddr>,
     reach: Vec<PathBuf>,
+    ties: others::Ties,
     ending: Option<Ending>,
 }
 
@@ -235,7 +242,7 @@ impl Runtime {
             intent: intent_seen,
             ending,
         };
-        let runtime = Self {
+        let mut runtime = Self {
             core: Core::new(Instant::now(), parts.network6),
             store: parts.store,
             paths: parts.paths,
@@ -267,8 +274,10 @@ impl Runtime {
             started_at_ms: parts.started_at_ms,
             metrics_at: parts.metrics_at,
             reach: parts.reach,
+            ties: others::Ties::default(),
             ending: None,
         };
+        runtime.enter(parts.fleet);
         (runtime, handle)
     }
 
@@ -288,6 +297,9 @@ impl Runtime {
         let mut adopted = tokio::time::interval(LOOK_AT_ADOPTED);
         let mut filling = tokio::time::interval(LOOK_AT_FILLING);
         let mut unseen = tokio::time::interval(LOOK_FOR_UNSEEN);
+        let mut others = tokio::time::interval(LOOK_AT_OTHERS);
+        others.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let one_of_many = self.ties.is_one_of_many();
         adopted.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         draining.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         losses.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -331,6 +343,17 @@ impl Runtime {
                 _ = unseen.tick() => {
                     slow = Some(unhurried());
                     self.unseen.look(&self.background);
+                }
+                heard = self.ties.heard() => {
+                    slow = Some(unhurried());
+                    match heard {
+                        others::Heard::News(news) => self.take_news(news),
+                        others::Heard::Lookup(service) => self.looked_up(service),
+                    }
+                }
+                _ = others.tick(), if one_of_many => {
+                    slow = Some(unhurried());
+                    self.look_at_others();
                 }
                 () = self.names.changed() => {
                     slow = Some(unhurried());
@@ -486,6 +509,14 @@ impl Runtime {
                 None
             }
             Output::Retire(names) => self.retire(&names),
+            Output::Report(name, run) => {
+                self.ties.tell(Tell::Report(name, run));
+                None
+            }
+            Output::Configured(services) => {
+                self.ties.tell(Tell::Configured(services));
+                None
+            }
             Output::Publish(project, kind) => {
                 self.publish(project, kind);
                 None
@@ -695,11 +726,19 @@ impl Runtime {
         let intent = self.core.intent().clone();
         let attached = self.core.attached_names();
         let launched = intent.services().map(|(_, _, name, service)| (name, &service.ports));
-        let services = launched.chain(attached.iter()).filter_map(|(name, ports)| {
+        let core = &self.core;
+        let elsewhere = core.names_of_all().map(|name| {
+            (name, core.remote(name).map_or(const { &Vec::new() }, |remote| &remote.ports))
+        });
+        // What this host says of a service comes last: it holds here.
+        let all = elsewhere.chain(launched).chain(attached.iter());
+        let services = all.filter_map(|(name, ports)| {
             let number = *intent.numbers.get(name)?;
             let address4 = crate::alloc::service4(number);
             let address6 = crate::alloc::service6(intent.network6, number);
-            Some((name.clone(), Addresses { address4, address6, ports: ports.clone() }))
+            let elsewhere = core.elsewhere(name);
+            let addresses = Addresses { address4, address6, ports: ports.clone(), elsewhere };
+            Some((name.clone(), addresses))
         });
         let published = self.names.publish(services);
         published.map_err(|error| format!("the names cannot be written: {error}"))?;
@@ -709,6 +748,7 @@ impl Runtime {
 
     /// Ends the runtime; and the resolver, when there is nobody left who could ask.
     pub(crate) async fn end(self, with_resolver: bool) {
+        self.ties.end().await;
         self.names.end(with_resolver).await;
     }
 

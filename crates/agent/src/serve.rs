@@ -10,7 +10,6 @@ use std::{
 };
 
 use sinew_datapath::{Datapath, Event, Kernel, loopback};
-use sinew_door::{READY, STOPPING, notify};
 use sinew_workload::{cgroup, socket};
 use tokio::{
     net::{TcpListener, UnixListener},
@@ -24,10 +23,12 @@ use crate::{
     api,
     bus::{Bus, now_ms},
     dns,
+    fleet::{self, EnterError, JoinOptions},
     flows::{self, Flows},
     intent::Intent,
     lock::{Lock, LockError},
     memory,
+    notify::{READY, STOPPING, notify},
     occupied::{self, Occupied},
     paths::Paths,
     policy::PolicyFile,
@@ -56,6 +57,8 @@ pub struct AgentOptions {
     pub members: api::Members,
     /// Cgroups whose processes call services without being members.
     pub reach: Vec<PathBuf>,
+    /// The network of many hosts to be a member of.
+    pub join: JoinOptions,
 }
 
 /// What carries the connections.
@@ -87,6 +90,9 @@ pub enum Error {
     /// Somebody else has an address of the network's.
     #[error(transparent)]
     Occupied(#[from] Occupied),
+    /// The host cannot be where it is told to be.
+    #[error(transparent)]
+    Enter(#[from] EnterError),
     /// Something of the system.
     #[error("cannot {doing}: {source}")]
     Io {
@@ -119,6 +125,7 @@ impl Error {
                 "have it listen elsewhere (`ss -lntup` shows who does); a second agent needs a network \
                  namespace of its own",
             ),
+            Self::Enter(error) => error.remedy(),
             Self::Lock(_) | Self::Io { .. } | Self::Failed(_) => None,
         }
     }
@@ -130,7 +137,7 @@ impl Error {
 /// # Errors
 /// When it cannot start; nothing that ran was touched then.
 pub async fn serve(options: AgentOptions) -> Result<(), Error> {
-    let AgentOptions { paths, exe, resolv_conf, datapath, metrics, policy, members, reach } =
+    let AgentOptions { paths, exe, resolv_conf, datapath, metrics, policy, members, reach, join } =
         options;
     if !rustix::process::geteuid().is_root() {
         return Err(Error::NotRoot);
@@ -151,6 +158,8 @@ pub async fn serve(options: AgentOptions) -> Result<(), Error> {
     }
     let discovered = discover(&paths, &exe).await;
     let (intent, mut warnings) = load(&store, &discovered, started_at_ms)?;
+    let fleet = fleet::enter(&paths.state, join, started_at_ms).await?;
+    warnings.extend(fleet.iter().flat_map(|fleet| fleet.warnings.iter().cloned()));
     let pins = matches!(datapath, DatapathSource::Kernel).then(|| paths.pins.clone());
     let (datapath, events) = open(datapath, &paths, intent.network6, &reach)?;
     let datapath = SharedDatapath::new(datapath);
@@ -158,7 +167,7 @@ pub async fn serve(options: AgentOptions) -> Result<(), Error> {
     let names = dns::start(&exe, &paths, &resolv_conf, pins, &mut tasks)
         .await
         .map_err(Error::io(format!("make {}", paths.resolver().display())))?;
-    if sinew_door::group().is_none() {
+    if api::group().is_none() {
         warnings.push(sinew_api::NO_GROUP.to_owned());
     }
     let policy = PolicyFile::new(policy);
@@ -184,6 +193,7 @@ pub async fn serve(options: AgentOptions) -> Result<(), Error> {
         started_at_ms,
         metrics_at: doors.metrics_at(),
         reach,
+        fleet,
     };
     let (mut runtime, handle) = Runtime::new(parts, stopped);
     tasks.spawn(flows::run(flows, raw_flows, handle.clone()));
@@ -288,7 +298,7 @@ fn rebuilt(store: &Store, discovered: &Discovered) -> Result<Intent, Error> {
 
 /// Binds the socket, in place of one that is there: the lock is held, so it is nobody's.
 fn bind(paths: &Paths) -> Result<UnixListener, Error> {
-    let group = sinew_door::group();
+    let group = api::group();
     let restrict = || Error::io(format!("restrict {}", paths.run.display()));
     chown(&paths.run, None, group).map_err(restrict())?;
     fs::set_permissions(&paths.run, fs::Permissions::from_mode(0o750)).map_err(restrict())?;

@@ -18,8 +18,8 @@ use tokio::net::UnixStream;
 use crate::{
     Accepted, Adopt, Adopted, Agent, Attach, Attached, ClientError, EdgeStatus, ErrorBody, Events,
     ExplainQuery, Explanation, FlowQuery, Flows, LogLines, LogPosition, LogQuery, ProjectStatus,
-    ProtocolFault, Released, Scale, ServiceStatus, Shutdown, WorkloadStatus, decode::Framing,
-    stream::collect,
+    ProtocolFault, Released, Scale, ServiceStatus, Shutdown, Status, WorkloadStatus,
+    decode::Framing, stream::collect,
 };
 
 /// Speaks to the agent.
@@ -52,6 +52,14 @@ impl Client {
     /// See [`ClientError`], for every call below too.
     pub async fn agent(&self) -> Answer<Agent> {
         self.get("/v1/agent").await
+    }
+
+    /// How this host is, among others too.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn status(&self) -> Answer<Status> {
+        self.get("/v1/status").await
     }
 
     /// The projects that are up.
@@ -178,19 +186,15 @@ impl Client {
         self.post("/v1/shutdown", &shutdown).await
     }
 
-    pub(crate) async fn get<T: DeserializeOwned>(&self, path: &str) -> Answer<T> {
+    async fn get<T: DeserializeOwned>(&self, path: &str) -> Answer<T> {
         self.call(Method::GET, path, None::<&()>).await
     }
 
-    pub(crate) async fn post<T: DeserializeOwned>(
-        &self,
-        path: &str,
-        body: &impl Serialize,
-    ) -> Answer<T> {
+    async fn post<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Answer<T> {
         self.call(Method::POST, path, Some(body)).await
     }
 
-    pub(crate) async fn call<T: DeserializeOwned>(
+    async fn call<T: DeserializeOwned>(
         &self,
         method: Method,
         path: &str,
@@ -202,7 +206,7 @@ impl Client {
     }
 
     /// Sends a request; answers of failure become errors. Also returns what to call it in errors.
-    pub(crate) async fn send(
+    async fn send(
         &self,
         method: Method,
         path: &str,

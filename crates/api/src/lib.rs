@@ -3,6 +3,7 @@
 //! | call | body | answer |
 //! |---|---|---|
 //! | `GET /v1/agent` | | [`Agent`] |
+//! | `GET /v1/status` | | [`Status`] |
 //! | `GET /v1/projects` | | `[`[`ProjectStatus`]`]` |
 //! | `GET /v1/projects/{name}` | | [`Project`](sinew_model::Project) |
 //! | `PUT /v1/projects/{name}?dry_run=` | [`Project`](sinew_model::Project) | [`Plan`](sinew_model::Plan) |
@@ -25,19 +26,17 @@
 //! | `GET /v1/metrics` | | Prometheus text |
 //! | `POST /v1/shutdown` | [`Shutdown`] | [`Accepted`] |
 //!
-//! Replicas of the control plane have an API of their own: [`control`].
-//!
 //! An error is an [`ErrorBody`] with a status of 400 to 599.
 
 /// What [`Agent::warnings`] says when the host has no group `sinew`.
 pub const NO_GROUP: &str = "there is no group sinew, so only root reaches the API";
 
 mod client;
-pub mod control;
 mod decode;
 mod error;
 mod explain;
 mod finding;
+mod fleet;
 mod flows;
 mod logs;
 mod query;
@@ -48,6 +47,7 @@ pub use client::Client;
 pub use error::{ClientError, ProtocolFault};
 pub use explain::{Decision, ExplainQuery, ExplainedEndpoint, Explanation, KeptBackend};
 pub use finding::{Finding, Fitness};
+pub use fleet::{CertificateStatus, Doubtful, FleetStatus, RefusedService, SessionStatus, Status};
 pub use flows::{Flow, FlowItem, FlowQuery, FlowVerdict};
 pub use logs::{LogPosition, LogQuery};
 pub use stream::{Events, Flows, Items, LogLines};

@@ -29,6 +29,6 @@ mod zone;
 
 pub use answer::{Decision, Transport, answer};
 pub use host::{HostConfig, follow_host, host_name_servers};
-pub use resolver::{Error, Load, Resolver};
+pub use resolver::{Error, Load, Lookups, Resolver};
 pub use upstream::{Servers, Upstream};
 pub use zone::{Zone, ZoneError};

@@ -10,12 +10,14 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use futures_util::future::join_all;
 use tokio::{
     net::{TcpListener, UdpSocket},
     sync::{Semaphore, watch},
+    time::timeout,
 };
 use tracing::debug;
 
@@ -23,6 +25,10 @@ use crate::{Decision, Transport, Upstream, Zone, answer, reply};
 
 /// Forwarded queries under way at once; beyond that clients meet silence and ask again later.
 const FORWARDS: usize = 512;
+/// How long the answer for a service is held back that cannot be called yet. After that it is given
+/// all the same: the address is the right one for ever, and calls of it fail fast until it leads
+/// somewhere.
+const HOLD: Duration = Duration::from_secs(1);
 /// Attempts to find a port that is free for UDP and TCP, on both addresses.
 const PORT_ATTEMPTS: usize = 32;
 
@@ -39,6 +45,12 @@ pub enum Error {
         /// What the kernel says.
         source: io::Error,
     },
+}
+
+/// Hears of lookups of services that [`Zone::hear`] names.
+pub trait Lookups: Send + Sync + std::fmt::Debug {
+    /// Somebody looked it up. It must not block.
+    fn looked_up(&self, service: &str, ready: bool);
 }
 
 /// The resolver, bound to its addresses.
@@ -63,6 +75,14 @@ struct Shared {
     own: Vec<SocketAddr>,
     forwards: Semaphore,
     received: AtomicU64,
+    lookups: Option<Arc<dyn Lookups>>,
+}
+
+/// What is done about a query.
+enum Step {
+    Decided(Decision),
+    /// The service cannot be called yet.
+    Held,
 }
 
 /// What a resolver has to do, for whoever wants to end it without a loss.
@@ -106,8 +126,18 @@ impl Resolver {
                 own,
                 forwards: Semaphore::new(FORWARDS),
                 received: AtomicU64::new(0),
+                lookups: None,
             }),
         })
+    }
+
+    /// Has lookups told.
+    #[must_use]
+    pub fn telling(mut self, lookups: Arc<dyn Lookups>) -> Self {
+        if let Some(shared) = Arc::get_mut(&mut self.shared) {
+            shared.lookups = Some(lookups);
+        }
+        self
     }
 
     /// The IPv4 address; the IPv6 one has the same port.
@@ -176,10 +206,32 @@ async fn bind(mut address: SocketAddr) -> Result<Listener, Error> {
 }
 
 impl Shared {
-    fn decide(&self, query: &[u8], transport: Transport) -> Decision {
+    fn decide(&self, query: &[u8], transport: Transport) -> Step {
         self.received.fetch_add(1, Ordering::Relaxed);
         let zone = self.zone.borrow().clone();
-        answer(&zone, query, transport)
+        if let (Some(lookups), Some((service, ready))) = (&self.lookups, zone.heard(query)) {
+            lookups.looked_up(service, ready);
+            if !ready {
+                return Step::Held;
+            }
+        }
+        Step::Decided(answer(&zone, query, transport))
+    }
+
+    /// Answers once the service can be called, or has not been for too long.
+    async fn held(&self, query: &[u8], transport: Transport) -> Option<Vec<u8>> {
+        let Ok(_permit) = self.forwards.try_acquire() else {
+            debug!("dropped a query: {FORWARDS} others wait");
+            return None;
+        };
+        let mut zone = self.zone.clone();
+        let is_ready = |zone: &Arc<Zone>| zone.heard(query).is_none_or(|(_, ready)| ready);
+        let _ = timeout(HOLD, zone.wait_for(is_ready)).await;
+        let zone = self.zone.borrow().clone();
+        match answer(&zone, query, transport) {
+            Decision::Reply(reply) => Some(reply),
+            Decision::Forward | Decision::Drop => None,
+        }
     }
 
     /// What the host's name servers say; `None`: nothing is to be sent.

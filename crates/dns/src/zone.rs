@@ -9,7 +9,10 @@ use std::{
 use hickory_proto::rr::Name;
 use sinew_model::{PortName, Protocol, ServiceName};
 
-use crate::reverse::{self, Reverse};
+use crate::{
+    reverse::{self, Reverse},
+    wire,
+};
 
 /// Room that a domain leaves for `_port._tcp.service` in front of it, in bytes of a wire name.
 const ROOM_BYTES: usize = 64 + 5 + 64;
@@ -45,6 +48,8 @@ pub struct Zone {
     addresses: HashMap<IpAddr, Arc<Service>>,
     /// The /48 of the network; that of the services inserted.
     network6: Option<[u8; 6]>,
+    /// Services whose lookups somebody wants to hear of, and whether they can be called yet.
+    heard: HashMap<Box<[u8]>, bool>,
 }
 
 #[derive(Debug)]
@@ -97,6 +102,7 @@ impl Zone {
             services: HashMap::new(),
             addresses: HashMap::new(),
             network6: None,
+            heard: HashMap::new(),
         })
     }
 
@@ -126,9 +132,29 @@ impl Zone {
         Ok(())
     }
 
+    /// Has lookups of a service told. As long as it is not `ready`, its answers are held back for a
+    /// moment: whoever has the address calls at once.
+    pub fn hear(&mut self, service: &ServiceName, ready: bool) {
+        self.heard.insert(service.as_str().as_bytes().into(), ready);
+    }
+
+    /// What a query asks of a service whose lookups are told: its name, and whether it is ready.
+    pub(crate) fn heard(&self, query: &[u8]) -> Option<(&str, bool)> {
+        if self.heard.is_empty() {
+            return None;
+        }
+        let head = wire::head(query).ok()?;
+        let place = self.find(head.question.name())?;
+        let (Node::Service(service) | Node::Port(service, _)) = place.node else { return None };
+        let label = service.name.iter().next()?;
+        let (name, ready) = self.heard.get_key_value(label)?;
+        Some((str::from_utf8(name).ok()?, *ready))
+    }
+
     /// Removes a service; says whether there was one.
     pub fn remove(&mut self, service: &ServiceName) -> bool {
         let Some(old) = self.services.remove(service.as_str().as_bytes()) else { return false };
+        self.heard.remove(service.as_str().as_bytes());
         self.addresses.remove(&old.address4.into());
         self.addresses.remove(&old.address6.into());
         self.serial = self.serial.wrapping_add(1);

@@ -31,6 +31,9 @@ pub use placement::{Assigned, Assignment, Placed};
 /// The version of the protocol that this program speaks.
 pub const PROTOCOL: u32 = 1;
 
+/// Where the control plane listens for agents unless somebody says otherwise.
+pub const PORT: u16 = 7433;
+
 /// Whether programs of that version and of this understand each other: one version either way.
 #[must_use]
 pub const fn speaks(version: u32) -> bool {

@@ -1,18 +1,19 @@
 //! What can be said on the command line.
 
-use std::{ffi::OsString, net::SocketAddr, path::PathBuf, time::Duration};
+use std::{
+    ffi::OsString,
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    time::Duration,
+};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use sinew_api::FlowVerdict;
-use sinew_model::{ProjectName, ServiceName};
+use sinew_model::{NodeName, ProjectName, ServiceName, ZoneName};
 
-mod control;
 mod help;
 mod value;
 
-pub(crate) use control::{
-    Control, ControlAction, Nodes, NodesAction, Run as RunControl, StoreAt, Token, TokenAction,
-};
 pub(crate) use value::{Adoptable, Callee, Caller, Endpoint, PortSpec, ScaleTo, Source};
 
 /// Binds ordinary Linux programs into one service network.
@@ -32,9 +33,6 @@ pub(crate) struct Global {
     /// The agent's socket [default: api.sock in the run directory]
     #[arg(long, global = true, value_name = "PATH", env = "SINEW_SOCKET", hide_env_values = true)]
     pub(crate) socket: Option<PathBuf>,
-    /// The socket of a replica of control [default: control.sock in the run directory]
-    #[arg(long, global = true, value_name = "PATH", env = "SINEW_CONTROL", hide_env_values = true)]
-    pub(crate) control: Option<PathBuf>,
     /// How to print
     #[arg(long, short, global = true, value_name = "FORMAT", default_value = "text")]
     pub(crate) output: Format,
@@ -81,6 +79,9 @@ pub(crate) enum Command {
     /// List services, or show one with its endpoints
     #[command(long_about = help::SERVICES, after_long_help = help::SERVICES_EXAMPLES)]
     Services(Services),
+    /// Show how this host is: its place among others, and what to look at
+    #[command(long_about = help::STATUS, after_long_help = help::STATUS_EXAMPLES)]
+    Status,
     /// Show what workloads write
     #[command(long_about = help::LOGS, after_long_help = help::LOGS_EXAMPLES)]
     Logs(Logs),
@@ -104,16 +105,7 @@ pub(crate) enum Command {
     Restart(Restart),
     /// Be the agent of this host
     #[command(long_about = help::AGENT, after_long_help = help::AGENT_EXAMPLES)]
-    Agent(Agent),
-    /// Be a replica of the control plane, which many hosts share
-    #[command(long_about = help::CONTROL, after_long_help = help::CONTROL_EXAMPLES)]
-    Control(Box<Control>),
-    /// Make, list and revoke the tokens that hosts join with
-    #[command(long_about = help::TOKEN, after_long_help = help::TOKEN_EXAMPLES)]
-    Token(Token),
-    /// List the hosts of the network, or take one out
-    #[command(long_about = help::NODES, after_long_help = help::NODES_EXAMPLES)]
-    Nodes(Nodes),
+    Agent(Box<Agent>),
     /// Tell whether this machine can run Sinew, and what to do if not
     #[command(long_about = help::DOCTOR, after_long_help = help::DOCTOR_EXAMPLES)]
     Doctor,
@@ -339,6 +331,8 @@ pub(crate) struct Agent {
         value_delimiter = ','
     )]
     pub(crate) reach: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(crate) join: Join,
     /// What to log: error, warn, info, debug, trace, or directives as `sinew_agent=debug`
     #[arg(
         long,
@@ -348,6 +342,38 @@ pub(crate) struct Agent {
         default_value = "info"
     )]
     pub(crate) log: String,
+}
+
+/// The network of many hosts. What is left out stays as it was said last.
+#[derive(Debug, Default, Args)]
+#[command(next_help_heading = "Many hosts")]
+pub(crate) struct Join {
+    /// Join the network whose control plane listens there; any of its replicas will do
+    #[arg(
+        long = "join",
+        value_name = "HOST[:PORT]",
+        env = "SINEW_JOIN",
+        hide_env_values = true,
+        value_delimiter = ',',
+        value_parser = value::control
+    )]
+    pub(crate) control: Vec<String>,
+    /// What allows this host to join, of `sinew token create`; needed once
+    #[arg(long, value_name = "TOKEN", env = "SINEW_TOKEN", hide_env_values = true)]
+    pub(crate) token: Option<String>,
+    /// Name of this host in the network [default: the first label of its own name]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) node: Option<NodeName>,
+    /// Where this host is: hosts of a zone fail together [default: default]
+    #[arg(long, value_name = "ZONE")]
+    pub(crate) zone: Option<ZoneName>,
+    /// A word that placement goes by; may be given several times
+    #[arg(long = "label", value_name = "KEY=VALUE", value_parser = value::label)]
+    pub(crate) labels: Vec<(String, String)>,
+    /// An address of this host that leads to its instances, of each family at most one [default: that
+    /// of its connection to control]
+    #[arg(long = "address", value_name = "IP")]
+    pub(crate) addresses: Vec<IpAddr>,
 }
 
 #[derive(Debug, Args)]

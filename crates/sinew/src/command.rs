@@ -14,7 +14,6 @@ mod adopt;
 mod agent;
 mod change;
 mod completions;
-mod control;
 mod doctor;
 mod down;
 mod explain;
@@ -22,12 +21,11 @@ mod flows;
 mod last_words;
 mod list;
 mod logs;
-mod nodes;
 mod plan;
 mod printer;
 mod run;
 mod signals;
-mod token;
+mod status;
 mod top;
 mod up;
 
@@ -53,10 +51,7 @@ fn dispatch(command: Command, context: &Context) -> Result<u8, Error> {
     match command {
         Command::Run(run) => return run::run(run, context),
         Command::Exec(exec) => return run::exec(&exec, context),
-        Command::Agent(agent) => agent::agent(agent, context)?,
-        Command::Control(control) => control::control(*control, context)?,
-        Command::Token(token) => block_on(token::token(&token, context))?,
-        Command::Nodes(nodes) => block_on(nodes::nodes(&nodes, context))?,
+        Command::Agent(agent) => agent::agent(*agent, context)?,
         Command::Doctor => doctor::doctor(context)?,
         Command::Completions(completions) => completions::completions(&completions, context)?,
         Command::Up(up) => block_on(up::up(&up, context))?,
@@ -66,6 +61,7 @@ fn dispatch(command: Command, context: &Context) -> Result<u8, Error> {
         Command::Release(release) => block_on(adopt::release(&release, context))?,
         Command::Ps => block_on(list::ps(context))?,
         Command::Services(services) => block_on(list::services(&services, context))?,
+        Command::Status => block_on(status::status(context))?,
         Command::Logs(logs) => block_on(logs::logs(&logs, context))?,
         Command::Explain(explain) => block_on(explain::explain(&explain, context))?,
         Command::Flows(flows) => block_on(flows::flows(&flows, context))?,

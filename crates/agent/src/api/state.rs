@@ -9,10 +9,10 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use sinew_api::{
-    Agent, EdgeStatus, ExplainQuery, Explanation, ProjectStatus, ServiceStatus, Shadowed,
+    Agent, EdgeStatus, ExplainQuery, Explanation, ProjectStatus, ServiceStatus, Shadowed, Status,
     WorkloadStatus,
 };
-use sinew_datapath::Carrier;
+use sinew_datapath::{Carrier, Datapath};
 use sinew_model::{Project, ServiceName};
 
 use super::answer::{Answer, Failure, blocking, named};
@@ -53,6 +53,32 @@ pub(super) async fn agent(State(handle): State<Handle>) -> Answer<Agent> {
     let policy = handle.policy.clone();
     agent.warnings.extend(blocking(move || policy.warnings()).await?);
     Ok(Json(agent))
+}
+
+pub(super) async fn status(State(handle): State<Handle>) -> Answer<Status> {
+    let (started_at_ms, mut warnings, asked) = handle
+        .call(|runtime| (runtime.started_at_ms, runtime.warnings(), runtime.ask_others()))
+        .await?;
+    let mut fleet = match asked {
+        // When its task has ended, so does the agent.
+        Some(answer) => Some(answer.await.map_err(|_| Refusal::Stopping)?),
+        None => None,
+    };
+    if let Some(fleet) = &mut fleet {
+        let notices = look_plainly(&handle, |datapath| datapath.notices()).await?;
+        fleet.notices = notices.iter().map(ToString::to_string).collect();
+        warnings.extend(fleet.certificate.iter().filter_map(|c| c.alarm.clone()));
+    }
+    let version = env!("CARGO_PKG_VERSION").to_owned();
+    Ok(Json(Status { version, started_at_ms, fleet, warnings }))
+}
+
+async fn look_plainly<T: Send + 'static>(
+    handle: &Handle,
+    work: impl FnOnce(&dyn Datapath) -> T + Send + 'static,
+) -> Result<T, Refusal> {
+    let datapath = handle.datapath.clone();
+    blocking(move || work(&**datapath.lock())).await
 }
 
 pub(super) async fn projects(State(handle): State<Handle>) -> Answer<Vec<ProjectStatus>> {

@@ -36,6 +36,7 @@ impl Core {
         if before.numbers != intent.numbers {
             self.names += 1;
         }
+        self.configure_others();
         self.forget_readiness();
         self.dirty = true;
     }

@@ -139,6 +139,7 @@ impl Core {
     fn missing_dependency(&self, launch: &Launch) -> Option<ServiceName> {
         let is_up = |name: &ServiceName| {
             self.of(Some(name)).any(|i| i.state() == WorkloadState::Up || i.is_done())
+                || self.is_up_elsewhere(name)
         };
         launch.service.depends_on.iter().find(|name| !is_up(name)).cloned()
     }

@@ -21,6 +21,7 @@ impl Core {
                 self.take_listeners(&listeners);
                 rubble.into_iter().for_each(|key| self.take_rubble(key));
                 self.take_intent(&intent, false);
+                self.settle_addresses();
             }
             Input::Prepared(key, result) => self.take_prepared(&key, result),
             Input::Synced(revision, result) => self.take_synced(revision, result),
@@ -47,6 +48,8 @@ impl Core {
                 self.halting = true;
                 self.touch_all();
             }
+            Input::News(news) => self.take_news(news),
+            Input::Unwell(unwell) => self.take_unwell(unwell),
             Input::Refresh => self.dirty = true,
             Input::Tick => {}
         }
@@ -135,6 +138,7 @@ impl Core {
             Ok(()) => {
                 self.synced = self.synced.max(revision);
                 if revision == self.revision {
+                    self.note_ready();
                     self.sync_failures = 0;
                     self.sync_retry = None;
                 }
@@ -285,6 +289,7 @@ impl Core {
         // The last that is heard of it.
         self.publish(key, (WorkloadState::Stopped, None));
         self.suspect_names();
+        self.take_address_back(key);
         if let Some(instance) = self.instances.remove(key) {
             self.by_number.remove(&instance.number);
             self.wanted.instances.remove(&instance.number.into());

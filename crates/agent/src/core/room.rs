@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use sinew_model::{Port, ServiceName};
 
 use super::{Attached, Core, Key};
-use crate::{capacity::Usage, intent::Intent, refusal::Refusal};
+use crate::{capacity::Usage, fleet::Remote, intent::Intent, refusal::Refusal};
 
 impl Core {
     /// # Errors
@@ -43,6 +43,25 @@ impl Core {
         usage.refuse_when_full(&self.usage(&self.intent))
     }
 
+    /// Whether the maps, of which so much is used, hold what other hosts run of a service in the
+    /// place of what is known; it is counted then.
+    pub(super) fn makes_room_for(
+        &self,
+        usage: &mut Usage,
+        name: &ServiceName,
+        remote: &Remote,
+    ) -> bool {
+        let known = self.remote(name).map_or(0, |known| known.ports.len() * known.endpoints.len());
+        let more = (remote.ports.len() * remote.endpoints.len()).saturating_sub(known);
+        let mut after = *usage;
+        after.add_remote(more, true, 1);
+        let fits = more == 0 || after.refuse_when_full(usage).is_ok();
+        if fits {
+            *usage = after;
+        }
+        fits
+    }
+
     /// How many entries of each map are taken while `intent` is what is wanted.
     pub(crate) fn usage(&self, intent: &Intent) -> Usage {
         let mut usage = Usage::default();
@@ -66,6 +85,10 @@ impl Core {
                 None => usage.add_instances(instance.ports(), 1),
             }
             note(&mut names, &instance.key, instance.ports());
+        }
+        for (name, remote) in self.remotes() {
+            let is_known = intent.service(name).is_some() || names.contains_key(name);
+            usage.add_remote(remote.ports.len(), is_known, remote.endpoints.len());
         }
         names.retain(|name, _| intent.service(name).is_none());
         names.into_values().for_each(|ports| usage.add_service(ports, &[]));

@@ -40,6 +40,7 @@ impl Core {
         let unused: BTreeSet<ServiceName> = names
             .filter(|name| !self.launches.contains_key(*name))
             .filter(|name| self.of(Some(name)).next().is_none())
+            .filter(|name| !self.is_known_elsewhere(name))
             .cloned()
             .collect();
         let still: Vec<_> = unused.intersection(&self.unused).cloned().collect();

@@ -16,10 +16,10 @@ use crate::{alloc, launch::Launch};
 pub(crate) const WEIGHT: u32 = 256;
 
 /// What a service looks like to its callers.
-struct Callable<'a> {
-    ports: &'a [Port],
-    balance: Balance,
-    outlier: Outlier,
+pub(super) struct Callable<'a> {
+    pub(super) ports: &'a [Port],
+    pub(super) balance: Balance,
+    pub(super) outlier: Outlier,
 }
 
 impl<'a> Callable<'a> {
@@ -81,7 +81,11 @@ impl Core {
             service.and_then(|name| Some((name, *self.intent.numbers.get(name)?)))
         {
             match self.callable(name) {
-                Some(callable) => wanted.set_service(self.wanted_service(name, number, &callable)),
+                Some(callable) => {
+                    let mut service = self.wanted_service(name, number, &callable);
+                    self.add_remote_backends(name, &mut service);
+                    wanted.set_service(service);
+                }
                 None => drop(wanted.services.remove(&number)),
             }
         }
@@ -95,6 +99,7 @@ impl Core {
 
     fn wanted_instance(&self, instance: &Instance, members: &Path) -> datapath::Instance {
         let service = instance.key.service.as_ref().and_then(|n| self.intent.numbers.get(n));
+        let (fleet4, fleet6) = self.fleet_addresses(instance);
         datapath::Instance {
             id: u64::from(instance.number),
             cgroup: match instance.adoption().and_then(|adoption| adoption.target.cgroup()) {
@@ -104,11 +109,11 @@ impl Core {
             service: service.copied().unwrap_or(0),
             address4: instance.address4,
             address6: instance.address6,
-            fleet4: None,
-            fleet6: None,
             ports: instance.ports().iter().map(|p| (p.protocol, p.number)).collect(),
             own_address: instance.adoption().is_none(),
             brought: instance.brought(),
+            fleet4,
+            fleet6,
             // Published ports go by the map of listeners alone, also while no agent runs.
             watch_listen: instance.watches() || self.is_published(instance),
         }
@@ -119,8 +124,17 @@ impl Core {
         service.is_some_and(|launch| !launch.service.publish.is_empty())
     }
 
-    /// What callers may know of a service: of a wanted one, or one with instances.
+    /// What callers may know of a service: what this host says of it, or else what others say.
     fn callable(&self, name: &ServiceName) -> Option<Callable<'_>> {
+        self.local(name).or_else(|| {
+            let remote = self.remote(name)?;
+            let (balance, outlier) = (remote.balance, remote.outlier);
+            Some(Callable { ports: &remote.ports, balance, outlier })
+        })
+    }
+
+    /// The same of what this host runs: of a wanted service, or one with instances.
+    pub(super) fn local(&self, name: &ServiceName) -> Option<Callable<'_>> {
         if let Some(launch) = self.launches.get(name) {
             return Some(Callable::of(launch));
         }
@@ -157,15 +171,26 @@ impl Core {
         }
     }
 
+    /// Instances that have the port, in the order of their backends.
+    pub(super) fn serving(
+        &self,
+        name: &ServiceName,
+        protocol: Protocol,
+        number: u16,
+    ) -> impl Iterator<Item = &Instance> {
+        let registered = self.of(Some(name)).filter(|i| i.phase.is_registered());
+        registered.filter(move |i| i.declares(protocol, number))
+    }
+
     /// Ports of the host that lead to a service; none when it is not wanted and only drains.
     fn backends(&self, name: &ServiceName, port: &Port) -> Vec<Backend> {
-        let serving = || {
-            let registered = self.of(Some(name)).filter(|i| i.phase.is_registered());
-            registered.filter(|i| i.declares(port.protocol, port.number))
-        };
+        let serving = || self.serving(name, port.protocol, port.number);
         // Neither room for more than there are, nor holes where others were tried.
         let mut backends = Vec::with_capacity(serving().count());
-        backends.extend(serving().map(|instance| backend(instance, port)));
+        backends.extend(serving().map(|instance| {
+            let zone = self.zone_of(instance);
+            backend(instance, port, zone.map_or(0, |zone| alloc::zone_number(zone.as_str())))
+        }));
         backends
     }
 
@@ -181,7 +206,7 @@ impl Core {
     }
 }
 
-fn backend(instance: &Instance, port: &Port) -> Backend {
+fn backend(instance: &Instance, port: &Port, zone: u32) -> Backend {
     // The kernel sees for itself on which family a TCP listener is, and has to know the backend
     // before it listens. Who serves a UDP port is known here alone.
     let (v4, v6) = match port.protocol {
@@ -190,7 +215,6 @@ fn backend(instance: &Instance, port: &Port) -> Backend {
     };
     let place = |by, family| instance.place(port.protocol, port.number, family).filter(|_| by);
     let (place4, place6) = (place(v4, Family::V4), place(v6, Family::V6));
-    let zone = instance.launch().and_then(|l| l.service.zone.as_deref());
     Backend {
         key: backend_key(instance.number, port.protocol, port.number),
         address4: place4.as_ref().and_then(|place| match place.address {
@@ -209,7 +233,7 @@ fn backend(instance: &Instance, port: &Port) -> Backend {
         weight: WEIGHT,
         local: true,
         node: 0,
-        zone: zone.map_or(0, alloc::zone_number),
+        zone,
         in_choice: instance.in_choice(port.protocol, port.number),
         slots: 1,
     }

@@ -40,6 +40,10 @@ pub(crate) struct Addresses {
     pub(crate) address4: Ipv4Addr,
     pub(crate) address6: Ipv6Addr,
     pub(crate) ports: Vec<Port>,
+    /// Other hosts may run it: lookups are told, and held back for a moment while it is `false`, not
+    /// ready to be called.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) elsewhere: Option<bool>,
 }
 
 impl Catalog {
@@ -50,6 +54,9 @@ impl Catalog {
             let ports = service.ports.into_iter().map(|p| (p.name, p.number, p.protocol)).collect();
             if let Err(error) = zone.insert(&name, service.address4, service.address6, ports) {
                 tracing::warn!("{error}");
+            }
+            if let Some(ready) = service.elsewhere {
+                zone.hear(&name, ready);
             }
         }
         Ok(zone.with_serial(self.generation))
@@ -188,6 +195,7 @@ mod tests {
             address4: Ipv4Addr::new(127, 64, 0, 7),
             address6: "fd00::7".parse().unwrap(),
             ports: vec!["http:80".parse().unwrap()],
+            elsewhere: None,
         };
         Catalog { generation, services: [("web".parse().unwrap(), web)].into() }
     }

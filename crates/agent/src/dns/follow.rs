@@ -37,6 +37,11 @@ impl Home {
         Ok((Self(home), changes))
     }
 
+    /// Makes it the working directory.
+    pub(super) fn enter(&self) -> io::Result<()> {
+        Ok(rustix::process::fchdir(&self.0)?)
+    }
+
     /// Whether it was removed.
     pub(super) fn is_gone(&self) -> bool {
         fstat(&self.0).is_ok_and(|directory| directory.st_nlink == 0)

@@ -45,6 +45,7 @@ use super::{
     FOLLOW,
     files::{Greeting, Spec, Start, State, ZONE},
     follow::{Home, follow},
+    lookups::Told,
     query,
 };
 
@@ -88,6 +89,8 @@ fn work(directory: &Path) -> Result<(), Greeting> {
     let heartbeat = start.spec.pins.as_deref().map(Heartbeat::open).transpose();
     let heartbeat = heartbeat.map_err(failed("open the data path"))?;
     let (home, changes) = Home::open(directory).map_err(failed("watch its directory"))?;
+    // Where it is told of lookups; what is above is closed to it soon.
+    home.enter().map_err(failed("enter its directory"))?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(failed("start the runtime"))?;
     runtime.block_on(serve(directory, start, (home, changes), heartbeat))
@@ -119,6 +122,13 @@ async fn serve(
     let user = become_nobody().map_err(failed("give up root"))?;
     tracing::info!("process {} answers at {address4} as {user}", process.pid);
     greet(&Greeting::Ready(Box::new(state)));
+    let resolver = match Told::new() {
+        Ok(told) => resolver.telling(Arc::new(told)),
+        Err(error) => {
+            tracing::warn!("the agent is not told of lookups: {error}");
+            resolver
+        }
+    };
     let load = resolver.load();
     let end = async {
         let why = tokio::select! {

@@ -1,27 +1,47 @@
-//! The mirror on disk: an agent that begins while no control is there goes on with it.
+//! What is known of other hosts, on disk: an agent that begins while no control is there goes on
+//! with it.
 //!
 //! It is a copy of what control tells again, so a file that cannot be used is set aside, and one
 //! that cannot be written is told and tried again: neither stops anything.
 
 use std::{
+    marker::PhantomData,
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
+use serde::{Serialize, de::DeserializeOwned};
 use sinew_model::NodeName;
 
-use super::mirror::{Mirror, Saved};
+use super::mirror::Saved;
 use crate::store::{Document, Loaded, StoreError};
 
 /// Raised when an older agent could not understand the file.
 const VERSION: u32 = 1;
-const FILE: &str = "fleet.json";
+
+/// What is kept so.
+pub trait Kept: DeserializeOwned {
+    /// The name of its file.
+    const FILE: &'static str;
+
+    /// Whose it is.
+    fn node(&self) -> &NodeName;
+}
+
+impl Kept for Saved {
+    const FILE: &'static str = "mirror.json";
+
+    fn node(&self) -> &NodeName {
+        self.node()
+    }
+}
 
 /// Where the last good state lies, and when it is written.
 #[derive(Debug)]
-pub struct LastGood {
+pub struct LastGood<T> {
     document: Document,
     pace: Pace,
+    of: PhantomData<T>,
 }
 
 /// A file that was of no use.
@@ -37,12 +57,12 @@ pub struct SetAside {
     pub fault: String,
 }
 
-impl LastGood {
+impl<T: Kept> LastGood<T> {
     /// In the state directory; written at most once in `every`.
     #[must_use]
     pub fn new(directory: &Path, every: Duration) -> Self {
-        let document = Document::new(directory, FILE, VERSION);
-        Self { document, pace: Pace { every, last: None, changed: false } }
+        let document = Document::new(directory, T::FILE, VERSION);
+        Self { document, pace: Pace { every, last: None, changed: false }, of: PhantomData }
     }
 
     /// What `node` knew last; `None`: nothing that can be used, and why if there was a file.
@@ -53,8 +73,8 @@ impl LastGood {
         &self,
         node: &NodeName,
         now_ms: u64,
-    ) -> Result<(Option<Saved>, Option<SetAside>), StoreError> {
-        let loaded = match self.document.load::<Saved>(now_ms) {
+    ) -> Result<(Option<T>, Option<SetAside>), StoreError> {
+        let loaded = match self.document.load::<T>(now_ms) {
             Ok(Loaded::Intact(saved)) if saved.node() != node => {
                 let fault = format!("it is of host {}, and this is {node}", saved.node());
                 self.document.set_aside(fault, now_ms)?
@@ -71,7 +91,7 @@ impl LastGood {
         })
     }
 
-    /// The mirror changed.
+    /// What is known changed.
     pub fn changed(&mut self) {
         self.pace.changed = true;
     }
@@ -86,9 +106,9 @@ impl LastGood {
     ///
     /// # Errors
     /// When it cannot be written; the file before is left then.
-    pub fn write(&mut self, now: Instant, mirror: &Mirror) -> Result<(), StoreError> {
+    pub fn write(&mut self, now: Instant, known: &impl Serialize) -> Result<(), StoreError> {
         self.pace.last = Some(now);
-        self.document.save(mirror)?;
+        self.document.save(known)?;
         self.pace.changed = false;
         Ok(())
     }
@@ -116,8 +136,11 @@ mod tests {
     use sinew_model::fleet::{Generation, Snapshot};
 
     use super::*;
-    use crate::fleet::mirror::{Answer, Limits};
+    use crate::fleet::mirror::{Answer, Limits, Mirror};
 
+    type LastGood = super::LastGood<Saved>;
+
+    const FILE: &str = Saved::FILE;
     const EVERY: Duration = Duration::from_secs(5);
 
     fn node() -> NodeName {

@@ -290,6 +290,18 @@ impl Link {
         self.outbox.reports.set(service, record, endpoints);
     }
 
+    /// An earlier life of this agent reported these instances; to be told once what runs now is
+    /// reported.
+    pub fn ran(&mut self, service: &ServiceName, instances: impl Iterator<Item = u32>) {
+        self.outbox.reports.ran(service, instances);
+    }
+
+    /// Whether control has still to be told that the instance is gone.
+    #[must_use]
+    pub fn owes(&self, service: &ServiceName, instance: u32) -> bool {
+        self.outbox.reports.owes(service, instance)
+    }
+
     fn hello(&self, wall_clock: Duration) -> Hello {
         let Identity { node, zone, labels, version, boot_id, address4, address6, capacity } =
             self.identity.clone();

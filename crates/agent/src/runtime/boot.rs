@@ -146,7 +146,7 @@ impl Runtime {
     /// Takes up what runs, clears away what does not, and goes on from there. All of it is one
     /// step for the data path: nothing leaves the choice that need not.
     pub(crate) fn boot(&mut self, intent: Intent, discovered: Discovered) {
-        let intent = Arc::new(intent);
+        let intent = Arc::new(self.known_before(intent));
         let all = self.datapath.lock().listeners();
         let all = match all {
             Ok(all) => all,
@@ -175,6 +175,7 @@ impl Runtime {
         }
         let rubble = discovered.rubble.into_iter().collect();
         self.feed(Input::Boot { intent, found, listeners, rubble });
+        self.meet_others();
         self.settle();
     }
 

@@ -106,6 +106,7 @@ impl Host {
             policy: self.file("policy.yaml"),
             members: self.members,
             reach: Vec::new(),
+            join: sinew_agent::JoinOptions::default(),
             metrics: Some(SocketAddr::from(([127, 0, 0, 1], 0))),
         }
     }

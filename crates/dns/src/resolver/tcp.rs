@@ -11,7 +11,7 @@ use tokio::{
 };
 use tracing::debug;
 
-use super::Shared;
+use super::{Shared, Step};
 use crate::{Decision, Transport, wire};
 
 /// Connections at once, of each address; more wait in the listener's queue.
@@ -79,8 +79,9 @@ async fn converse(shared: &Shared, mut stream: TcpStream) -> io::Result<()> {
 
 async fn resolve(shared: &Shared, query: Vec<u8>) -> Option<Vec<u8>> {
     match shared.decide(&query, Transport::Tcp) {
-        Decision::Reply(reply) => Some(reply),
-        Decision::Drop => None,
-        Decision::Forward => shared.forward(&query, Transport::Tcp).await,
+        Step::Decided(Decision::Reply(reply)) => Some(reply),
+        Step::Decided(Decision::Drop) => None,
+        Step::Held => shared.held(&query, Transport::Tcp).await,
+        Step::Decided(Decision::Forward) => shared.forward(&query, Transport::Tcp).await,
     }
 }

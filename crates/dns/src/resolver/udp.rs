@@ -5,7 +5,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use tokio::{net::UdpSocket, task::JoinSet, time::sleep};
 use tracing::debug;
 
-use super::Shared;
+use super::{Shared, Step};
 use crate::{Decision, Transport};
 
 /// Rest after an error of the socket, which might repeat for ever.
@@ -38,9 +38,17 @@ async fn handle(
     forwards: &mut JoinSet<()>,
 ) {
     match shared.decide(query, Transport::Udp) {
-        Decision::Reply(reply) => send(socket, &reply, client).await,
-        Decision::Drop => {}
-        Decision::Forward => {
+        Step::Decided(Decision::Reply(reply)) => send(socket, &reply, client).await,
+        Step::Decided(Decision::Drop) => {}
+        Step::Held => {
+            let (shared, socket, query) = (shared.clone(), socket.clone(), query.to_vec());
+            forwards.spawn(async move {
+                if let Some(reply) = shared.held(&query, Transport::Udp).await {
+                    send(&socket, &reply, client).await;
+                }
+            });
+        }
+        Step::Decided(Decision::Forward) => {
             let (shared, socket, query) = (shared.clone(), socket.clone(), query.to_vec());
             forwards.spawn(async move {
                 if let Some(reply) = shared.forward(&query, Transport::Udp).await {

@@ -8,19 +8,25 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use sinew_agent::{AgentOptions, DatapathSource, Members, Paths};
+use sinew_agent::{AgentOptions, DatapathSource, JoinOptions, Members, Paths};
+use sinew_identity::Token;
 use sinew_workload::cgroup;
 use tokio::runtime;
 use tracing_subscriber::EnvFilter;
 
-use crate::{args::Agent, context::Context, error::Error};
+use crate::{
+    args::{Agent, Join},
+    context::Context,
+    error::Error,
+};
 
-pub(super) fn agent(args: Agent, context: &Context) -> Result<(), Error> {
+pub(super) fn agent(mut args: Agent, context: &Context) -> Result<(), Error> {
     log(&args.log, context.json)?;
     let metrics = args.metrics;
     let members = if args.members_call { Members::Call } else { Members::Refused };
     let policy = args.policy.clone();
     let reach = args.reach.iter().map(|named| reached(named)).collect::<Result<_, _>>()?;
+    let join = join(std::mem::take(&mut args.join))?;
     let options = AgentOptions {
         paths: paths(args)?,
         exe: own_path()?,
@@ -30,12 +36,24 @@ pub(super) fn agent(args: Agent, context: &Context) -> Result<(), Error> {
         policy,
         members,
         reach,
+        join,
     };
     let runtime = runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .map_err(Error::system("start the runtime"))?;
     Ok(runtime.block_on(sinew_agent::serve(options))?)
+}
+
+fn join(args: Join) -> Result<JoinOptions, Error> {
+    let Join { control, token, node, zone, labels, addresses } = args;
+    // Not by the parser of arguments, which would show what it cannot read.
+    let token = token.map(|text| text.parse::<Token>()).transpose();
+    let token = token.map_err(|error| Error::Usage {
+        what: format!("--token: {error}"),
+        help: "give the whole of what `sinew token create` printed".to_owned(),
+    })?;
+    Ok(JoinOptions { control, token, node, zone, labels: labels.into_iter().collect(), addresses })
 }
 
 /// The cgroup that is named; `host` is the root of those that this agent sees.
@@ -71,7 +89,7 @@ fn own_path() -> Result<PathBuf, Error> {
 }
 
 /// Logs to standard error: for people, or a JSON value a line.
-pub(super) fn log(filter: &str, json: bool) -> Result<(), Error> {
+fn log(filter: &str, json: bool) -> Result<(), Error> {
     let filter = EnvFilter::try_new(filter).map_err(|error| Error::Usage {
         what: format!("--log {filter:?}: {error}"),
         help: "give a level, as debug, or directives, as sinew_agent=debug".to_owned(),

@@ -427,6 +427,7 @@ impl Host {
     fn finish(&mut self, output: Output, well: bool) {
         let result = if well { Ok(()) } else { Err("it does not work".to_owned()) };
         match output {
+            Output::Report(..) | Output::Configured(_) => {}
             Output::Prepare(key) => {
                 if well {
                     self.cgroups.insert(key.clone());

@@ -46,6 +46,21 @@ impl Reports {
         self.changed.insert(service.clone());
     }
 
+    /// These ran in an earlier life of the agent; what of them does not run now is gone.
+    pub(super) fn ran(&mut self, service: &ServiceName, instances: impl Iterator<Item = u32>) {
+        let own = self.own.entry(service.clone()).or_default();
+        let before = own.gone.len();
+        let gone = instances.filter(|instance| !own.endpoints.contains_key(instance));
+        own.gone.extend(gone.map(|instance| (instance, 0)));
+        if own.gone.len() > before {
+            self.changed.insert(service.clone());
+        }
+    }
+
+    pub(super) fn owes(&self, service: &ServiceName, instance: u32) -> bool {
+        self.own.get(service).is_some_and(|own| own.gone.contains_key(&instance))
+    }
+
     /// A session begins: the first report names everything.
     pub(super) fn begin(&mut self) {
         self.new = true;

@@ -13,6 +13,9 @@ const WARN_PERCENT: usize = 80;
 /// Why a message was refused. The last good state stays in use.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {
+    /// It is no message of the protocol.
+    #[error("it cannot be read: {0}")]
+    Unreadable(String),
     /// The control replica is behind, or its store was restored from an older state.
     #[error(
         "its generation {told} is older than {known}, which is known here: this control replica is behind, or its store was restored from a backup"

@@ -1,0 +1,155 @@
+//! How an agent's start brings its host into a network, or back into it.
+
+use std::{fs, io, net::Ipv4Addr, path::Path, sync::Arc};
+
+use sinew_identity::tls::Holder;
+use sinew_model::{ServiceName, fleet::Resources};
+use tokio::{sync::mpsc, task::JoinHandle};
+
+use super::{
+    credentials::{CredentialsFailed, Place},
+    joined::{Entry, JoinError, JoinOptions, Joined, Kept},
+    member::Beginning,
+    news::News,
+    session::{Certified, Files, Session, Tell},
+};
+use crate::{random, store::StoreError};
+
+/// Why a host cannot join.
+#[derive(Debug, thiserror::Error)]
+pub enum EnterError {
+    /// What was asked for cannot be.
+    #[error(transparent)]
+    Join(#[from] JoinError),
+    /// There is no certificate for it.
+    #[error("this host cannot join: {0}")]
+    Credentials(#[from] CredentialsFailed),
+    /// What is known of the network cannot be read.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl EnterError {
+    /// What to do about it.
+    #[must_use]
+    pub fn remedy(&self) -> Option<&'static str> {
+        match self {
+            Self::Join(error) => Some(error.remedy()),
+            Self::Credentials(_) => None,
+            Self::Store(error) => Some(error.remedy()),
+        }
+    }
+}
+
+/// The agent's side of its membership.
+pub(crate) struct Fleet {
+    /// Takes what is to be told.
+    pub(crate) tell: mpsc::UnboundedSender<Tell>,
+    /// What is known of others.
+    pub(crate) news: mpsc::UnboundedReceiver<News>,
+    /// What was known already when the agent began.
+    pub(crate) first: Vec<News>,
+    /// Addresses that instances of this host had.
+    pub(crate) given: Vec<(ServiceName, u32, Ipv4Addr)>,
+    /// What an operator should know.
+    pub(crate) warnings: Vec<String>,
+    /// Ends, and writes what is known, when nobody can tell it anything any more.
+    pub(crate) task: JoinHandle<()>,
+}
+
+/// Joins, or goes on with what was joined; `None`: this host is alone.
+///
+/// # Errors
+/// When a host that is in no network yet cannot join it. One that was in it goes on with what it
+/// knows, and says what is missing.
+pub(crate) async fn enter(
+    state: &Path,
+    options: JoinOptions,
+    now_ms: u64,
+) -> Result<Option<Fleet>, EnterError> {
+    let kept = Kept::new(state);
+    let uname = rustix::system::uname();
+    let hostname = uname.nodename().to_string_lossy().into_owned();
+    let Some(entry) = kept.enter(options, &hostname, now_ms)? else { return Ok(None) };
+    let place = Place::new(state);
+    let mut warnings = Vec::new();
+    let (joined, certified) = certify(&kept, &place, entry, &mut warnings).await?;
+    let files = Files::new(state);
+    let (mirror, known) = files.load(&joined.node, now_ms)?;
+    let given = known.iter().flat_map(super::member::Known::given);
+    let given = given.map(|(service, instance, at)| (service.clone(), instance, at)).collect();
+    let beginning = Beginning {
+        joined,
+        certified: certified.is_some(),
+        capacity: capacity(),
+        boot_id: boot_id().unwrap_or_else(|_| random::number().to_string()),
+        mirror,
+        known,
+        random: Box::new(random::unit),
+    };
+    let (news, heard) = mpsc::unbounded_channel();
+    let (tell, told) = mpsc::unbounded_channel();
+    let mut session = Session::new(beginning, files, certified, news);
+    let first = session.first_news();
+    let task = tokio::spawn(session.run(told));
+    Ok(Some(Fleet { tell, news: heard, first, given, warnings, task }))
+}
+
+/// Gets the certificate that a token allows, or takes the one that is kept.
+async fn certify(
+    kept: &Kept,
+    place: &Place,
+    entry: Entry,
+    warnings: &mut Vec<String>,
+) -> Result<(Joined, Option<Certified>), EnterError> {
+    let Entry { mut joined, token, first } = entry;
+    let certified = |(key, credentials)| Certified {
+        place: place.clone(),
+        key: Arc::new(key),
+        holder: Holder::new(credentials),
+    };
+    let at_hand = place.read();
+    if let Some(token) = &token {
+        match place.join(&joined.control, &joined.node, token).await {
+            Ok(credentials) => {
+                joined.token = Some(token.id.clone());
+                kept.save(&joined)?;
+                tracing::info!("this host has joined as {} in zone {}", joined.node, joined.zone);
+                return Ok((joined, Some(certified(credentials))));
+            }
+            Err(error) if first || at_hand.is_err() => return Err(error.into()),
+            // What this host runs and calls goes on with what it has.
+            Err(error) => warnings.push(format!(
+                "this host could not join again, and goes on with the certificate that it has: {error}"
+            )),
+        }
+    }
+    kept.save(&joined)?;
+    match at_hand {
+        Ok(credentials) => Ok((joined, Some(certified(credentials)))),
+        Err(_) if first => Err(JoinError::NoToken.into()),
+        Err(error) => {
+            warnings.push(format!(
+                "this host cannot show who it is, and hears of no changes of other hosts; what is known \
+                 stays in use: {error}"
+            ));
+            Ok((joined, None))
+        }
+    }
+}
+
+/// Another one after each boot of the host.
+fn boot_id() -> io::Result<String> {
+    Ok(fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned())
+}
+
+/// What this host has to give: its processors and its memory.
+fn capacity() -> Resources {
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    let processors = u32::try_from(processors).unwrap_or(u32::MAX);
+    let info = rustix::system::sysinfo();
+    Resources {
+        cpu_millis: processors.saturating_mul(1000).into(),
+        memory_bytes: (info.totalram as u64).saturating_mul(info.mem_unit.into()),
+    }
+}

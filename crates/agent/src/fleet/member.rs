@@ -1,0 +1,540 @@
+//! This host as a member of a network of many: what it knows of the others, and what it says. No IO:
+//! time and randomness enter as arguments, and what is to be done comes out.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::{IpAddr, Ipv4Addr},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use sinew_datapath as datapath;
+use sinew_model::{
+    NodeName, ServiceName,
+    fleet::{Endpoint, Generation, Network, Resources, ServiceRecord},
+};
+use sinew_proto::{DecodeError, Error, FromAgent, FromControl, Welcome};
+
+use super::{
+    hosts::{Hosts, Taken},
+    joined::Joined,
+    last_good::Kept,
+    link::{Connection, Identity, Link, Output, Settings},
+    mirror::{Answer, Limits, Mirror, Refused, Saved},
+    names::Names,
+    news::{Around, News, Remote, covering, peer},
+};
+
+/// A service that nobody looked up or called for so long is given up. It is long because programs
+/// remember where a name led (Java above all), and what is given up refuses them.
+const UNUSED: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// What the host runs of a service.
+pub(crate) type Run = (Option<ServiceRecord>, BTreeMap<u32, Endpoint>);
+
+/// What there is to do, in this order.
+#[derive(Debug)]
+pub(crate) enum Step {
+    /// Connect, then tell [`Member::connected`] or [`Member::closed`].
+    Connect(Connection, String),
+    /// Drop the connection.
+    Close(Connection),
+    /// Ask for a sign of life; its answer is told as [`Member::heard`].
+    Ping(Connection),
+    /// Tell the heart of the agent.
+    News(News),
+    /// Somebody should know.
+    Told(String),
+}
+
+/// The session that is open, or was last.
+#[derive(Clone, Debug)]
+pub(crate) struct Session {
+    /// Its replica.
+    pub(crate) control: String,
+    /// Rises with each.
+    pub(crate) epoch: u64,
+    /// When it was opened.
+    pub(crate) since: Instant,
+}
+
+/// What is known beside the services, as it is kept on disk.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Known {
+    node: NodeName,
+    hosts: Hosts,
+    names: Names,
+    /// This host's own.
+    slices: Vec<Network>,
+    /// Instances that control has been told of, with their addresses: what of them is not there after
+    /// a restart is gone. Without an address: gone already, which control may not know.
+    reported: BTreeMap<ServiceName, BTreeMap<u32, Option<Ipv4Addr>>>,
+}
+
+impl Kept for Known {
+    const FILE: &'static str = "around.json";
+
+    fn node(&self) -> &NodeName {
+        &self.node
+    }
+}
+
+impl Known {
+    fn new(node: NodeName) -> Self {
+        let (hosts, names) = (Hosts::default(), Names::default());
+        Self { node, hosts, names, slices: Vec::new(), reported: BTreeMap::new() }
+    }
+
+    pub(super) fn hosts(&self) -> &Hosts {
+        &self.hosts
+    }
+
+    pub(super) fn names(&self) -> &BTreeSet<ServiceName> {
+        self.names.all()
+    }
+
+    /// Of the newest change of names or hosts.
+    pub(super) fn revision(&self) -> Generation {
+        self.hosts.generation().max(self.names.generation())
+    }
+
+    /// The addresses that instances of this host had.
+    pub(crate) fn given(&self) -> impl Iterator<Item = (&ServiceName, u32, Ipv4Addr)> {
+        let of = |(service, all)| {
+            let all: &BTreeMap<u32, Option<Ipv4Addr>> = all;
+            all.iter().filter_map(move |(instance, at)| Some((service, *instance, (*at)?)))
+        };
+        self.reported.iter().flat_map(of)
+    }
+}
+
+/// Which of what is kept changed since it was written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Changed {
+    pub(crate) mirror: bool,
+    pub(crate) known: bool,
+}
+
+/// The state of this host in the network.
+pub(crate) struct Member {
+    joined: Joined,
+    link: Link,
+    mirror: Mirror,
+    known: Known,
+    /// What control said that could not be followed, by service.
+    refused: BTreeMap<ServiceName, (Generation, String)>,
+    connection: Option<Connection>,
+    session: Option<Session>,
+    /// The last words about a lost link: the same are not repeated.
+    lost: Option<String>,
+    changed: Changed,
+    steps: Vec<Step>,
+}
+
+/// What a member begins with.
+pub(crate) struct Beginning {
+    pub(crate) joined: Joined,
+    /// Whether this host can show who it is: else nobody is called.
+    pub(crate) certified: bool,
+    pub(crate) boot_id: String,
+    /// What the host has to give.
+    pub(crate) capacity: Resources,
+    pub(crate) mirror: Option<Saved>,
+    pub(crate) known: Option<Known>,
+    pub(crate) random: Box<dyn FnMut() -> f64 + Send>,
+}
+
+impl Member {
+    /// Goes on with what was known last.
+    pub(crate) fn new(now: Instant, beginning: Beginning) -> Self {
+        let Beginning { joined, certified, boot_id, capacity, mirror, known, random } = beginning;
+        let node = joined.node.clone();
+        let limits = Limits::default();
+        let mirror = match mirror {
+            Some(saved) => Mirror::restore(saved, limits, now),
+            None => Mirror::new(node.clone(), limits),
+        };
+        let identity = identity(&joined, boot_id, capacity);
+        let control = if certified { joined.control.clone() } else { Vec::new() };
+        let settings = Settings { unused_after: UNUSED, ..Settings::new(control) };
+        let generations: Vec<_> =
+            mirror.known().map(|(service, at)| (service.clone(), at)).collect();
+        Self {
+            link: Link::new(now, identity, settings, random, generations),
+            known: known.unwrap_or_else(|| Known::new(node)),
+            joined,
+            mirror,
+            refused: BTreeMap::new(),
+            connection: None,
+            session: None,
+            lost: None,
+            changed: Changed::default(),
+            steps: Vec::new(),
+        }
+    }
+
+    /// All that is known, for a heart that has just begun.
+    pub(crate) fn news(&mut self) -> Vec<News> {
+        let names = News::Names(self.known.names.all().clone().into());
+        let services = self.take_services();
+        [News::Around(self.around().into()), names].into_iter().chain(services).collect()
+    }
+
+    /// What the agent's heart found running when it began: what an earlier life reported besides
+    /// has ended since.
+    pub(crate) fn runs(&mut self, all: BTreeMap<ServiceName, Run>) {
+        for (service, run) in all {
+            self.report(&service, run);
+        }
+        for (service, instances) in &self.known.reported {
+            self.link.ran(service, instances.keys().copied());
+        }
+    }
+
+    /// What the host runs of a service now.
+    pub(crate) fn report(&mut self, service: &ServiceName, (record, endpoints): Run) {
+        let told = self.known.reported.entry(service.clone()).or_default();
+        let before = told.clone();
+        told.values_mut().for_each(|address| *address = None);
+        told.extend(endpoints.iter().map(|(instance, endpoint)| (*instance, endpoint.address4)));
+        self.changed.known |= *told != before;
+        self.link.report(service, record, endpoints);
+    }
+
+    /// Somebody here looked these up, or calls them.
+    pub(crate) fn used<'a>(
+        &mut self,
+        now: Instant,
+        services: impl IntoIterator<Item = &'a ServiceName>,
+    ) {
+        for service in services {
+            if self.known.names.all().contains(service) || self.mirror.remote(service).is_some() {
+                self.link.used(now, service);
+            }
+        }
+    }
+
+    /// Services that this host's own name as what they call.
+    pub(crate) fn configure(&mut self, now: Instant, services: BTreeSet<ServiceName>) {
+        self.link.configure(now, services);
+    }
+
+    /// The connection is there.
+    pub(crate) fn connected(&mut self, now: Instant, connection: Connection) {
+        self.link.connected(now, connection);
+    }
+
+    /// It could not be made, or it ended.
+    pub(crate) fn closed(&mut self, now: Instant, connection: Connection, why: &str) -> Vec<Step> {
+        let outputs = self.link.closed(now, connection, why);
+        if self.connection == Some(connection) {
+            self.connection = None;
+        }
+        self.perform(now, outputs)
+    }
+
+    /// Anything came.
+    pub(crate) fn heard(&mut self, now: Instant, connection: Connection) {
+        self.link.heard(now, connection);
+    }
+
+    /// A message came; `wall_clock` is this host's, since 1970.
+    pub(crate) fn received(
+        &mut self,
+        now: Instant,
+        wall_clock: Duration,
+        connection: Connection,
+        message: Bytes,
+    ) -> Vec<Step> {
+        let outputs = match FromControl::decode(message) {
+            Ok(message) => {
+                // What was owed may be paid.
+                self.changed.known |= matches!(message, FromControl::Reported(_))
+                    && self.known.reported.values().flat_map(BTreeMap::values).any(Option::is_none);
+                self.link.received(now, wall_clock, connection, message)
+            }
+            Err(DecodeError { error: Error::UnknownKind, .. }) => {
+                self.link.heard(now, connection);
+                Vec::new()
+            }
+            Err(DecodeError { error, of }) => {
+                self.link.heard(now, connection);
+                match of {
+                    Some((service, generation)) => {
+                        let reason = Refused::Unreadable(error.to_string());
+                        self.answer(&service, Answer::Nack { generation, reason });
+                    }
+                    None => self.tell(format!("control says what cannot be read: {error}")),
+                }
+                Vec::new()
+            }
+        };
+        self.perform(now, outputs)
+    }
+
+    /// Does what is due.
+    pub(crate) fn tick(&mut self, now: Instant) -> Vec<Step> {
+        let outputs = self.link.tick(now);
+        for service in self.mirror.asks(now) {
+            self.link.ask(&service);
+        }
+        self.perform(now, outputs)
+    }
+
+    /// When [`tick`](Self::tick) is wanted.
+    pub(crate) fn next_tick(&self) -> Option<Instant> {
+        self.link.next_tick().into_iter().chain(self.mirror.next_ask()).min()
+    }
+
+    /// What to send next on the connection that is there.
+    pub(crate) fn next_message(&mut self, now: Instant, wall_clock: Duration) -> Option<FromAgent> {
+        self.link.next_message(now, wall_clock)
+    }
+
+    /// What has to be written, since this was asked last.
+    pub(crate) fn take_changed(&mut self) -> Changed {
+        if self.changed.known {
+            let link = &self.link;
+            self.known.reported.retain(|service, instances| {
+                instances.retain(|instance, at| at.is_some() || link.owes(service, *instance));
+                !instances.is_empty()
+            });
+        }
+        std::mem::take(&mut self.changed)
+    }
+
+    pub(crate) fn joined(&self) -> &Joined {
+        &self.joined
+    }
+
+    pub(crate) fn mirror(&self) -> &Mirror {
+        &self.mirror
+    }
+
+    pub(crate) fn known(&self) -> &Known {
+        &self.known
+    }
+
+    pub(crate) fn refused(&self) -> &BTreeMap<ServiceName, (Generation, String)> {
+        &self.refused
+    }
+
+    /// The session, while one is open.
+    pub(crate) fn session(&self) -> Option<&Session> {
+        self.session.as_ref().filter(|_| self.link.is_open())
+    }
+
+    /// Why there is none, when one was lost.
+    pub(crate) fn lost(&self) -> Option<&str> {
+        self.lost.as_deref().filter(|_| !self.link.is_open())
+    }
+
+    fn perform(&mut self, now: Instant, outputs: Vec<Output>) -> Vec<Step> {
+        for output in outputs {
+            match output {
+                Output::Connect(connection, address) => {
+                    self.connection = Some(connection);
+                    self.steps.push(Step::Connect(connection, address));
+                }
+                Output::Close(connection) => self.steps.push(Step::Close(connection)),
+                Output::Ping(connection) => self.steps.push(Step::Ping(connection)),
+                Output::Apply(message) => self.apply(now, message),
+                Output::Dead(node) => {
+                    self.tell(format!(
+                        "host {node} was declared dead; connections to it are closed"
+                    ));
+                    self.steps.push(Step::News(News::Dead(node)));
+                }
+                Output::Open(welcome) => self.open(now, welcome),
+                Output::Forget(service) => {
+                    self.mirror.forget(&service);
+                    self.refused.remove(&service);
+                    self.changed.mirror = true;
+                }
+                Output::Notice(notice) => self.notice(&notice),
+            }
+        }
+        for notice in self.mirror.take_notices() {
+            self.tell(notice.to_string());
+        }
+        let services = self.take_services();
+        self.changed.mirror |= services.is_some();
+        self.steps.extend(services.map(Step::News));
+        std::mem::take(&mut self.steps)
+    }
+
+    fn open(&mut self, now: Instant, welcome: Welcome) {
+        let Welcome { epoch, control, instances4, instances6, .. } = welcome;
+        self.tell(format!("a session with control {control} is open"));
+        self.lost = None;
+        self.session = Some(Session { control, epoch, since: now });
+        // A slice is a host's for ever: what is not told is as it was.
+        let told: Vec<Network> = [instances4, instances6].into_iter().flatten().collect();
+        let is_told = |slice: &Network| {
+            told.iter().any(|new| new.address().is_ipv4() == slice.address().is_ipv4())
+        };
+        let kept = self.known.slices.iter().filter(|slice| !is_told(slice)).copied();
+        let slices: Vec<Network> = kept.chain(told.iter().copied()).collect();
+        if slices != self.known.slices {
+            self.known.slices = slices;
+            self.tell_around();
+        }
+    }
+
+    fn apply(&mut self, now: Instant, message: FromControl) {
+        match message {
+            FromControl::Snapshot(snapshot) => {
+                let service = snapshot.service.clone();
+                let answer = self.mirror.snapshot(now, snapshot);
+                self.answer(&service, answer);
+            }
+            FromControl::Delta(delta) => {
+                let service = delta.service.clone();
+                let answer = self.mirror.delta(now, delta);
+                self.answer(&service, answer);
+            }
+            FromControl::Catalog(catalog) => match self.known.names.take(catalog) {
+                Taken::Same => {}
+                Taken::Gap => self.begin_anew(now, "names of services were missed"),
+                taken => {
+                    self.doubt(&taken, "names of services");
+                    self.changed.known = true;
+                    let names = self.known.names.all().clone();
+                    self.steps.push(Step::News(News::Names(names.into())));
+                }
+            },
+            FromControl::Hosts(hosts) => match self.known.hosts.take(hosts) {
+                Taken::Same => {}
+                Taken::Gap => self.begin_anew(now, "changes of hosts were missed"),
+                taken => {
+                    self.doubt(&taken, "hosts");
+                    self.tell_around();
+                }
+            },
+            FromControl::Zones(zones) => {
+                let changed = self.known.hosts.limit(zones);
+                changed.then(|| self.tell_around());
+            }
+            // The link keeps what else there is to itself.
+            _ => {}
+        }
+    }
+
+    fn answer(&mut self, service: &ServiceName, answer: Answer) {
+        match &answer {
+            Answer::Ack { .. } => drop(self.refused.remove(service)),
+            Answer::Nack { generation, reason } => {
+                let reason = reason.to_string();
+                let before = self.refused.insert(service.clone(), (*generation, reason.clone()));
+                if before.is_none_or(|(_, before)| before != reason) {
+                    self.tell(format!(
+                        "what control says of {service} at generation {generation} is refused, and what \
+                         was known stays: {reason}"
+                    ));
+                }
+            }
+        }
+        self.link.answered(service, answer);
+    }
+
+    fn doubt(&mut self, taken: &Taken, what: &str) {
+        if let Taken::Doubted(count) = taken {
+            self.tell(format!(
+                "{count} {what} are missing from what control tells, without a reason; they stay"
+            ));
+        }
+    }
+
+    /// The next session is told everything.
+    fn begin_anew(&mut self, now: Instant, why: &str) {
+        let Some(connection) = self.connection.take() else { return };
+        self.steps.push(Step::Close(connection));
+        let outputs = self.link.closed(now, connection, why);
+        for output in outputs {
+            if let Output::Notice(notice) = output {
+                self.notice(&notice);
+            }
+        }
+    }
+
+    fn notice(&mut self, notice: &super::link::Notice) {
+        let text = notice.to_string();
+        if matches!(notice, super::link::Notice::Lost { .. }) {
+            if self.lost.as_ref() == Some(&text) {
+                return;
+            }
+            self.lost = Some(text.clone());
+        }
+        self.tell(text);
+    }
+
+    fn tell(&mut self, what: String) {
+        self.steps.push(Step::Told(what));
+    }
+
+    fn tell_around(&mut self) {
+        self.changed.known = true;
+        let around = self.around().into();
+        self.steps.push(Step::News(News::Around(around)));
+    }
+
+    pub(super) fn around(&self) -> Around {
+        let node = &self.joined.node;
+        let hosts = self.known.hosts.all();
+        let peers: BTreeMap<_, Arc<datapath::Peer>> = hosts
+            .iter()
+            .filter(|(name, _)| *name != node)
+            .map(|(name, host)| (name.clone(), peer(name, host).into()))
+            .collect();
+        let slices = self.known.slices.clone();
+        let all = peers.values().flat_map(|peer| peer.slices.iter()).chain(&slices).copied();
+        let networks = covering(&all.collect::<Vec<_>>());
+        let seen = hosts.get(node);
+        let seen = seen
+            .iter()
+            .flat_map(|host| [host.address4.map(IpAddr::from), host.address6.map(IpAddr::from)]);
+        let own = match self.joined.addresses.as_slice() {
+            [] => seen.flatten().collect(),
+            given => given.to_vec(),
+        };
+        Around {
+            node: node.clone(),
+            zone: self.joined.zone.clone(),
+            own,
+            fleet: datapath::Fleet { networks, slices, peers },
+            limited: self.known.hosts.limited().clone(),
+        }
+    }
+
+    fn take_services(&mut self) -> Option<News> {
+        let changed = self.mirror.take_changed();
+        let remote = |name: ServiceName| {
+            let known = self.mirror.remote(&name).and_then(Remote::of);
+            (name, known.map(Arc::new))
+        };
+        let services: Vec<_> = changed.into_iter().map(remote).collect();
+        (!services.is_empty()).then_some(News::Services(services))
+    }
+}
+
+fn identity(joined: &Joined, boot_id: String, capacity: Resources) -> Identity {
+    let address = |is_ipv4| joined.addresses.iter().find(|a: &&IpAddr| a.is_ipv4() == is_ipv4);
+    Identity {
+        capacity,
+        node: joined.node.clone(),
+        zone: joined.zone.clone(),
+        labels: joined.labels.clone(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        boot_id,
+        address4: address(true).and_then(|a| match a {
+            IpAddr::V4(four) => Some(*four),
+            IpAddr::V6(_) => None,
+        }),
+        address6: address(false).and_then(|a| match a {
+            IpAddr::V6(six) => Some(*six),
+            IpAddr::V4(_) => None,
+        }),
+    }
+}
