@@ -15,12 +15,11 @@ use tokio::{
     sync::watch,
 };
 
-use crate::{peer::Peer, refusal::Refusal, rights::sinew_group, runtime::Handle};
+use crate::{peer::Peer, refusal::Refusal, runtime::Handle};
 
 mod answer;
 mod asking;
 mod changes;
-mod door;
 mod events;
 mod flows;
 mod logs;
@@ -117,7 +116,7 @@ pub(crate) async fn serve(
 ) {
     let members = (members == Members::Refused).then(|| handle.clone());
     let (router, quota) = (router(handle), Quota::default());
-    door::open(listener, stop, |stream, stop| {
+    sinew_door::open(listener, stop, |stream, stop| {
         answer(stream, router.clone(), members.clone(), quota.clone(), stop)
     })
     .await;
@@ -131,7 +130,10 @@ pub(crate) async fn serve_metrics(
 ) {
     let router =
         Router::new().route("/metrics", get(state::metrics)).fallback(unknown).with_state(handle);
-    door::open(listener, stop, |stream, stop| door::speak(stream, router.clone(), stop)).await;
+    sinew_door::open(listener, stop, |stream, stop| {
+        sinew_door::speak(stream, router.clone(), stop)
+    })
+    .await;
 }
 
 /// `members`: who knows those who are refused.
@@ -149,7 +151,7 @@ async fn answer(
             return;
         }
     };
-    let mut allowed = peer.caller.may_call(group());
+    let mut allowed = peer.caller.may_call(sinew_door::group());
     if let (Ok(()), Some(handle)) = (&allowed, &members) {
         allowed = refuse_members(&peer, handle).await;
     }
@@ -158,7 +160,7 @@ async fn answer(
         Ok(place) => (router.layer(Extension(Arc::new(peer))), Some(place)),
         Err(refusal) => (refuse(refusal), None),
     };
-    door::speak(stream, service, stop).await;
+    sinew_door::speak(stream, service, stop).await;
 }
 
 /// Adopted cgroups are members wherever they lie.
@@ -174,11 +176,6 @@ fn refuse(refusal: Refusal) -> Router {
     Router::new().fallback(move || {
         std::future::ready(([(header::CONNECTION, "close")], refused.clone()).into_response())
     })
-}
-
-/// The group is looked up each time: it may be made while the agent runs.
-pub(crate) fn group() -> Option<u32> {
-    sinew_group(&std::fs::read_to_string("/etc/group").ok()?)
 }
 
 #[cfg(test)]

@@ -25,7 +25,6 @@ mod limits;
 mod lock;
 mod memory;
 mod metrics;
-mod notify;
 mod occupied;
 mod paths;
 mod peer;

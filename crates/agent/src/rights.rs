@@ -2,8 +2,6 @@
 //! projects as itself: it is not root by another name. A policy of the host may allow its members
 //! more.
 
-use std::collections::BTreeMap;
-
 use sinew_model::{Project, Service, ServiceName};
 use sinew_workload::rights::Rights;
 
@@ -243,18 +241,6 @@ impl Caller {
         let alone = Service { group: None, ..service.clone() };
         self.resolve(&alone).map(|rights| rights.groups).unwrap_or_default()
     }
-}
-
-/// The number of the group `sinew` in the text of `/etc/group`.
-pub(crate) fn sinew_group(group_file: &str) -> Option<u32> {
-    let groups: BTreeMap<&str, &str> = group_file
-        .lines()
-        .filter_map(|line| {
-            let mut fields = line.split(':');
-            Some((fields.next()?, fields.nth(1)?))
-        })
-        .collect();
-    groups.get("sinew")?.parse().ok()
 }
 
 #[cfg(test)]

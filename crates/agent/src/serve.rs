@@ -10,6 +10,7 @@ use std::{
 };
 
 use sinew_datapath::{Datapath, Event, Kernel, loopback};
+use sinew_door::{READY, STOPPING, notify};
 use sinew_workload::{cgroup, socket};
 use tokio::{
     net::{TcpListener, UnixListener},
@@ -28,7 +29,6 @@ use crate::{
     intent::Intent,
     lock::{Lock, LockError},
     memory,
-    notify::{READY, STOPPING, notify},
     occupied::{self, Occupied},
     paths::Paths,
     policy::PolicyFile,
@@ -167,7 +167,7 @@ pub async fn serve(options: AgentOptions) -> Result<(), Error> {
     let names = dns::start(&exe, &paths, &resolv_conf, pins, &mut tasks)
         .await
         .map_err(Error::io(format!("make {}", paths.resolver().display())))?;
-    if api::group().is_none() {
+    if sinew_door::group().is_none() {
         warnings.push(sinew_api::NO_GROUP.to_owned());
     }
     let policy = PolicyFile::new(policy);
@@ -298,7 +298,7 @@ fn rebuilt(store: &Store, discovered: &Discovered) -> Result<Intent, Error> {
 
 /// Binds the socket, in place of one that is there: the lock is held, so it is nobody's.
 fn bind(paths: &Paths) -> Result<UnixListener, Error> {
-    let group = api::group();
+    let group = sinew_door::group();
     let restrict = || Error::io(format!("restrict {}", paths.run.display()));
     chown(&paths.run, None, group).map_err(restrict())?;
     fs::set_permissions(&paths.run, fs::Permissions::from_mode(0o750)).map_err(restrict())?;

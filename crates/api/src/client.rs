@@ -186,15 +186,19 @@ impl Client {
         self.post("/v1/shutdown", &shutdown).await
     }
 
-    async fn get<T: DeserializeOwned>(&self, path: &str) -> Answer<T> {
+    pub(crate) async fn get<T: DeserializeOwned>(&self, path: &str) -> Answer<T> {
         self.call(Method::GET, path, None::<&()>).await
     }
 
-    async fn post<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Answer<T> {
+    pub(crate) async fn post<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+    ) -> Answer<T> {
         self.call(Method::POST, path, Some(body)).await
     }
 
-    async fn call<T: DeserializeOwned>(
+    pub(crate) async fn call<T: DeserializeOwned>(
         &self,
         method: Method,
         path: &str,
@@ -206,7 +210,7 @@ impl Client {
     }
 
     /// Sends a request; answers of failure become errors. Also returns what to call it in errors.
-    async fn send(
+    pub(crate) async fn send(
         &self,
         method: Method,
         path: &str,

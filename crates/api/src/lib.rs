@@ -26,12 +26,15 @@
 //! | `GET /v1/metrics` | | Prometheus text |
 //! | `POST /v1/shutdown` | [`Shutdown`] | [`Accepted`] |
 //!
+//! Replicas of the control plane have an API of their own: [`control`].
+//!
 //! An error is an [`ErrorBody`] with a status of 400 to 599.
 
 /// What [`Agent::warnings`] says when the host has no group `sinew`.
 pub const NO_GROUP: &str = "there is no group sinew, so only root reaches the API";
 
 mod client;
+pub mod control;
 mod decode;
 mod error;
 mod explain;

@@ -96,6 +96,12 @@ impl Authority {
         Ok(authority)
     }
 
+    /// Which network it is of.
+    #[must_use]
+    pub const fn network(&self) -> &NetworkName {
+        &self.network
+    }
+
     /// A value and the revision that put it; 0 when there is none.
     async fn get<T: DeserializeOwned>(&self, key: &str) -> Result<(Option<T>, Revision), Error> {
         let ranged = self.store.range(Range::of(Span::key(key.to_owned()))).await?;

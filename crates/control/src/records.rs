@@ -7,7 +7,7 @@
 //! | `tombstones/<service>/<node>/<instance>` | [`StoredTombstone`]; its generation is the revision that put it |
 //! | `swept/<service>` | [`StoredSweep`]: put with every transaction that deletes tombstones of endpoints that are gone |
 //! | `sessions/<node>` | [`StoredSession`] |
-//! | `controls/<id>` | A replica of control, under its lease: while it is there |
+//! | `controls/<id>` | [`StoredControl`], under a lease of that replica |
 //! | `duty/lead` | [`StoredLead`](config::StoredLead), under the lease of the replica that has the duty |
 //! | `zones/<zone>` | [`StoredZone`](config::StoredZone), while it gets less than its share |
 //! | `pauses/<what>` | [`StoredPause`](config::StoredPause), while it lasts |
@@ -26,7 +26,7 @@ use std::{
 use bytes::Bytes;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use sinew_model::{
-    NodeName, ServiceName, ZoneName,
+    ControlName, NodeName, ServiceName, ZoneName,
     fleet::{Endpoint, EndpointKey, Generation, OutOfBounds, Removal, ServiceRecord},
 };
 
@@ -47,7 +47,7 @@ pub enum Key {
     Swept(ServiceName),
     /// The session of a host.
     Session(NodeName),
-    /// A replica of control.
+    /// A replica of control that runs; each start of one has an id of its own.
     Control(String),
     /// Who has the duty.
     Lead,
@@ -118,6 +118,20 @@ pub struct StoredSession {
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
 fn is_zero(number: &u64) -> bool {
     *number == 0
+}
+
+/// A replica of control that runs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StoredControl {
+    /// Its name.
+    pub name: ControlName,
+    /// Where hosts reach it.
+    pub advertise: String,
+    /// Of Sinew.
+    pub version: String,
+    /// When it began; milliseconds since 1970.
+    pub since_ms: u64,
 }
 
 /// Why what the store holds is of no use.

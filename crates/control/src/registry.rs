@@ -54,6 +54,13 @@ pub struct Frame {
     pub bytes: Bytes,
 }
 
+/// What a revision may have changed.
+#[derive(Debug, Default)]
+struct Touched {
+    services: BTreeSet<ServiceName>,
+    sessions: BTreeSet<NodeName>,
+}
+
 /// The state of the fleet, and its subscribers.
 #[derive(Debug, Default)]
 pub struct Registry {
@@ -111,7 +118,7 @@ impl Registry {
 
     fn take(&mut self, revision: Revision, events: Vec<Event>) -> Vec<SubscriberId> {
         self.revision = self.revision.max(revision);
-        let mut touched = BTreeSet::new();
+        let mut touched = Touched::default();
         let newest_dead = self.newest_dead();
         for event in events {
             let bytes = event.key().clone();
@@ -150,12 +157,15 @@ impl Registry {
         &mut self,
         key: Key,
         entry: Option<&Entry>,
-        touched: &mut BTreeSet<ServiceName>,
+        touched: &mut Touched,
     ) -> Result<(), Poison> {
         let revision = entry.map_or(Revision(0), |entry| entry.mod_revision);
         let value = entry.map(|entry| entry.value.as_ref());
         let name = match key {
-            Key::Session(node) => return self.take_session(node, revision, value),
+            Key::Session(node) => {
+                touched.sessions.insert(node.clone());
+                return self.take_session(node, revision, value);
+            }
             Key::Control(_) | Key::Lead | Key::Zone(_) | Key::Pause(_) | Key::Limits => {
                 return self.config.take(key, revision, value);
             }
@@ -165,7 +175,7 @@ impl Registry {
             | Key::Swept(ref name) => name.clone(),
         };
         let service = self.services.entry(name.clone()).or_default();
-        touched.insert(name);
+        touched.services.insert(name);
         match key {
             Key::Service(_) => {
                 service.put_record(revision, value.map(records::read_service).transpose())
@@ -215,9 +225,9 @@ impl Registry {
     }
 
     /// Numbers what changed, when all of a revision is there.
-    fn settle(&mut self, now: Generation, touched: BTreeSet<ServiceName>) -> Vec<SubscriberId> {
+    fn settle(&mut self, now: Generation, touched: Touched) -> Vec<SubscriberId> {
         let (mut changed, mut renamed) = (Vec::new(), false);
-        for name in touched {
+        for name in touched.services {
             let Some(service) = self.services.get_mut(&name) else { continue };
             let settled = service.settle(now);
             if settled.unexplained > 0 {
@@ -228,7 +238,11 @@ impl Registry {
                 changed.push(name);
             }
         }
-        self.subscribers.changed(&changed, renamed)
+        let mut woken = self.subscribers.changed(&changed, renamed);
+        for node in &touched.sessions {
+            woken.extend(self.subscribers.of_node(node));
+        }
+        woken
     }
 
     /// What a subscriber that has a service as it was at `since` is told; `None`: nothing is newer.
@@ -370,9 +384,10 @@ impl Registry {
         self.poisoned.iter()
     }
 
-    /// A subscriber that wants the catalog, and no service yet.
-    pub fn join(&mut self) -> SubscriberId {
-        self.subscribers.join()
+    /// A subscriber that wants the catalog, and no service yet: the session of that host. It is
+    /// woken too when another session of the host begins.
+    pub fn join(&mut self, node: NodeName) -> SubscriberId {
+        self.subscribers.join(node)
     }
 
     /// It is gone.
@@ -399,6 +414,17 @@ impl Registry {
     #[must_use]
     pub fn subscriptions(&self, subscriber: SubscriberId) -> usize {
         self.subscribers.subscriptions(subscriber)
+    }
+
+    /// Services that it hears of.
+    pub fn subscribed(&self, subscriber: SubscriberId) -> impl Iterator<Item = &ServiceName> {
+        self.subscribers.of(subscriber)
+    }
+
+    /// The generation of a service's newest change.
+    #[must_use]
+    pub fn newest(&self, service: &ServiceName) -> Generation {
+        self.services.get(service).map_or(Generation(1), Service::current)
     }
 
     /// What it was told last of a service that it hears of.

@@ -12,12 +12,13 @@ mod write;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
     time::Duration,
 };
 
 use bytes::Bytes;
 use sinew_model::{
-    NodeName, ServiceName,
+    NodeName, ServiceName, ZoneName,
     fleet::{Generation, Network},
 };
 use sinew_proto::{FromAgent, FromControl, Hello, PROTOCOL, Placed, Reported, Welcome, bounds};
@@ -47,6 +48,17 @@ pub struct Settings {
     pub session_timeout: Duration,
 }
 
+/// The host of a session, as its connection shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Member {
+    /// In its certificate.
+    pub node: NodeName,
+    /// The one zone that its token let it into.
+    pub zone: Option<ZoneName>,
+    /// Where it connects from.
+    pub address: IpAddr,
+}
+
 /// The time: since an origin, and since 1970.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Now {
@@ -70,6 +82,17 @@ pub enum Refused {
         /// In the certificate.
         certified: NodeName,
     },
+    /// Its token was for another zone.
+    #[error(
+        "hello.zone is {said}, and the token that the host joined with is for zone {allowed} alone: \
+         give the agent --zone {allowed}, or join the host again with a token for its name"
+    )]
+    Zone {
+        /// In the message.
+        said: ZoneName,
+        /// Of the token.
+        allowed: ZoneName,
+    },
     /// Too old, or too new.
     #[error(
         "the agent is Sinew {version} and speaks protocol version {protocol}, and this is \
@@ -90,7 +113,7 @@ pub enum Refused {
 #[derive(Debug)]
 pub struct Session {
     settings: Settings,
-    node: NodeName,
+    member: Member,
     networks: [Option<Network>; 2],
     phase: Phase,
     reports: Reports,
@@ -113,8 +136,20 @@ pub struct Session {
 #[derive(Debug)]
 enum Phase {
     New,
-    Opening { hello: Box<Hello>, epoch: u64 },
-    Open { epoch: u64, fence: Revision, subscriber: Option<SubscriberId> },
+    Opening {
+        hello: Box<Hello>,
+        epoch: u64,
+    },
+    Open {
+        epoch: u64,
+        fence: Revision,
+        subscriber: Option<SubscriberId>,
+    },
+    /// It was closed, and the store does not say so yet.
+    Closing {
+        epoch: u64,
+        fence: Revision,
+    },
     Closed,
 }
 
@@ -133,14 +168,13 @@ struct Out {
 }
 
 impl Session {
-    /// A session of the host that a certificate names. `networks`: the slices of the instance
-    /// networks of IPv4 and IPv6 that it has.
+    /// A session of that host.
     #[must_use]
-    pub fn new(node: NodeName, networks: [Option<Network>; 2], settings: Settings) -> Self {
+    pub fn new(member: Member, settings: Settings) -> Self {
         Self {
             settings,
-            node,
-            networks,
+            member,
+            networks: [None; 2],
             phase: Phase::New,
             reports: Reports::default(),
             early: Early::default(),
@@ -160,7 +194,7 @@ impl Session {
     /// The host.
     #[must_use]
     pub const fn node(&self) -> &NodeName {
-        &self.node
+        &self.member.node
     }
 
     /// Its number among those of the host, when it is open.
@@ -175,7 +209,8 @@ impl Session {
     /// Whether nothing more comes of it.
     #[must_use]
     pub const fn is_closed(&self) -> bool {
-        matches!(self.phase, Phase::Closed) && self.out.goodbye.is_none()
+        let over = matches!(self.phase, Phase::Closing { .. } | Phase::Closed);
+        over && self.out.goodbye.is_none()
     }
 
     /// What the agent has applied of each service.
@@ -196,7 +231,7 @@ impl Session {
     /// When the session cannot go on.
     pub fn receive(&mut self, message: FromAgent, registry: &mut Registry) -> Result<(), Refused> {
         match (message, &self.phase) {
-            (_, Phase::Closed) => Ok(()),
+            (_, Phase::Closing { .. } | Phase::Closed) => Ok(()),
             (FromAgent::Hello(hello), Phase::New) => self.hello(hello),
             (FromAgent::Hello(_), _) | (_, Phase::New) => Err(Refused::Hello),
             (FromAgent::Report(report), _) => {
@@ -218,7 +253,7 @@ impl Session {
             }
             (FromAgent::Nack { service, generation, reason }, _) => {
                 if self.has_told(registry, &service, generation) {
-                    tracing::warn!(node = %self.node, %service, %generation, reason, "a host refuses what it was told, and keeps what it had");
+                    tracing::warn!(node = %self.member.node, %service, %generation, reason, "a host refuses what it was told, and keeps what it had");
                     self.nacked.insert(service, (generation, reason));
                 }
                 Ok(())
@@ -231,10 +266,13 @@ impl Session {
     }
 
     fn hello(&mut self, hello: Hello) -> Result<(), Refused> {
-        let Hello { node, version, protocol, .. } = &hello;
-        if *node != self.node {
-            let (said, certified) = (node.clone(), self.node.clone());
+        let Hello { node, zone, version, protocol, .. } = &hello;
+        if *node != self.member.node {
+            let (said, certified) = (node.clone(), self.member.node.clone());
             return Err(Refused::Node { said, certified });
+        }
+        if let Some(allowed) = self.member.zone.as_ref().filter(|allowed| *allowed != zone) {
+            return Err(Refused::Zone { said: zone.clone(), allowed: allowed.clone() });
         }
         if !sinew_proto::speaks(*protocol) {
             return Err(Refused::Protocol { version: version.clone(), protocol: *protocol });
@@ -244,7 +282,9 @@ impl Session {
         Ok(())
     }
 
-    fn subscriber(&self) -> Option<SubscriberId> {
+    /// What the registry wakes it by, when it has joined that.
+    #[must_use]
+    pub const fn subscriber(&self) -> Option<SubscriberId> {
         match self.phase {
             Phase::Open { subscriber, .. } => subscriber,
             _ => None,
@@ -305,14 +345,14 @@ impl Session {
         }
         let write = match &mut self.phase {
             Phase::Opening { epoch, .. } => {
-                let (write, next) = open(&self.node, &self.settings.control, now, registry);
+                let (write, next) = open(&self.member.node, &self.settings.control, now, registry);
                 *epoch = next;
                 Some(write)
             }
-            Phase::Open { fence, .. } if registry.session(&self.node).0 == *fence => {
-                let fence = *fence;
-                let write = self.reports.next(&self.node, milliseconds(now.wall), registry);
-                write.map(|write| write.fenced(&Key::Session(self.node.clone()), fence))
+            Phase::Open { fence, .. } if registry.session(&self.member.node).0 == *fence => {
+                let (fence, node) = (*fence, &self.member.node);
+                let write = self.reports.next(node, milliseconds(now.wall), registry);
+                write.map(|write| write.fenced(&Key::Session(node.clone()), fence))
             }
             _ => None,
         };
@@ -341,7 +381,7 @@ impl Session {
             let epoch = *epoch;
             let skew = now.wall.abs_diff(hello.wall_clock);
             if skew > Duration::from_secs(2) {
-                tracing::warn!(node = %self.node, ?skew, "the clocks of the host and of control differ");
+                tracing::warn!(node = %self.member.node, ?skew, "the clocks of the host and of control differ");
             }
             self.out.welcome = Some(Welcome {
                 epoch,
@@ -435,7 +475,7 @@ impl Session {
         if registry.revision() < *fence {
             return;
         }
-        let (revision, session) = registry.session(&self.node);
+        let (revision, session) = registry.session(&self.member.node);
         if revision != *fence {
             let reason = match session {
                 Some(session) if session.dead_since_ms.is_some() => {
@@ -461,16 +501,25 @@ impl Session {
         if joined {
             return;
         }
-        let id = registry.join();
+        let id = registry.join(self.member.node.clone());
         *subscriber = Some(id);
         let newest = Generation(fence.0);
         for (service, has) in std::mem::take(&mut self.early.0) {
             if has > newest {
-                tracing::warn!(node = %self.node, %service, %has, %newest, "a host knows more than the store has: was it restored from a backup?");
+                tracing::warn!(node = %self.member.node, %service, %has, %newest, "a host knows more than the store has: was it restored from a backup?");
             }
             let has = if has > newest { Generation(0) } else { has };
+            if has > Generation(0) {
+                self.acked.insert(service.clone(), has);
+            }
             registry.subscribe(id, &service, has);
         }
+    }
+
+    /// What the registry has to have seen before it goes on.
+    #[must_use]
+    pub const fn awaits(&self) -> Revision {
+        self.seen
     }
 
     /// When it has something to do again with nothing new told.
@@ -485,30 +534,51 @@ impl Session {
         if let Some(id) = self.subscriber() {
             registry.leave(id);
         }
-        self.phase = Phase::Closed;
+        self.phase = match self.phase {
+            Phase::Open { epoch, fence, .. } => Phase::Closing { epoch, fence },
+            _ => Phase::Closed,
+        };
         self.out = Out { goodbye: Some((reason, reconnect_after)), ..Out::default() };
     }
 
     /// The stream has ended: the write that says since when, if the session was open. `silent`: for
     /// how long nothing had been heard of the agent.
-    pub fn lost(self, now: Now, silent: Duration, registry: &mut Registry) -> Option<Write> {
-        let Phase::Open { epoch, fence, subscriber } = self.phase else { return None };
-        if let Some(id) = subscriber {
+    pub fn lost(&mut self, now: Now, silent: Duration, registry: &mut Registry) -> Option<Write> {
+        if let Some(id) = self.subscriber() {
             registry.leave(id);
         }
-        let since_ms = registry.session(&self.node).1.map_or(0, |session| session.since_ms);
-        let key = Key::Session(self.node);
+        let phase = std::mem::replace(&mut self.phase, Phase::Closed);
+        let (Phase::Open { epoch, fence, .. } | Phase::Closing { epoch, fence }) = phase else {
+            return None;
+        };
+        let node = &self.member.node;
         let session = StoredSession {
-            control: self.settings.control,
+            control: self.settings.control.clone(),
             epoch,
-            since_ms,
-            lost_since_ms: Some(milliseconds(now.wall)),
-            silent_ms: milliseconds(silent),
+            since_ms: registry.session(node).1.map_or(0, |session| session.since_ms),
+            lost_since_ms: None,
+            silent_ms: 0,
             dead_since_ms: None,
         };
-        let put = Op::put(key.bytes(), encode(&session));
-        Some(Write::new(vec![put]).fenced(&key, fence))
+        Some(lose(node, &session, fence, now, silent))
     }
+}
+
+/// The write that says that a session, which that revision put, is lost, when for that long nothing
+/// had been heard of its agent.
+#[must_use]
+pub fn lose(
+    node: &NodeName,
+    session: &StoredSession,
+    fence: Revision,
+    now: Now,
+    silent: Duration,
+) -> Write {
+    let (lost_since_ms, silent_ms) = (Some(milliseconds(now.wall)), milliseconds(silent));
+    let key = Key::Session(node.clone());
+    let lost = StoredSession { lost_since_ms, silent_ms, ..session.clone() };
+    let put = Op::put(key.bytes(), encode(&lost));
+    Write::new(vec![put]).fenced(&key, fence)
 }
 
 /// The write that begins a session, and its epoch.

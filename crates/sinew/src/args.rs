@@ -11,9 +11,13 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use sinew_api::FlowVerdict;
 use sinew_model::{NodeName, ProjectName, ServiceName, ZoneName};
 
+mod control;
 mod help;
 mod value;
 
+pub(crate) use control::{
+    Control, ControlAction, Nodes, NodesAction, Run as RunControl, StoreAt, Token, TokenAction,
+};
 pub(crate) use value::{Adoptable, Callee, Caller, Endpoint, PortSpec, ScaleTo, Source};
 
 /// Binds ordinary Linux programs into one service network.
@@ -33,6 +37,9 @@ pub(crate) struct Global {
     /// The agent's socket [default: api.sock in the run directory]
     #[arg(long, global = true, value_name = "PATH", env = "SINEW_SOCKET", hide_env_values = true)]
     pub(crate) socket: Option<PathBuf>,
+    /// The socket of a replica of control [default: control.sock in the run directory]
+    #[arg(long, global = true, value_name = "PATH", env = "SINEW_CONTROL", hide_env_values = true)]
+    pub(crate) control: Option<PathBuf>,
     /// How to print
     #[arg(long, short, global = true, value_name = "FORMAT", default_value = "text")]
     pub(crate) output: Format,
@@ -106,6 +113,15 @@ pub(crate) enum Command {
     /// Be the agent of this host
     #[command(long_about = help::AGENT, after_long_help = help::AGENT_EXAMPLES)]
     Agent(Box<Agent>),
+    /// Be a replica of the control plane, which many hosts share
+    #[command(long_about = help::CONTROL, after_long_help = help::CONTROL_EXAMPLES)]
+    Control(Box<Control>),
+    /// Make, list and revoke the tokens that hosts join with
+    #[command(long_about = help::TOKEN, after_long_help = help::TOKEN_EXAMPLES)]
+    Token(Token),
+    /// List the hosts of the network, or take one out
+    #[command(long_about = help::NODES, after_long_help = help::NODES_EXAMPLES)]
+    Nodes(Nodes),
     /// Tell whether this machine can run Sinew, and what to do if not
     #[command(long_about = help::DOCTOR, after_long_help = help::DOCTOR_EXAMPLES)]
     Doctor,

@@ -14,6 +14,7 @@ mod adopt;
 mod agent;
 mod change;
 mod completions;
+mod control;
 mod doctor;
 mod down;
 mod explain;
@@ -21,11 +22,13 @@ mod flows;
 mod last_words;
 mod list;
 mod logs;
+mod nodes;
 mod plan;
 mod printer;
 mod run;
 mod signals;
 mod status;
+mod token;
 mod top;
 mod up;
 
@@ -52,6 +55,9 @@ fn dispatch(command: Command, context: &Context) -> Result<u8, Error> {
         Command::Run(run) => return run::run(run, context),
         Command::Exec(exec) => return run::exec(&exec, context),
         Command::Agent(agent) => agent::agent(*agent, context)?,
+        Command::Control(control) => control::control(*control, context)?,
+        Command::Token(token) => block_on(token::token(&token, context))?,
+        Command::Nodes(nodes) => block_on(nodes::nodes(&nodes, context))?,
         Command::Doctor => doctor::doctor(context)?,
         Command::Completions(completions) => completions::completions(&completions, context)?,
         Command::Up(up) => block_on(up::up(&up, context))?,

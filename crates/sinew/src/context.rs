@@ -6,7 +6,7 @@ use std::{
 };
 
 use serde::Serialize;
-use sinew_api::Client;
+use sinew_api::{Client, control};
 
 use crate::{
     args::{Format, Global},
@@ -21,6 +21,8 @@ pub(crate) struct Context {
     pub(crate) socket: PathBuf,
     /// Whether the user named the socket itself, so that it belongs to an agent started elsewhere.
     pub(crate) socket_given: bool,
+    /// The socket of a replica of control.
+    pub(crate) control: PathBuf,
     /// Directory of the agent's state, if it is to be started here.
     pub(crate) state: PathBuf,
     /// Whether to print for programs.
@@ -42,6 +44,7 @@ impl Context {
         Self {
             socket: global.socket.clone().unwrap_or_else(|| run.join("api.sock")),
             socket_given: global.socket.is_some(),
+            control: global.control.clone().unwrap_or_else(|| run.join("control.sock")),
             state: directory("SINEW_STATE", "/var/lib/sinew"),
             json: global.output == Format::Json,
             style: Style::of(&io::stdout(), global.no_color),
@@ -53,6 +56,11 @@ impl Context {
     /// A client of the agent that is there.
     pub(crate) async fn client(&self) -> Result<Client, Error> {
         Ok(Client::connect(&self.socket).await?)
+    }
+
+    /// A client of the replica of control that is there.
+    pub(crate) async fn control(&self) -> Result<control::Client, Error> {
+        Ok(control::Client::connect(&self.control).await?)
     }
 
     /// Log of an agent that `up` started.

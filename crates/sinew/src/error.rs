@@ -2,7 +2,7 @@
 
 use std::{io, path::PathBuf};
 
-use sinew_api::ClientError;
+use sinew_api::{ClientError, control};
 use sinew_model::ParseErrors;
 
 use crate::render::style::{Style, Tint};
@@ -12,6 +12,10 @@ use crate::render::style::{Style, Tint};
 pub(crate) enum Error {
     #[error(transparent)]
     Client(#[from] ClientError),
+    #[error(transparent)]
+    Control(#[from] control::Error),
+    #[error("{what}")]
+    ControlStart { what: String },
     #[error("cannot read {}: {source}", path.display())]
     ReadFile { path: PathBuf, source: io::Error },
     #[error("{0}")]
@@ -76,6 +80,7 @@ impl Error {
     pub(crate) fn help(&self) -> Option<String> {
         let help = match self {
             Self::Client(error) => return error.remedy(),
+            Self::Control(error) => return error.remedy(),
             Self::Agent(error) => return error.remedy().map(str::to_owned),
             Self::Usage { help, .. } => help,
             Self::ReadFile { source, .. } if source.kind() == io::ErrorKind::NotFound => {
@@ -117,6 +122,7 @@ impl Error {
             Self::DoctorBlocks => "follow the remedies above, those that block first",
             Self::ReadFile { .. }
             | Self::BadFile(_)
+            | Self::ControlStart { .. }
             | Self::System { .. }
             | Self::Output(_)
             | Self::Rights(_)
@@ -132,7 +138,7 @@ impl Error {
         }
         let field = match self {
             // The agent names the field; the message may do so already.
-            Self::Client(ClientError::Api(body)) => {
+            Self::Client(ClientError::Api(body)) | Self::Control(control::Error::Api(body)) => {
                 let field = body.field.as_deref().unwrap_or_default();
                 if field.is_empty() || body.message.starts_with(field) {
                     String::new()

@@ -1,3 +1,5 @@
+use std::collections::BTreeMap;
+
 use super::*;
 
 const GROUP: Option<u32> = Some(990);
@@ -109,8 +111,8 @@ fn a_project_is_its_owners() {
 #[test]
 fn the_group_is_found_by_name() {
     let file = "root:x:0:\nsinew:x:990:alice,bob\nsinewy:x:991:\n";
-    assert_eq!(sinew_group(file), Some(990));
-    assert_eq!(sinew_group("root:x:0:\n"), None);
+    assert_eq!(sinew_door::sinew_group(file), Some(990));
+    assert_eq!(sinew_door::sinew_group("root:x:0:\n"), None);
 }
 
 /// A caller to whom `rule` allows something, besides what it allows to user 1.

@@ -1,13 +1,15 @@
 //! First certificates for tokens, and next ones for the ones before.
 
+use std::collections::BTreeMap;
+
 use sinew_identity::{Certificate, CertificateDer, Identity, Moment, Peer, Role, Token};
 use sinew_model::{NodeName, ZoneName};
 
 use super::{
-    ATTEMPTS, Authority, Denied, Error, encode, random,
-    records::{StoredHolder, StoredToken, holder_key, token_key},
+    ATTEMPTS, Authority, Denied, Error, decode, encode, random,
+    records::{HOSTS, StoredHolder, StoredToken, holder_key, token_key},
 };
-use crate::store::{Compare, Op, Revision, Transaction};
+use crate::store::{Compare, Op, Range, Revision, Span, Transaction};
 
 /// The answer to who joins or renews.
 #[derive(Clone, Debug)]
@@ -173,6 +175,22 @@ impl Authority {
             }
         }
         Err(Error::Contended { key })
+    }
+
+    /// Hosts that were taken out, and when.
+    ///
+    /// # Errors
+    /// As the store does.
+    pub async fn withdrawn(&self) -> Result<BTreeMap<NodeName, Moment>, Error> {
+        let entries = self.store.range(Range::of(Span::prefix(HOSTS))).await?.entries;
+        let mut withdrawn = BTreeMap::new();
+        for entry in entries {
+            let key = String::from_utf8_lossy(&entry.key);
+            let Some(Ok(node)) = key.strip_prefix(HOSTS).map(str::parse) else { continue };
+            let holder: StoredHolder = decode(&key, &entry.value)?;
+            withdrawn.extend(holder.withdrawn.map(|at| (node, at)));
+        }
+        Ok(withdrawn)
     }
 
     fn check_network(&self, identity: &Identity) -> Result<(), Denied> {

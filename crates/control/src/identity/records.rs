@@ -13,6 +13,9 @@ pub const ROOT: &str = "sinew/ca/root";
 /// Before the ids of tokens.
 pub const TOKENS: &str = "sinew/tokens/";
 
+/// Before the names of hosts in the keys of their records.
+pub const HOSTS: &str = "sinew/ca/holders/node/";
+
 /// Where a holder's record is.
 #[must_use]
 pub fn holder_key(role: &Role) -> String {

@@ -9,7 +9,7 @@ use sinew_model::ZoneName;
 
 use crate::{
     records::{
-        self, Key, Poison,
+        self, Key, Poison, StoredControl,
         config::{Limits, Pausable, StoredLead, StoredPause, StoredZone},
     },
     store::Revision,
@@ -21,6 +21,7 @@ static DEFAULT: LazyLock<Limits> = LazyLock::new(Limits::default);
 #[derive(Debug, Default)]
 pub struct Config {
     controls: BTreeSet<String>,
+    replicas: BTreeMap<String, StoredControl>,
     zones: BTreeMap<ZoneName, (Revision, StoredZone)>,
     pauses: BTreeMap<Pausable, (Revision, StoredPause)>,
     limits: Option<(Revision, Limits)>,
@@ -37,9 +38,13 @@ impl Config {
         match key {
             Key::Control(id) => {
                 if value.is_some() {
-                    self.controls.insert(id)
+                    self.controls.insert(id.clone());
                 } else {
-                    self.controls.remove(&id)
+                    self.controls.remove(&id);
+                }
+                match value.map(records::read).transpose()? {
+                    Some(replica) => self.replicas.insert(id, replica),
+                    None => self.replicas.remove(&id),
                 };
             }
             Key::Zone(zone) => set(&mut self.zones, zone, revision, value)?,
@@ -61,6 +66,12 @@ impl Config {
     #[must_use]
     pub const fn controls(&self) -> &BTreeSet<String> {
         &self.controls
+    }
+
+    /// What they say of themselves.
+    #[must_use]
+    pub const fn replicas(&self) -> &BTreeMap<String, StoredControl> {
+        &self.replicas
     }
 
     /// Zones that get less than their share.

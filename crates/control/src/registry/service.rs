@@ -299,7 +299,7 @@ impl Service {
     }
 
     /// What there is to know now. 1 is what an empty store has: 0 is who knows nothing.
-    fn current(&self) -> Generation {
+    pub(super) fn current(&self) -> Generation {
         self.generation.max(self.floor).max(Generation(1))
     }
 

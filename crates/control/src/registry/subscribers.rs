@@ -6,7 +6,7 @@ use std::{
     ops::Bound,
 };
 
-use sinew_model::{ServiceName, fleet::Generation};
+use sinew_model::{NodeName, ServiceName, fleet::Generation};
 
 /// Names a subscriber; never used again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -17,10 +17,12 @@ pub(super) struct Subscribers {
     last: u64,
     all: BTreeMap<SubscriberId, Subscriber>,
     of_service: BTreeMap<ServiceName, BTreeSet<SubscriberId>>,
+    of_node: BTreeMap<NodeName, BTreeSet<SubscriberId>>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Subscriber {
+    node: NodeName,
     /// What it has of each service.
     has: BTreeMap<ServiceName, Generation>,
     /// Of these it may not have the newest.
@@ -34,6 +36,18 @@ struct Subscriber {
 }
 
 impl Subscriber {
+    const fn new(node: NodeName) -> Self {
+        Self {
+            node,
+            has: BTreeMap::new(),
+            behind: BTreeSet::new(),
+            deferred: BTreeSet::new(),
+            turn: None,
+            catalog: None,
+            catalog_told: false,
+        }
+    }
+
     fn is_idle(&self) -> bool {
         self.behind.is_empty() && self.catalog_told
     }
@@ -50,15 +64,27 @@ impl Subscriber {
 }
 
 impl Subscribers {
-    pub(super) fn join(&mut self) -> SubscriberId {
+    pub(super) fn join(&mut self, node: NodeName) -> SubscriberId {
         self.last += 1;
         let id = SubscriberId(self.last);
-        self.all.insert(id, Subscriber::default());
+        self.of_node.entry(node.clone()).or_default().insert(id);
+        self.all.insert(id, Subscriber::new(node));
         id
+    }
+
+    /// Those of a host.
+    pub(super) fn of_node(&self, node: &NodeName) -> impl Iterator<Item = SubscriberId> {
+        self.of_node.get(node).into_iter().flatten().copied()
     }
 
     pub(super) fn leave(&mut self, id: SubscriberId) {
         let Some(subscriber) = self.all.remove(&id) else { return };
+        if let Some(ids) = self.of_node.get_mut(&subscriber.node) {
+            ids.remove(&id);
+            if ids.is_empty() {
+                self.of_node.remove(&subscriber.node);
+            }
+        }
         for service in subscriber.has.keys() {
             self.remove_from(service, id);
         }
@@ -89,6 +115,10 @@ impl Subscribers {
 
     pub(super) fn subscriptions(&self, id: SubscriberId) -> usize {
         self.all.get(&id).map_or(0, |subscriber| subscriber.has.len())
+    }
+
+    pub(super) fn of(&self, id: SubscriberId) -> impl Iterator<Item = &ServiceName> {
+        self.all.get(&id).into_iter().flat_map(|subscriber| subscriber.has.keys())
     }
 
     pub(super) fn has(&self, id: SubscriberId, service: &ServiceName) -> Option<Generation> {

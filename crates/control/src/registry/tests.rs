@@ -163,7 +163,7 @@ impl Reader {
         if let Some(old) = self.id.take() {
             registry.leave(old);
         }
-        let id = registry.join();
+        let id = registry.join("n".parse().unwrap());
         for service in (0..SERVICES).map(service) {
             let has = self.known.get(&service).map_or(Generation(0), |(generation, _)| *generation);
             registry.subscribe(id, &service, has);
@@ -383,7 +383,7 @@ fn r11_a_value_of_no_use_is_told_and_the_last_good_one_stays() {
 #[test]
 fn a_slow_reader_costs_what_it_subscribes_to_and_gets_the_newest() {
     let (mut stored, mut registry) = one();
-    let (slow, fast) = (registry.join(), registry.join());
+    let (slow, fast) = (registry.join("n".parse().unwrap()), registry.join("n".parse().unwrap()));
     registry.subscribe(slow, &service(0), Generation(2));
     registry.subscribe(fast, &service(0), Generation(2));
     let take = |registry: &mut Registry, id| registry.take_update(id, |_| true);
@@ -406,7 +406,7 @@ fn a_slow_reader_costs_what_it_subscribes_to_and_gets_the_newest() {
 #[test]
 fn what_is_refused_waits_and_is_the_newest_when_it_comes() {
     let (mut stored, mut registry) = one();
-    let id = registry.join();
+    let id = registry.join("n".parse().unwrap());
     registry.take_catalog(id);
     registry.subscribe(id, &service(0), Generation(0));
     registry.subscribe(id, &service(1), Generation(1));

@@ -9,7 +9,7 @@ use sinew_model::{
 };
 use sinew_proto::{FromAgent, FromControl, Hello, PROTOCOL, Report, Reported, ServiceReport};
 
-use super::{Admission, Now, Outcome, Refused, Session, Settings, Write};
+use super::{Admission, Member, Now, Outcome, Refused, Session, Settings, Write};
 use crate::{
     records::{Key, StoredSession, StoredTombstone, read, read_endpoints, read_service},
     registry::Registry,
@@ -123,7 +123,8 @@ fn settings() -> Settings {
 }
 
 fn session(node: &str) -> Session {
-    Session::new(node.parse().unwrap(), [None, None], settings())
+    let address = [10, 0, 0, 1].into();
+    Session::new(Member { node: node.parse().unwrap(), zone: None, address }, settings())
 }
 
 fn orders() -> ServiceName {
@@ -373,7 +374,7 @@ async fn what_a_service_is_changes_where_it_is_told_and_not_by_who_was_away() {
 #[tokio::test]
 async fn a_lost_session_says_since_when() {
     let mut world = World::new().await;
-    let session = world.open("n1", &[]).await;
+    let mut session = world.open("n1", &[]).await;
     let write = session.lost(world.now, Duration::from_secs(2), &mut world.registry).unwrap();
     assert!(matches!(world.commit(write).await, Outcome::Done(_)));
     let stored = world.get(Key::Session("n1".parse().unwrap())).await.unwrap();

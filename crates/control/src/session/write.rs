@@ -67,7 +67,20 @@ impl Write {
         self.ops.iter().map(bytes).sum()
     }
 
-    /// Both, or neither: for writes of different hosts.
+    /// Whether both fit into one transaction. Whatever a write changes it compares first, or is
+    /// fenced off by what it compares, so writes that compare nothing in common change nothing in
+    /// common.
+    #[must_use]
+    pub fn fits(&self, other: &Self) -> bool {
+        let compares = self.compares.len() + other.compares.len();
+        let ops = self.ops.len() + other.ops.len();
+        let common = |it: &Compare| self.compares.iter().any(|own| own.key() == it.key());
+        compares.max(ops) <= Transaction::MAX_OPERATIONS
+            && self.bytes() + other.bytes() <= Transaction::MAX_BYTES
+            && !other.compares.iter().any(common)
+    }
+
+    /// Both, or neither: for writes that [fit](Self::fits).
     pub fn join(&mut self, other: Self) {
         self.compares.extend(other.compares);
         self.ops.extend(other.ops);

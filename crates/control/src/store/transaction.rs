@@ -166,6 +166,12 @@ impl Compare {
         Self::new(key, Order::Equal, Operand::Value(value.into()))
     }
 
+    /// What it looks at.
+    #[must_use]
+    pub const fn key(&self) -> &Bytes {
+        &self.key
+    }
+
     fn bytes(&self) -> usize {
         let value = if let Operand::Value(value) = &self.operand { value.len() } else { 0 };
         self.key.len() + value

@@ -20,6 +20,7 @@ Environment:
   SINEW_PINS     directory for programs and maps [default: /sys/fs/bpf/sinew]
   SINEW_CGROUP   cgroup that holds all members [default: sinew under the cgroup2 mount]
   SINEW_SOCKET   the agent's socket, as --socket
+  SINEW_CONTROL  the socket of a replica of control, as --control
   SINEW_LOG      what the agent logs, as `sinew agent --log`
   NO_COLOR       no colour when set to anything
 
@@ -279,6 +280,52 @@ Examples:
       later starts need neither
   sudo nsenter --net=/run/netns/b sinew agent --run /run/sinew-b --state /var/lib/sinew-b \\
       --pins /sys/fs/bpf/sinew-b --cgroup /sys/fs/cgroup/sinew-b    a second one, for another network";
+
+pub(super) const CONTROL: &str = "\
+Be a replica of the control plane, by which the services of many hosts call each other.
+
+What the network must not lose lies in a store: a file of this host (--data), or etcd (--etcd), which \
+any number of replicas share. Hosts connect to --listen and show certificates that the network's own \
+authority signs; `sinew token create` makes what they join with. When all replicas are down, what \
+runs goes on: hosts keep what they know, and take up what changed when one is back.
+
+The authority's key lies in the store too; with --ca-key-file it is encrypted there. Runs in the \
+foreground and logs to standard error; people reach it by its socket.";
+
+pub(super) const CONTROL_EXAMPLES: &str = "\
+Examples:
+  sudo sinew control
+  sudo sinew control --name a --ca-key-file /etc/sinew/ca.key \\
+      --etcd https://10.0.0.1:2379,https://10.0.0.2:2379 --etcd-ca /etc/sinew/etcd-ca.pem
+  sudo sinew control export network.jsonl        all that the store holds, to move or keep it
+  sudo sinew control import network.jsonl --data /var/lib/sinew/control
+  sudo sinew control rotate-root                 a new root certificate";
+
+pub(super) const TOKEN: &str = "\
+Make, list and revoke the tokens that hosts join with. Runs where a replica of control runs.
+
+A token admits one host within an hour, unless told otherwise, and names the authority that the host \
+is to believe. Who has it can join: hand it on as a password. With --node it is for one name alone, \
+and lets a host that was set up anew take its old name, or one that was withdrawn come back.";
+
+pub(super) const TOKEN_EXAMPLES: &str = "\
+Examples:
+  sudo sinew token create                        print the command to run on the new host
+  sudo sinew token create --zone a --uses 20 --ttl 10m
+  sudo sinew token create --node web-1           for a host set up anew
+  sudo sinew token list
+  sudo sinew token revoke 0123456789";
+
+pub(super) const NODES: &str = "\
+List the hosts of the network: where they are, whether they are there, and of which services they \
+have not what is newest. Only the replica that has a host's session tells the last. `withdraw` takes \
+a host out: its session ends, and it gets no other.";
+
+pub(super) const NODES_EXAMPLES: &str = "\
+Examples:
+  sudo sinew nodes
+  sudo sinew nodes --output json | jq '.[] | select(.session.lost_since_ms) | .name'
+  sudo sinew nodes withdraw web-1";
 
 pub(super) const DOCTOR: &str = "\
 Tell whether this machine can run Sinew: kernel, mounts, rights, name services that bypass it, and \

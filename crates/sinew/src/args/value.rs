@@ -238,9 +238,36 @@ pub(crate) fn seconds(text: &str) -> Result<Duration, String> {
         .ok_or_else(|| format!("{text:?} is no time in seconds"))
 }
 
+/// A number of seconds, minutes, hours or days.
+pub(crate) fn time(text: &str) -> Result<Duration, String> {
+    let split = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(split);
+    let seconds = match unit {
+        "s" | "" => 1,
+        "m" => 60,
+        "h" => 3600,
+        "d" => 86_400,
+        _ => 0,
+    };
+    let seconds = number.parse::<u64>().ok().and_then(|number| number.checked_mul(seconds));
+    seconds
+        .filter(|seconds| *seconds > 0)
+        .map(Duration::from_secs)
+        .ok_or_else(|| format!("{text:?} is no time: write it as 30s, 10m, 1h or 7d"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn times_have_units() {
+        for (text, seconds) in [("30s", 30), ("10m", 600), ("1h", 3600), ("7d", 604_800), ("5", 5)]
+        {
+            assert_eq!(time(text), Ok(Duration::from_secs(seconds)), "{text}");
+        }
+        assert!(["", "h", "0s", "1w", "1.5h", "-1h"].iter().all(|text| time(text).is_err()));
+    }
 
     #[test]
     fn callers_and_callees() {

@@ -89,7 +89,7 @@ fn own_path() -> Result<PathBuf, Error> {
 }
 
 /// Logs to standard error: for people, or a JSON value a line.
-fn log(filter: &str, json: bool) -> Result<(), Error> {
+pub(super) fn log(filter: &str, json: bool) -> Result<(), Error> {
     let filter = EnvFilter::try_new(filter).map_err(|error| Error::Usage {
         what: format!("--log {filter:?}: {error}"),
         help: "give a level, as debug, or directives, as sinew_agent=debug".to_owned(),

@@ -15,12 +15,12 @@ use std::{
 };
 
 /// Callers are answered from here on.
-pub(crate) const READY: &str = "READY=1";
+pub const READY: &str = "READY=1";
 /// The end has begun.
-pub(crate) const STOPPING: &str = "STOPPING=1";
+pub const STOPPING: &str = "STOPPING=1";
 
 /// Tells whoever started this process, when it wants to know.
-pub(crate) fn notify(state: &str) {
+pub fn notify(state: &str) {
     let Some(socket) = env::var_os("NOTIFY_SOCKET") else { return };
     if let Err(error) = send(&socket, state) {
         tracing::warn!("the service manager cannot be told {state} at {socket:?}: {error}");

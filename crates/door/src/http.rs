@@ -1,5 +1,5 @@
 //! How callers come in: accepted, bounded in number and patience, spoken to in HTTP/1.1, and let
-//! finish when the agent ends.
+//! finish when the daemon ends.
 
 use std::{future::Future, time::Duration};
 
@@ -19,11 +19,11 @@ use tokio::{
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// Connections at a time: more than that is a caller gone wild.
 const CONNECTIONS: usize = 1024;
-/// Time that open calls have to end when the agent does.
+/// Time that open calls have to end when the daemon does.
 const LAST_CALLS: Duration = Duration::from_secs(2);
 
 /// Hands every caller to `answer` until `stop`, then lets open calls end.
-pub(super) async fn open<L: Listener, A>(
+pub async fn open<L: Listener, A>(
     mut listener: L,
     mut stop: watch::Receiver<bool>,
     answer: impl Fn(L::Io, watch::Receiver<bool>) -> A,
@@ -43,12 +43,12 @@ pub(super) async fn open<L: Listener, A>(
     }
     drop(listener);
     let ended = async { while connections.join_next().await.is_some() {} };
-    // Streams end with the agent; dropping the set ends what is left.
+    // Streams end with the daemon; dropping the set ends what is left.
     let _ = tokio::time::timeout(LAST_CALLS, ended).await;
 }
 
 /// Serves the calls of one connection.
-pub(super) async fn speak(
+pub async fn speak(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     service: Router,
     mut stop: watch::Receiver<bool>,

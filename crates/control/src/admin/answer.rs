@@ -1,0 +1,69 @@
+//! How answers and refusals leave: the only place where errors become HTTP.
+
+use axum::{
+    Json,
+    http::StatusCode,
+    response::{IntoResponse, Response},
+};
+use sinew_api::{ErrorBody, ErrorCode};
+
+use crate::identity::{Denied, Error};
+
+/// What a handler gives.
+pub(super) type Answer<T> = Result<Json<T>, Failure>;
+
+/// An error on its way to the caller.
+#[derive(Clone, Debug)]
+pub(super) struct Failure(Box<ErrorBody>);
+
+impl Failure {
+    fn new(code: ErrorCode, message: String, remedy: Option<&str>) -> Self {
+        let retryable = code == ErrorCode::Unavailable;
+        let remedy = remedy.map(str::to_owned);
+        Self(Box::new(ErrorBody { code, message, remedy, field: None, retryable }))
+    }
+
+    pub(super) fn no_route(call: &str) -> Self {
+        let remedy = "use the same version of sinew as control, see `sinew --version`";
+        Self::new(ErrorCode::NotFound, format!("cannot call {call}"), Some(remedy))
+    }
+
+    /// What was sent is not what it should be.
+    pub(super) fn invalid(field: &str, what: &impl ToString) -> Self {
+        let mut failure = Self::new(ErrorCode::Invalid, what.to_string(), None);
+        failure.0.field = Some(field.to_owned());
+        failure
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        let code = match &error {
+            Error::Store(_) | Error::Contended { .. } => ErrorCode::Unavailable,
+            Error::Denied(Denied::Unknown { .. }) => ErrorCode::NotFound,
+            Error::Denied(_) | Error::RotationUnderway { .. } => ErrorCode::Conflict,
+            Error::Grant(_) => ErrorCode::Invalid,
+            _ => ErrorCode::Internal,
+        };
+        Self::new(code, error.to_string(), None)
+    }
+}
+
+fn status(code: ErrorCode) -> StatusCode {
+    match code {
+        ErrorCode::Invalid => StatusCode::BAD_REQUEST,
+        ErrorCode::Forbidden => StatusCode::FORBIDDEN,
+        ErrorCode::NotFound => StatusCode::NOT_FOUND,
+        ErrorCode::Conflict => StatusCode::CONFLICT,
+        ErrorCode::Exhausted => StatusCode::INSUFFICIENT_STORAGE,
+        ErrorCode::Unsupported => StatusCode::NOT_IMPLEMENTED,
+        ErrorCode::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+        ErrorCode::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+    }
+}
+
+impl IntoResponse for Failure {
+    fn into_response(self) -> Response {
+        (status(self.0.code), Json(*self.0)).into_response()
+    }
+}

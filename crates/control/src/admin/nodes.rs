@@ -1,0 +1,71 @@
+//! Hosts: what they say of themselves, their sessions, and how they keep up.
+
+use std::collections::BTreeSet;
+
+use axum::{
+    Json,
+    extract::{Path, State},
+};
+use sinew_api::control::{Behind, Done, KeepsUp, Node, Session};
+use sinew_identity::Moment;
+use sinew_model::NodeName;
+
+use super::answer::{Answer, Failure};
+use crate::{
+    records::StoredSession,
+    registry::Registry,
+    serve::{Handle, Seen},
+};
+
+pub(super) async fn list(State(handle): State<Handle>) -> Answer<Vec<Node>> {
+    let withdrawn = handle.shared.authority.withdrawn().await?;
+    let seen = handle.shared.seen();
+    let registry = handle.shared.registry();
+    let names: BTreeSet<&NodeName> =
+        registry.sessions().map(|(node, ..)| node).chain(withdrawn.keys()).collect();
+    let node = |name: &NodeName| Node {
+        name: name.clone(),
+        told: None,
+        session: registry.session(name).1.map(|session| shown(session, &registry)),
+        keeps_up: seen.get(name).and_then(|seen| keeps_up(seen, &registry)),
+        withdrawn_s: withdrawn.get(name).map(|at| at.0),
+    };
+    Ok(Json(names.into_iter().map(node).collect()))
+}
+
+fn shown(session: &StoredSession, registry: &Registry) -> Session {
+    Session {
+        control: session.control.clone(),
+        epoch: session.epoch,
+        since_ms: session.since_ms,
+        lost_since_ms: session.lost_since_ms,
+        control_runs: registry.config().controls().contains(&session.control),
+    }
+}
+
+/// A session that is not open says nothing.
+fn keeps_up(seen: &Seen, registry: &Registry) -> Option<KeepsUp> {
+    seen.epoch?;
+    let mut keeps_up = KeepsUp::default();
+    for service in &seen.subscribed {
+        let has = seen.acked.get(service).copied();
+        let newest = registry.newest(service);
+        if has.is_some_and(|has| has >= newest) {
+            keeps_up.current += 1;
+            continue;
+        }
+        let refused = seen.nacked.get(service).map(|(_, reason)| reason.clone());
+        keeps_up.behind.insert(service.clone(), Behind { has, newest, refused });
+    }
+    Some(keeps_up)
+}
+
+pub(super) async fn withdraw(
+    State(handle): State<Handle>,
+    Path(node): Path<String>,
+) -> Answer<Done> {
+    let node: NodeName = node.parse().map_err(|error| Failure::invalid("node", &error))?;
+    handle.shared.authority.withdraw(&node, Moment::now()).await?;
+    tracing::warn!(%node, "a host was withdrawn from the network");
+    Ok(Json(Done {}))
+}

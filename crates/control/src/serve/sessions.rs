@@ -1,0 +1,121 @@
+//! The sessions of a replica, for who looks at them or has to end one.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use sinew_identity::Peer;
+use sinew_model::{NodeName, ServiceName, fleet::Generation};
+use tokio::sync::mpsc;
+
+use crate::{registry::Registry, session::Session};
+
+/// That a session is to end.
+#[derive(Clone, Debug)]
+pub(super) struct Ending {
+    /// Why.
+    pub(super) reason: String,
+    /// When the agent is to come back.
+    pub(super) reconnect_after: Duration,
+}
+
+/// A session's place among all.
+#[derive(Debug, Default)]
+pub(crate) struct Sessions(Mutex<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    last: u64,
+    all: BTreeMap<u64, Entry>,
+}
+
+#[derive(Clone, Debug)]
+struct Entry {
+    peer: Peer,
+    node: NodeName,
+    session: Arc<Mutex<Session>>,
+    ending: mpsc::Sender<Ending>,
+}
+
+/// Keeps a session in the list.
+pub(super) struct Place<'a> {
+    sessions: &'a Sessions,
+    number: u64,
+}
+
+/// How an agent keeps up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Seen {
+    /// Its session; `None`: it is not open yet.
+    pub epoch: Option<u64>,
+    /// Of what it wants to hear.
+    pub subscribed: BTreeSet<ServiceName>,
+    /// What it has applied of each service.
+    pub acked: BTreeMap<ServiceName, Generation>,
+    /// What it has refused since, and why.
+    pub nacked: BTreeMap<ServiceName, (Generation, String)>,
+}
+
+impl Sessions {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn enter(
+        &self,
+        peer: Peer,
+        node: NodeName,
+        session: Arc<Mutex<Session>>,
+    ) -> (Place<'_>, mpsc::Receiver<Ending>) {
+        let (ending, received) = mpsc::channel(1);
+        let mut state = self.state();
+        state.last += 1;
+        let number = state.last;
+        state.all.insert(number, Entry { peer, node, session, ending });
+        (Place { sessions: self, number }, received)
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.state().all.len()
+    }
+
+    pub(super) fn has(&self, node: &NodeName) -> bool {
+        self.state().all.values().any(|entry| entry.node == *node)
+    }
+
+    /// Who is there, or of these only one host.
+    pub(super) fn peers(&self, of: Option<&NodeName>) -> Vec<(u64, Peer)> {
+        let state = self.state();
+        let wanted = state.all.iter().filter(|(_, it)| of.is_none_or(|of| it.node == *of));
+        wanted.map(|(number, entry)| (*number, entry.peer.clone())).collect()
+    }
+
+    pub(super) fn end(&self, number: u64, ending: Ending) {
+        if let Some(entry) = self.state().all.get(&number) {
+            // One that is full, or gone, ends already.
+            let _ = entry.ending.try_send(ending);
+        }
+    }
+
+    /// How the newest session of each host keeps up.
+    pub(super) fn seen(&self, registry: &Mutex<Registry>) -> BTreeMap<NodeName, Seen> {
+        let all: Vec<Entry> = self.state().all.values().cloned().collect();
+        let seen = |entry: Entry| {
+            let session = entry.session.lock().unwrap_or_else(PoisonError::into_inner);
+            let registry = registry.lock().unwrap_or_else(PoisonError::into_inner);
+            let subscribed = session.subscriber().map(|id| registry.subscribed(id));
+            let subscribed = subscribed.into_iter().flatten().cloned().collect();
+            let (acked, nacked) = (session.acked().clone(), session.nacked().clone());
+            (entry.node, Seen { epoch: session.epoch(), subscribed, acked, nacked })
+        };
+        all.into_iter().map(seen).collect()
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.sessions.state().all.remove(&self.number);
+    }
+}

@@ -1,0 +1,10 @@
+//! Replicas of control on the network, and agents that are wire alone.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on fails")]
+
+#[path = "serve/join.rs"]
+mod join;
+#[path = "serve/sessions.rs"]
+mod sessions;
+#[path = "serve/world.rs"]
+mod world;
