@@ -13,7 +13,7 @@ pub mod histogram;
 pub mod near;
 
 /// Raised whenever a map's layout or the meaning of a field changes.
-pub const ABI_VERSION: u32 = 7;
+pub const ABI_VERSION: u32 = 8;
 
 /// Declared capacities of the maps: nearing one warns, reaching it refuses.
 pub mod capacity {
@@ -57,6 +57,15 @@ pub mod capacity {
     pub const LISTENING_PROCESSES: u32 = 16_384;
     /// Listeners of a process that are remembered, the latest so many.
     pub const LISTENERS_OF_PROCESS: usize = 8;
+    /// Networks, slices and addresses of hosts: three or four a host.
+    pub const HOSTS: u32 = 16_384;
+    /// Hosts that may be under suspicion.
+    pub const NODES: u32 = 4096;
+    /// Ports at which other hosts reach instances of this one, by address.
+    pub const FLEET_PORTS: u32 = 32_768;
+    /// Ports from which instances sent datagrams to other hosts without having bound them to an
+    /// address; the least recently used one makes room.
+    pub const AWAITED_REPLIES: u32 = 16_384;
     /// Ports an instance may declare.
     pub const DECLARED_PORTS: usize = 16;
 }
@@ -238,8 +247,8 @@ plain! {
         addr6: [u32; 4],
         /// Relative capacity, 1 to 65535; 256 is usual.
         weight: u32,
-        /// Number of the zone; 0: none.
-        zone: u32,
+        /// Number of the host that it is on; 0: this one, or one that is never under suspicion.
+        node: u32,
         /// Handle check: a record that bears another generation is stale.
         generation: u32,
         /// Index of the service port, for [`Outlier`].
@@ -329,7 +338,7 @@ plain! {
         reserved: u32,
     }
     /// A member cgroup, by cgroup id in `INSTANCES`.
-    Instance = 72 {
+    Instance = 96 {
         /// Its own address.
         addr4: u32,
         /// Number of its service; 0: none (an `exec` session).
@@ -344,6 +353,76 @@ plain! {
         ports: [u16; capacity::DECLARED_PORTS],
         /// The user-space number of the instance, echoed in events.
         id: u64,
+        /// Its IPv6 address among those of all hosts; zeros: none.
+        fleet6: [u32; 4],
+        /// The same of IPv4; 0: none.
+        fleet4: u32,
+        /// Reserved, 0.
+        reserved: u32,
+    }
+    /// Addresses in which all those of instances of any host lie, and those of this host's own; one
+    /// entry of `FLEET`. With masks of zeros there are none.
+    Fleet = 80 {
+        /// What the IPv6 networks have in common.
+        network6: [u32; 4],
+        /// Which bits of an address that are.
+        mask6: [u32; 4],
+        /// This host's IPv6 slice.
+        slice6: [u32; 4],
+        /// Which bits of an address tell it.
+        slice_mask6: [u32; 4],
+        /// What the IPv4 networks have in common.
+        network4: u32,
+        /// Which bits of an address that are.
+        mask4: u32,
+        /// This host's IPv4 slice.
+        slice4: u32,
+        /// Which bits of an address tell it.
+        slice_mask4: u32,
+    }
+    /// A prefix of addresses in `HOSTS`, a trie.
+    HostPrefix = 20 {
+        /// Its length in bits, the 96 of an IPv4-mapped one included.
+        bits: u32,
+        /// Its first address; an IPv4 one in the last word, behind `::ffff:`.
+        addr: [u32; 4],
+    }
+    /// What lies under a prefix.
+    HostAddress = 8 {
+        /// One of [`host`].
+        kind: u32,
+        /// Number of the host; 0: none or this one.
+        node: u32,
+    }
+    /// What is held against another host, by its number in `NODES`.
+    Suspicion = 32 {
+        /// Connects that it left without an answer since its last answer.
+        unanswered: u32,
+        /// Times in a row that it was suspected.
+        rounds: u32,
+        /// Monotonic time until which it is passed over; 0: it is not under suspicion.
+        until_ns: u64,
+        /// When the last probe was let through; 0: none under way.
+        probe_ns: u64,
+        /// Times it came under suspicion.
+        suspicions: u64,
+    }
+    /// A port at which other hosts reach an instance, in `FLEET_PORTS`; or one from which it sent
+    /// datagrams to them, in `AWAITED_REPLIES`.
+    FleetKey = 20 {
+        /// Address among those of all hosts; an IPv4 one in the last word, behind `::ffff:`.
+        addr: [u32; 4],
+        /// Network byte order.
+        port: u16,
+        /// One of [`protocol`].
+        protocol: u16,
+    }
+    /// Whose listener takes what comes there.
+    FleetPort = 8 {
+        /// Index of the backend.
+        backend: u32,
+        /// Its generation.
+        generation: u32,
     }
     /// The address of a listener; an IPv4 one in the last word, behind `::ffff:`.
     ListenKey = 24 {
@@ -520,7 +599,7 @@ plain! {
         resolver: u64,
     }
     /// What the programs counted about themselves, per CPU.
-    Counters = 64 {
+    Counters = 104 {
         /// Flow samples that found the ring full.
         flows_lost: u64,
         /// Listen and bind events that found the ring full: user space must scan.
@@ -537,6 +616,17 @@ plain! {
         binds_denied: u64,
         /// Datagrams or connects whose own source could not be set.
         sources_unset: u64,
+        /// Connections, and datagrams, of other hosts that an instance was handed.
+        fleet_accepted: u64,
+        /// Packets to instances that came from no host of the network: refused.
+        fleet_strangers: u64,
+        /// Packets of other hosts to what is no port of an instance, or to one on which nothing
+        /// listens: refused.
+        fleet_unheard: u64,
+        /// Times another host came under suspicion.
+        suspicions: u64,
+        /// Choices that passed over an endpoint because its host was under suspicion.
+        suspects_passed: u64,
     }
     /// An event of the ring, whatever its kind.
     Event = 88 {
@@ -649,6 +739,18 @@ pub mod backend_flags {
     pub const WILDCARD4: u16 = 16;
     /// The same of its IPv6 listener.
     pub const WILDCARD6: u16 = 32;
+}
+
+/// Values of [`HostAddress::kind`].
+pub mod host {
+    /// Addresses of instances, of nobody known.
+    pub const NETWORK: u32 = 0;
+    /// This host's own instances.
+    pub const OWN: u32 = 1;
+    /// Instances of another host.
+    pub const SLICE: u32 = 2;
+    /// A host's own address: another one's, or a loopback one of this host.
+    pub const ADDRESS: u32 = 3;
 }
 
 /// Bits of [`Instance::flags`].

@@ -19,7 +19,7 @@ use std::{
 };
 
 use crate::{
-    Error,
+    Error, Instance,
     layout::{Delta, Member},
     object::Object,
     occupancy,
@@ -71,14 +71,18 @@ const REACH_HOOKS: &[Hook] = &[
 /// What the programs of [`REACH_HOOKS`] alone are called.
 pub(crate) const REACH: &str = "reach_";
 
-/// Program and link of published ports; on the network namespace, while a port is published.
+/// Program and link of published ports and of what comes from other hosts; on the network namespace,
+/// while a port is published or there are other hosts.
 const PUBLISHED: &str = "published";
+/// Link of the callbacks of all members' sockets; there while there are other hosts. The program is
+/// that of [`Links::watch`].
+const SOCKET_CALLBACKS: &str = "sock_ops";
 const NETWORK_NAMESPACE: &str = "/proc/thread-self/ns/net";
 
 /// Names of the programs that are attached; `reach`: also to those who are no members.
 pub(crate) fn programs(reach: bool) -> impl Iterator<Item = &'static str> {
     let reach = if reach { REACH_HOOKS } else { &[] };
-    HOOKS.iter().chain(reach).map(|(name, _)| *name).chain(["sock_ops", PUBLISHED])
+    HOOKS.iter().chain(reach).map(|(name, _)| *name).chain([SOCKET_CALLBACKS, PUBLISHED])
 }
 
 /// Whether the data path works without a program.
@@ -88,7 +92,7 @@ pub(crate) fn is_optional(name: &str) -> bool {
 
 /// The hooks of every member, and that of its listeners.
 pub(crate) fn member_hooks() -> impl Iterator<Item = Hook> {
-    HOOKS.iter().copied().chain([("sock_ops", AttachType::SockOps)])
+    HOOKS.iter().copied().chain([(SOCKET_CALLBACKS, AttachType::SockOps)])
 }
 
 /// The links under a pin directory.
@@ -102,6 +106,15 @@ pub(crate) struct Links {
     pub(crate) adopted: Carriers,
     /// Those whose processes call services without being members.
     pub(crate) reach: Carriers,
+}
+
+/// What programs are there for only at times.
+#[derive(Clone, Copy)]
+pub(crate) struct Duties {
+    /// Packets without a socket are looked at.
+    pub(crate) looks_up: bool,
+    /// Callbacks of all members' sockets run.
+    pub(crate) calls_back: bool,
 }
 
 /// The link that watches a cgroup.
@@ -153,7 +166,10 @@ impl Links {
         }
         self.deaths = deaths::taken(object);
         deaths::attach(object, &self.directory);
-        let watcher = object.program("sock_ops")?;
+        let watcher = object.program(SOCKET_CALLBACKS)?;
+        if let Ok(link) = sys::open_pin(&self.directory.join(SOCKET_CALLBACKS)) {
+            let _ = sys::link_update(link.as_fd(), watcher);
+        }
         for Watch { link, .. } in self.watched.values() {
             // A link whose cgroup is gone cannot be updated and watches nothing.
             let _ = sys::link_update(link.as_fd(), watcher);
@@ -161,7 +177,8 @@ impl Links {
         Ok(())
     }
 
-    /// Whether packets to published ports are looked at. While none are published, nobody pays.
+    /// Whether packets to published ports and from other hosts are looked at. While there are none,
+    /// nobody pays.
     pub(crate) fn publish(&self, object: &Object, wanted: bool) -> Result<(), Error> {
         let path = self.directory.join(PUBLISHED);
         if !wanted {
@@ -180,13 +197,46 @@ impl Links {
             .map_err(|(what, e)| Error::system(format!("{what} {PUBLISHED}"), e))
     }
 
+    /// Runs the callbacks of all sockets of the members; while there are other hosts, calls to which
+    /// are watched. Answers whether they were not run before.
+    pub(crate) fn call_back(&self, object: &Object, cgroup: &Path) -> Result<bool, Error> {
+        if self.calls_back(cgroup) {
+            return Ok(false);
+        }
+        let directory = open_cgroup(cgroup)?;
+        let target = Target { file: &directory, id: cgroup_id(&directory, cgroup)? };
+        let mut changes = Changes::default();
+        let attach_type = AttachType::SockOps;
+        attach_one(SOCKET_CALLBACKS, attach_type, object, &target, &self.directory, &mut changes)
+            .map_err(|(what, e)| match e.raw_os_error() {
+            Some(libc::EPERM) => occupancy::refusal(SOCKET_CALLBACKS, attach_type, cgroup),
+            _ => Error::system(format!("{what} {SOCKET_CALLBACKS}"), e),
+        })?;
+        Ok(true)
+    }
+
+    /// Nobody pays for them any more.
+    pub(crate) fn call_back_no_more(&self) -> Result<(), Error> {
+        remove_pin(&self.directory.join(SOCKET_CALLBACKS))
+    }
+
+    fn calls_back(&self, cgroup: &Path) -> bool {
+        let id = open_cgroup(cgroup).and_then(|directory| cgroup_id(&directory, cgroup)).ok();
+        id.is_some() && missing::target(&self.directory.join(SOCKET_CALLBACKS)) == id
+    }
+
     /// Watches listen() in the cgroups of those members that shall be watched. Answers
     /// whether any was not watched before: what listened there meanwhile was not seen.
-    pub(crate) fn watch(&mut self, object: &Object, delta: &Delta<Member>) -> Result<bool, Error> {
+    pub(crate) fn watch(
+        &mut self,
+        object: &Object,
+        delta: &Delta<Member>,
+        shall_be: impl Fn(&Instance) -> bool,
+    ) -> Result<bool, Error> {
         let wanted: HashMap<u64, &Path> = delta
             .came
             .iter()
-            .filter(|member| member.instance.watch_listen)
+            .filter(|member| shall_be(&member.instance))
             .map(|member| (member.cgroup, member.instance.cgroup.as_path()))
             .collect();
         let left: Vec<u64> = if delta.whole {
@@ -214,7 +264,7 @@ impl Links {
 
     fn watch_one(&mut self, object: &Object, id: u64, cgroup: &Path) -> Result<(), Error> {
         let directory = open_cgroup(cgroup)?;
-        let program = object.program("sock_ops")?;
+        let program = object.program(SOCKET_CALLBACKS)?;
         let fail = |e| Error::system(format!("watch listen() in {}", cgroup.display()), e);
         let link = sys::link_create(program, Some(directory.as_fd()), AttachType::SockOps)
             .map_err(fail)?;
@@ -235,7 +285,7 @@ impl Links {
             remove_pin(&self.watch_path(id))?;
         }
         deaths::remove(&self.directory)?;
-        for name in HOOKS.iter().map(|(name, _)| *name).chain([PUBLISHED]) {
+        for name in HOOKS.iter().map(|(name, _)| *name).chain([PUBLISHED, SOCKET_CALLBACKS]) {
             remove_pin(&self.directory.join(name))?;
         }
         Ok(())

@@ -2,6 +2,8 @@
 
 use std::{io, path::PathBuf};
 
+use sinew_model::fleet::Network;
+
 /// An error of the data path.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -71,6 +73,18 @@ pub enum Error {
         path: PathBuf,
         /// What is in the way, and what to do.
         why: String,
+    },
+    /// Instances of the network's hosts would have addresses that something else has. Nothing was
+    /// changed. The fault of whoever chose the network.
+    #[error(
+        "the instance network {network} overlaps {with}: give instances another network (`sinew \
+         control --instances4` or `--instances6`, before a host has a slice), or take that away"
+    )]
+    Overlap {
+        /// The network or slice.
+        network: Network,
+        /// What is there.
+        with: String,
     },
     /// The wanted state contradicts itself. The caller's fault.
     #[error("{what}")]

@@ -13,15 +13,16 @@ use sinew_abi as abi;
 use sinew_model::Protocol;
 
 use crate::{
-    Affinity, BackendStats, Carrier, Datapath, EdgeStats, Error, Events, FlowBackend, Listener,
-    Look, Mended, Notice, Peer, Resolver, Totals, Usage, Wanted,
+    Affinity, BackendStats, Carrier, Datapath, EdgeStats, Error, Events, FlowBackend, Instance,
+    Listener, Look, Mended, Notice, Peer, Resolver, Totals, Usage, Wanted,
     attach::Links,
-    layout::{Ledger, Tables, addr4, addr6, mapped},
+    hosts::Hosts,
+    layout::{Delta, Ledger, Member, Tables, addr4, addr6, mapped},
     maps::{Maps, possible_cpus},
     members::{Change, Members},
     object::{self, Object},
     reconcile::Reconciliation,
-    routes::Routes,
+    routes::{FleetRoutes, Routes},
     sockets,
     sys::{self, AttachType},
     usage,
@@ -69,6 +70,10 @@ pub struct Kernel {
     members: Members,
     links: Links,
     routes: Routes,
+    hosts: Hosts,
+    fleet_routes: FleetRoutes,
+    /// Whether there are other hosts.
+    joined: bool,
     attached: bool,
 }
 
@@ -99,8 +104,21 @@ impl Kernel {
         let events = Events::open(&directory)?;
         let options = options.clone();
         let members = Members::new(options.cgroup.clone());
-        let kernel =
-            Self { options, object, maps, ledger, members, links, routes, attached: false };
+        let hosts = Hosts::read(&maps)?;
+        let fleet_routes = FleetRoutes::new(hosts.slices(), &hosts.own_slices());
+        let kernel = Self {
+            options,
+            object,
+            maps,
+            ledger,
+            members,
+            links,
+            routes,
+            hosts,
+            fleet_routes,
+            joined: false,
+            attached: false,
+        };
         Ok((kernel, events))
     }
 
@@ -135,7 +153,19 @@ impl Kernel {
 
     /// Puts listeners that exist already into the listener maps.
     fn scan(&self) -> Result<(), Error> {
-        let program = self.object.program(object::LISTENERS)?;
+        self.iterate(object::LISTENERS)
+    }
+
+    /// Puts the UDP sockets of instances there, if other hosts are to reach any.
+    fn scan_datagrams(&self) -> Result<(), Error> {
+        if !self.ledger.takes_datagrams() {
+            return Ok(());
+        }
+        self.iterate(object::DATAGRAM_SOCKETS)
+    }
+
+    fn iterate(&self, program: &str) -> Result<(), Error> {
+        let program = self.object.program(program)?;
         let link = sys::link_create(program, None, AttachType::TraceIter)
             .map_err(|e| Error::system("iterate over sockets", e))?;
         use std::os::fd::AsFd;
@@ -143,21 +173,45 @@ impl Kernel {
     }
 
     fn change(&mut self, wanted: &Wanted, change: &Change) -> Result<(), Error> {
-        let members = &change.members;
+        let (members, fleet) = (&change.members, wanted.fleet.as_ref());
+        if let Some(fleet) = fleet {
+            Hosts::check(fleet)?;
+            self.fleet_routes.check(fleet)?;
+        }
         let plan = self.ledger.plan(&mut self.maps, &wanted.services, members)?;
+        // Nothing comes where nobody looks at it: routes go first and come last.
+        self.fleet_routes.withdraw(fleet)?;
+        self.hosts.set(&mut self.maps, fleet)?;
+        self.joined = fleet.is_some();
         self.routes.set_instances(members)?;
+        self.fleet_routes.set_instances(members)?;
         self.ledger.apply_services(&mut self.maps, &plan)?;
         let scan = self.ledger.apply_instances(&mut self.maps, members)?;
         self.spare_resolver()?;
         self.set_resolver(wanted.resolver.as_ref())?;
         let first = !self.attached;
         self.hook_outside(&change.outside, first)?;
-        self.links.publish(&self.object, self.ledger.publishes())?;
-        let watches = self.links.watch(&self.object, members)?;
-        if first || scan || watches {
+        self.links.publish(&self.object, self.joined || self.ledger.publishes())?;
+        if self.watch(members)? || first || scan {
             self.scan()?;
         }
+        self.scan_datagrams()?;
+        self.fleet_routes.install()?;
         Ok(())
+    }
+
+    /// While there are other hosts, the callbacks of all members see who listens and who calls; else
+    /// those of the instances to be watched do. Answers whether any listener may have gone unseen.
+    fn watch(&mut self, members: &Delta<Member>) -> Result<bool, Error> {
+        let Self { links, object, options, .. } = self;
+        if !self.joined {
+            let fresh = links.watch(object, members, |instance| instance.watch_listen)?;
+            return links.call_back_no_more().map(|()| fresh);
+        }
+        let fresh = links.call_back(object, &options.cgroup)?;
+        // Adopted programs lie elsewhere.
+        let outside = |instance: &Instance| !instance.cgroup.starts_with(&options.cgroup);
+        Ok(links.watch(object, members, outside)? || fresh)
     }
 
     /// Before queries are led to a resolver, its own are let out.
@@ -213,6 +267,10 @@ impl Kernel {
 
 impl Datapath for Kernel {
     fn apply(&mut self, wanted: &Wanted) -> Result<(), Error> {
+        if wanted.fleet.is_some() != self.joined {
+            // All of them are watched otherwise from now on.
+            self.members.forget();
+        }
         let change = self.members.to(&wanted.instances);
         let done = change.and_then(|change| self.change(wanted, &change).map(|()| change));
         match done {
@@ -247,13 +305,15 @@ impl Datapath for Kernel {
 
     fn backends(&self) -> Result<HashMap<u64, BackendStats>, Error> {
         let now = sys::monotonic_ns();
+        let suspects = self.maps.suspects()?;
         let mut found = HashMap::new();
         for (key, index) in self.ledger.backends() {
             let Some(hot) = self.maps.hot.get(index) else { continue };
             let probed_now = needs_probe(&hot, now) && self.maps.probed(index, &hot, now);
             let known = self.maps.known_listeners.get(index);
             let dying = known.is_some_and(|known| dying(&known, &hot, now));
-            found.insert(key, BackendStats { dying, probed_now, ..stats(&hot, now) });
+            let suspect = suspects.contains(&self.maps.node(index));
+            found.insert(key, BackendStats { dying, probed_now, suspect, ..stats(&hot, now) });
         }
         Ok(found)
     }
@@ -339,11 +399,16 @@ impl Datapath for Kernel {
     }
 
     fn close_host(&self, peer: &Peer) -> Result<u32, Error> {
-        sockets::close_all(&|remote, _| peer.slices.iter().any(|slice| slice.contains(remote)))
+        let members = self.members.all_cgroups();
+        let own = [peer.address4.map(IpAddr::V4), peer.address6.map(IpAddr::V6)];
+        sockets::close_all(&|remote, cgroup| {
+            peer.slices.iter().any(|slice| slice.contains(remote))
+                || (own.contains(&Some(remote)) && members.contains(&cgroup))
+        })
     }
 
     fn notices(&self) -> Vec<Notice> {
-        Vec::new()
+        self.fleet_routes.notices().to_vec()
     }
 
     fn affinity(
@@ -381,6 +446,7 @@ impl Datapath for Kernel {
     fn detach(&mut self) -> Result<(), Error> {
         // Nobody puts back what goes now.
         self.attached = false;
+        self.fleet_routes.remove()?;
         self.links.remove()?;
         self.routes.remove()?;
         remove_tree(&self.options.pins)

@@ -61,6 +61,10 @@ pub(crate) trait Tables {
         value: &abi::ListenValue,
     ) -> Result<(), Error>;
     fn remove_listen_key(&mut self, key: &abi::ListenKey) -> Result<(), Error>;
+    /// Where other hosts reach instances.
+    fn fleet_ports(&self) -> Result<Vec<(abi::FleetKey, abi::FleetPort)>, Error>;
+    fn put_fleet_port(&mut self, key: &abi::FleetKey, value: &abi::FleetPort) -> Result<(), Error>;
+    fn remove_fleet_port(&mut self, key: &abi::FleetKey) -> Result<(), Error>;
     /// Listeners that adopted programs had, by their cookies, and their services.
     fn adopted_listeners(&self) -> Result<Vec<(u64, u32)>, Error>;
     fn put_adopted_listener(&mut self, cookie: u64, service: u32) -> Result<(), Error>;

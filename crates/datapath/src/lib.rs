@@ -13,6 +13,7 @@ mod facts;
 mod fake;
 mod features;
 mod heartbeat;
+mod hosts;
 mod kernel;
 mod layout;
 pub mod loopback;

@@ -1,6 +1,7 @@
 //! The kernel's maps, opened from their pins.
 
 use std::{
+    collections::HashSet,
     marker::PhantomData,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     path::Path,
@@ -73,7 +74,7 @@ impl<K: aya::Pod + Eq + std::hash::Hash, V: aya::Pod> Hash<K, V> {
         Ok(entries)
     }
 
-    fn list(&self, zero: (K, V)) -> Result<Vec<(K, V)>, Error> {
+    pub(crate) fn list(&self, zero: (K, V)) -> Result<Vec<(K, V)>, Error> {
         let entries = self.entries(zero, 1)?;
         Ok(entries.into_iter().filter_map(|(k, v)| v.first().map(|v| (k, *v))).collect())
     }
@@ -126,6 +127,10 @@ pub(crate) struct Maps {
     published: Hash<abi::PublishedKey, abi::ServiceKey4>,
     published_ports: Shared<u64>,
     listen_keys: Hash<abi::ListenKey, abi::ListenValue>,
+    fleet_ports: Hash<abi::FleetKey, abi::FleetPort>,
+    pub(crate) fleet: Shared<abi::Fleet>,
+    pub(crate) hosts: Hash<abi::HostPrefix, abi::HostAddress>,
+    pub(crate) nodes: Hash<u32, abi::Suspicion>,
     adopted_listeners: Hash<u64, u32>,
     instances: Hash<u64, abi::Instance>,
     times: Hash<u32, abi::BackendTimes>,
@@ -169,6 +174,10 @@ impl Maps {
             published: Hash::open(maps, "PUBLISHED")?,
             published_ports: Shared::open(maps, "PUBLISHED_PORTS", PORT_WORDS)?,
             listen_keys: Hash::open(maps, "LISTEN_KEYS")?,
+            fleet_ports: Hash::open(maps, "FLEET_PORTS")?,
+            fleet: Shared::open(maps, "FLEET", 1)?,
+            hosts: Hash::open(maps, "HOSTS")?,
+            nodes: Hash::open(maps, "NODES")?,
             adopted_listeners: Hash::open(maps, "ADOPTED_LISTENERS")?,
             times: Hash::open(maps, "BACKEND_TIMES")?,
             known_listeners: Shared::open(maps, "KNOWN_LISTENERS", c::BACKENDS)?,
@@ -217,6 +226,17 @@ impl Maps {
         hot.probe_ns != 0 && now_ns.saturating_sub(hot.probe_ns) <= lease_ns
     }
 
+    /// Number of the host that a backend is on; 0: this one.
+    pub(crate) fn node(&self, index: u32) -> u32 {
+        self.backends.get(index).map_or(0, |backend| backend.node)
+    }
+
+    /// Numbers of the hosts under suspicion: also of one whose time is over, until it answers.
+    pub(crate) fn suspects(&self) -> Result<HashSet<u32>, Error> {
+        let hosts = self.nodes.list((0, abi::Suspicion::ZERO))?.into_iter();
+        Ok(hosts.filter(|(_, held)| held.until_ns != 0).map(|(node, _)| node).collect())
+    }
+
     /// What a service port is called.
     pub(crate) fn port_name(&self, index: u16) -> abi::PortName {
         self.port_names.get(index.into()).unwrap_or(abi::PortName::ZERO)
@@ -249,6 +269,11 @@ impl Maps {
             sum.queries_bypassed += c.queries_bypassed;
             sum.binds_denied += c.binds_denied;
             sum.sources_unset += c.sources_unset;
+            sum.fleet_accepted += c.fleet_accepted;
+            sum.fleet_strangers += c.fleet_strangers;
+            sum.fleet_unheard += c.fleet_unheard;
+            sum.suspicions += c.suspicions;
+            sum.suspects_passed += c.suspects_passed;
             sum
         }))
     }
@@ -378,6 +403,18 @@ impl Tables for Maps {
 
     fn remove_listen_key(&mut self, key: &abi::ListenKey) -> Result<(), Error> {
         self.listen_keys.remove(key)
+    }
+
+    fn fleet_ports(&self) -> Result<Vec<(abi::FleetKey, abi::FleetPort)>, Error> {
+        self.fleet_ports.list((abi::FleetKey::ZERO, abi::FleetPort::ZERO))
+    }
+
+    fn put_fleet_port(&mut self, key: &abi::FleetKey, value: &abi::FleetPort) -> Result<(), Error> {
+        self.fleet_ports.put(key, value)
+    }
+
+    fn remove_fleet_port(&mut self, key: &abi::FleetKey) -> Result<(), Error> {
+        self.fleet_ports.remove(key)
     }
 
     fn adopted_listeners(&self) -> Result<Vec<(u64, u32)>, Error> {

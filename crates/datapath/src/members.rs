@@ -1,7 +1,7 @@
 //! Which cgroups are members: found by their paths, and only those looked up that are new.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     fs,
     os::unix::fs::MetadataExt as _,
     path::PathBuf,
@@ -74,6 +74,21 @@ impl Members {
     /// Cgroups outside the root that instances have.
     pub(crate) fn outside(&self) -> impl Iterator<Item = PathBuf> + '_ {
         self.outside.values().map(|instance| instance.cgroup.clone())
+    }
+
+    /// Ids of all cgroups of members, those below instances' too.
+    pub(crate) fn all_cgroups(&self) -> HashSet<u64> {
+        let mut found = HashSet::new();
+        let mut left: Vec<PathBuf> =
+            std::iter::once(self.root.clone()).chain(self.outside()).collect();
+        while let Some(cgroup) = left.pop() {
+            found.extend(fs::metadata(&cgroup).ok().map(|metadata| metadata.ino()));
+            let below = fs::read_dir(&cgroup).into_iter().flatten().flatten();
+            let is_cgroup =
+                |entry: &fs::DirEntry| entry.file_type().is_ok_and(|kind| kind.is_dir());
+            left.extend(below.filter(is_cgroup).map(|entry| entry.path()));
+        }
+        found
     }
 
     /// Nothing is known until the next [`reach`](Self::reach).

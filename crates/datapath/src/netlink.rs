@@ -37,6 +37,7 @@ pub(crate) enum Family {
 #[derive(Clone, Copy)]
 pub(crate) enum Group {
     Links = 1,
+    Addresses4 = 5,
     Routes4 = 7,
     Addresses6 = 9,
     Routes6 = 11,

@@ -33,6 +33,11 @@ pub(crate) const MAPS: &[&str] = &[
     "NEAR_CALLERS",
     "PUBLISHED",
     "PUBLISHED_PORTS",
+    "FLEET",
+    "HOSTS",
+    "NODES",
+    "FLEET_PORTS",
+    "AWAITED_REPLIES",
     "SERVICE_HOT",
     "OUTLIERS",
     "REGIONS",
@@ -63,6 +68,7 @@ pub(crate) const MAPS: &[&str] = &[
 
 /// Programs that no hook runs: user space does.
 pub(crate) const LISTENERS: &str = "listeners";
+pub(crate) const DATAGRAM_SOCKETS: &str = "datagram_sockets";
 pub(crate) const OPEN_SOCKETS: &str = "open_sockets";
 pub(crate) const GIVE_BACK: &str = "give_back";
 
@@ -108,7 +114,8 @@ fn find(maps: &Path, types: &Path, reach: bool) -> Option<HashMap<String, OwnedF
     });
     let programs: HashMap<_, _> = opened.collect::<io::Result<_>>().ok()?;
     // Somebody may have removed some.
-    let mut needed = attach::programs(reach).chain([LISTENERS, OPEN_SOCKETS, GIVE_BACK]);
+    let mut needed =
+        attach::programs(reach).chain([LISTENERS, DATAGRAM_SOCKETS, OPEN_SOCKETS, GIVE_BACK]);
     needed.all(|name| programs.contains_key(name)).then_some(programs)
 }
 
@@ -197,6 +204,7 @@ fn load_programs(
             Program::SockOps(p) => Some(p.load()),
             Program::SkLookup(p) => Some(p.load()),
             Program::Iter(p) if name == OPEN_SOCKETS => Some(p.load("task_file", kernel)),
+            Program::Iter(p) if name == DATAGRAM_SOCKETS => Some(p.load("udp", kernel)),
             Program::Iter(p) => Some(p.load("tcp", kernel)),
             Program::RawTracePoint(p) => Some(p.load()),
             _ => None,
@@ -229,7 +237,7 @@ fn load_programs(
 }
 
 /// How often a load that a signal ended is tried again.
-const INTERRUPTIONS: u32 = 5;
+const INTERRUPTIONS: u32 = 20;
 
 fn interrupted(error: &ProgramError) -> bool {
     matches!(error, ProgramError::LoadError { io_error, .. }

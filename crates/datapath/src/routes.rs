@@ -31,7 +31,10 @@ use crate::{
     netlink::{CREATE, Connection, DUMP, Family, Group, REPLACE, find_attribute},
 };
 
+mod fleet;
 mod message;
+
+pub(crate) use fleet::FleetRoutes;
 
 /// In which the kernel makes the route of a new address; it takes microseconds.
 const ROUTE_COMES: Duration = Duration::from_secs(5);

@@ -17,6 +17,7 @@ use crate::{
     listeners::{DYING_LISTENER, Ip, Listeners, NO_LISTENER},
     lookup,
     maps::{AFFINITIES, BACKEND_HOT, BACKENDS, CONFIG, OUTLIERS, SERVICE_HOT, SLOTS},
+    suspect,
 };
 
 /// The candidates of one choice.
@@ -185,7 +186,12 @@ impl Kernel {
         if config.flags & families == 0 {
             return GONE;
         }
-        if self.stream && config.flags & backend_flags::LOCAL != 0 {
+        let is_fit = || self.is_admitted(config, hot);
+        if config.flags & backend_flags::LOCAL == 0 {
+            let fit = suspect::may_call(&config.node, self.now_ns, self.stream, is_fit);
+            return if fit { FIT } else { SICK };
+        }
+        if self.stream {
             let queue = self.queue(backend, config);
             if queue == NO_LISTENER {
                 return GONE;
@@ -194,9 +200,15 @@ impl Kernel {
                 return SICK;
             }
         }
+        if is_fit() { FIT } else { SICK }
+    }
+
+    /// Whether it is not ejected, or this caller probes it.
+    #[inline(always)]
+    fn is_admitted(&self, config: &Backend, hot: *mut BackendHot) -> bool {
         // SAFETY: a map value, read once.
         let until = unsafe { read_volatile(&raw const (*hot).ejected_until_ns) };
-        if until == 0 || self.take_probe(config, hot, until) { FIT } else { SICK }
+        until == 0 || self.take_probe(config, hot, until)
     }
 
     /// Of the listener that this caller would reach, what [`Listeners::queue`] answers.

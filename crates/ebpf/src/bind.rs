@@ -14,7 +14,7 @@ use sinew_abi::{
 use crate::{
     address::{AF_INET, AF_INET6, LOCALHOST4, ONE6, Target, errno, is_mapped, mapped, refuse},
     count::own,
-    events, identity,
+    events, fleet, identity,
     maps::{BOUND, CONFIG},
 };
 
@@ -86,6 +86,13 @@ fn place4(instance: &Instance, addr: u32, port: u32, stream: bool) -> Place {
             0 => Place::Leave,
             _ if declared(instance, port, stream) => Place::At(instance.addr4),
             _ => Place::At(address::loopback4(instance.addr4)),
+        };
+    }
+    if fleet::is_own(&mapped(addr), false) {
+        return match port {
+            _ if addr != instance.fleet4 => Place::Deny,
+            0 => Place::Leave,
+            _ => Place::At(instance.addr4),
         };
     }
     let own = addr == instance.addr4 || addr == address::loopback4(instance.addr4);
@@ -165,6 +172,16 @@ pub fn bind6(target: &Target) -> i32 {
             address::loopback6(&instance.addr6)
         };
         target.set_addr6(&place);
+        return ALLOW;
+    }
+    if fleet::is_own(&addr, true) {
+        if !same(&addr, &instance.fleet6) {
+            return deny(addr, target, instance.id);
+        }
+        if port != 0 {
+            remember(target, asked);
+            target.set_addr6(&instance.addr6);
+        }
         return ALLOW;
     }
     let Some(config) = CONFIG.get(0) else { return ALLOW };

@@ -18,7 +18,7 @@ use crate::{
     bind::same,
     clock,
     count::{self, add64, own},
-    events,
+    events, fleet,
     identity::{self, Caller},
     lookup,
     maps::{BACKEND_HOT, BACKENDS, CONFIG, NEAR_SERVICES, PORT_NAMES, SERVICES4, SERVICES6},
@@ -50,7 +50,10 @@ pub fn connect4(context: &SockAddrContext, target: &Target) -> i32 {
             }
             ALLOW
         }
-        Kind::Other => ALLOW,
+        Kind::Other => {
+            fleet::source4(target, addr);
+            ALLOW
+        }
     }
 }
 
@@ -160,7 +163,10 @@ fn beside6(
         Some(address::LOOPBACKS6) => {
             private(identity::current(), |i| same(&address::loopback6(&i.addr6), &addr))
         }
-        _ => ALLOW,
+        _ => {
+            fleet::source6(target, &addr);
+            ALLOW
+        }
     }
 }
 
@@ -181,6 +187,8 @@ fn beside_mapped(context: &SockAddrContext, target: &Target, addr: [u32; 4], por
                     names::show(context, mapped(own), port, mapped(LOCALHOST4), port);
                     target.set_addr6(&mapped(own));
                 }
+            } else {
+                fleet::source6(target, &addr);
             }
             ALLOW
         }
@@ -319,14 +327,16 @@ fn to_service(
         let inside4 = address::kind4(config.addr4) == Kind::Instance;
         match family {
             Family::V4 if inside4 => source4(target, instance),
-            Family::V4 => {}
+            Family::V4 => fleet::source4(target, config.addr4),
             _ if by6 => {
                 if is_instance6(&config.addr6) {
                     source6(target, instance);
+                } else {
+                    fleet::source6(target, &config.addr6);
                 }
             }
             _ if inside4 => source_mapped(target, instance),
-            _ => {}
+            _ => fleet::source6(target, &mapped(config.addr4)),
         }
     }
     ALLOW
@@ -409,22 +419,41 @@ pub fn is_instance6(addr: &[u32; 4]) -> bool {
 /// Calls inside the network bear the caller's own address; calls to the outside keep the host's.
 #[inline(always)]
 fn source4(target: &Target, instance: impl Caller) {
-    let mut name = [AF_INET, instance.addr4(), 0, 0];
-    set_source(target.raw(), name.as_mut_ptr(), 16);
+    bind4(target, instance.addr4());
 }
 
 #[inline(always)]
 fn source_mapped(target: &Target, instance: impl Caller) {
-    let addr = mapped(instance.addr4());
-    let mut name = [AF_INET6, 0, addr[0], addr[1], addr[2], addr[3], 0];
-    set_source(target.raw(), name.as_mut_ptr(), 28);
+    bind6(target, mapped(instance.addr4()));
 }
 
 #[inline(always)]
 fn source6(target: &Target, instance: impl Caller) {
-    let addr = instance.addr6();
-    let mut name = [AF_INET6, 0, addr[0], addr[1], addr[2], addr[3], 0];
-    set_source(target.raw(), name.as_mut_ptr(), 28);
+    bind6(target, instance.addr6());
+}
+
+/// The kernel chooses the port when it connects.
+#[inline(always)]
+pub fn bind4(target: &Target, addr: u32) {
+    let mut name = [AF_INET, addr, 0, 0];
+    set_source(target.raw(), name.as_mut_ptr(), 16);
+}
+
+/// As [`bind4`].
+#[inline(always)]
+pub fn bind6(target: &Target, addr: [u32; 4]) {
+    let wide = |low: u32, high: u32| u64::from(low) | u64::from(high) << 32;
+    bind_to6(target.raw(), wide(addr[0], addr[1]), wide(addr[2], addr[3]));
+}
+
+/// A global function, as `backend::examine` is: it has a stack of its own.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn bind_to6(context: *mut bpf_sock_addr, first: u64, last: u64) -> u32 {
+    let [a, b, c, d] = [first as u32, (first >> 32) as u32, last as u32, (last >> 32) as u32];
+    let mut name = [AF_INET6, 0, a, b, c, d, 0];
+    set_source(context, name.as_mut_ptr(), 28);
+    0
 }
 
 #[inline(always)]

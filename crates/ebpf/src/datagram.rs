@@ -16,7 +16,7 @@ use crate::{
     clock,
     connect::{self, ALLOW},
     count::{self, add64},
-    identity, lookup,
+    fleet, identity, lookup,
     maps::{BACKEND_HOT, BACKENDS, CONFIG, DATAGRAM_PEERS},
     names, record, resolver,
 };
@@ -28,7 +28,8 @@ const IDLE_NS: u64 = 30_000_000_000;
 pub fn sendmsg4(context: &SockAddrContext, target: &Target) -> i32 {
     let (addr, port) = (target.addr4(), target.port());
     let instance = identity::current();
-    if forged4(instance, target.source4()) {
+    let source = target.source4();
+    if forged4(instance, source) || fleet::forged(instance, &mapped(source), false) {
         return refuse(errno::EACCES);
     }
     if port == DNS && resolver::take4(context, target, addr) {
@@ -51,7 +52,10 @@ pub fn sendmsg4(context: &SockAddrContext, target: &Target) -> i32 {
             }
             ALLOW
         }
-        Kind::Other => ALLOW,
+        Kind::Other => {
+            fleet::datagram_source4(target, addr);
+            ALLOW
+        }
     }
 }
 
@@ -76,6 +80,8 @@ pub fn call4(
     target.set_port(peer.port);
     if address::kind4(peer.addr[3]) == Kind::Instance {
         own_source4(target, instance);
+    } else {
+        fleet::datagram_source4(target, peer.addr[3]);
     }
     ALLOW
 }
@@ -85,7 +91,8 @@ pub fn sendmsg6(context: &SockAddrContext, target: &Target) -> i32 {
     let (addr, port) = (target.addr6(), target.port());
     let instance = identity::current();
     let Some(config) = CONFIG.get(0) else { return ALLOW };
-    if forged6(instance, &target.source6(), &config.prefix6) {
+    let source = target.source6();
+    if forged6(instance, &source, &config.prefix6) || fleet::forged(instance, &source, true) {
         return refuse(errno::EACCES);
     }
     if port == DNS && resolver::take6(context, target, &addr) {
@@ -124,6 +131,8 @@ pub fn call6(
     if let Some(instance) = instance {
         if connect::is_instance6(&peer.addr) {
             own_source6(target, instance);
+        } else {
+            fleet::datagram_source6(target, &peer.addr);
         }
     }
     ALLOW
@@ -156,6 +165,7 @@ fn beside6(
             names::show(context, own, port, [0, 0, 0, ONE6], port);
             target.set_addr6(&own);
         }
+        None => fleet::datagram_source6(target, &addr),
         _ => {}
     }
     ALLOW
@@ -253,7 +263,7 @@ fn peer(
 #[inline(always)]
 pub fn recvmsg4(context: &SockAddrContext, target: &Target) -> i32 {
     let from = target.addr4();
-    if from & 0xff == 127 {
+    if from & 0xff == 127 || fleet::exists() {
         names::show_peer4(context, target);
     }
     ALLOW
@@ -263,7 +273,8 @@ pub fn recvmsg4(context: &SockAddrContext, target: &Target) -> i32 {
 pub fn recvmsg6(context: &SockAddrContext, target: &Target) -> i32 {
     let from = target.addr6();
     let Some(config) = CONFIG.get(0) else { return ALLOW };
-    if is_mapped(&from) || address::subnet6(&from, &config.prefix6).is_some() {
+    let ours = address::subnet6(&from, &config.prefix6).is_some();
+    if is_mapped(&from) || ours || fleet::exists() {
         names::show_peer6(context, target);
     }
     ALLOW

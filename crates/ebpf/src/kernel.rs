@@ -182,10 +182,12 @@ pub unsafe fn owner_of_closed(context: *mut bpf_sock) -> Option<&'static Instanc
     unsafe { maker(as_tcp(kernel_context(context.cast()))) }
 }
 
+/// The instance that made a socket.
+///
 /// # Safety
-/// `tcp` is a BTF pointer of the verifier to a `tcp_sock`.
+/// `tcp` is a BTF pointer of the verifier to a `tcp_sock`, or to another one that begins with a `sock`.
 #[inline(always)]
-unsafe fn maker(tcp: *const u8) -> Option<&'static Instance> {
+pub unsafe fn maker(tcp: *const u8) -> Option<&'static Instance> {
     // SAFETY: see above, and from there structures that the kernel's types name; reading through
     // one that is null gives zeros.
     let mut cgroup: *const u8 = unsafe { field::<_, { facts::SK_CGROUP }>(tcp) };
@@ -453,6 +455,22 @@ pub unsafe fn listener(socket: *const u8) -> Option<Bound> {
             return None;
         }
         Some(bound(socket))
+    }
+}
+
+/// State of a UDP socket that has no peer (`TCP_CLOSE`).
+const UNCONNECTED: u8 = 7;
+
+/// Where a UDP socket is bound; `None` when it is connected, or bound nowhere.
+///
+/// # Safety
+/// `socket` is a BTF pointer of the verifier to a `udp_sock`.
+#[inline(always)]
+pub unsafe fn unconnected(socket: *const u8) -> Option<Bound> {
+    // SAFETY: see above; it begins with `sock_common`.
+    unsafe {
+        let bound = bound(socket);
+        (field::<u8, { facts::STATE }>(socket) == UNCONNECTED && bound.port != 0).then_some(bound)
     }
 }
 

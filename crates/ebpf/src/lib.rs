@@ -6,3 +6,4 @@ pub mod choice;
 #[cfg(test)]
 mod model;
 pub mod outlier;
+pub mod suspicion;

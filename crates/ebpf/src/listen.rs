@@ -1,5 +1,5 @@
 //! listen(): the moment a backend can be taken. The callback is attached only while user space
-//! waits for it, since socket callbacks cost every connection of the cgroup.
+//! waits for it or there are other hosts, since socket callbacks cost every connection of the cgroup.
 
 use core::ptr::read_volatile;
 
@@ -11,7 +11,8 @@ use sinew_abi::{Event, KnownListener, ListenKey, NONE, event, protocol};
 
 use crate::{
     address::{AF_INET6, is_mapped, mapped},
-    deaths, events,
+    calls::{self, ACTIVE_ESTABLISHED_CB, RTO_CB, TCP_CONNECT_CB, TIMEOUT_INIT},
+    deaths, events, fleet,
     listeners::{self, Ip},
     maps::LISTEN_KEYS,
 };
@@ -20,12 +21,24 @@ use crate::{
 const TCP_LISTEN_CB: u32 = 11;
 
 #[inline(always)]
-pub fn listen(context: *mut bpf_sock_ops) -> u32 {
+pub fn callback(context: *mut bpf_sock_ops) -> u32 {
+    // SAFETY: a word of the context.
+    match unsafe { read_volatile(&raw const (*context).op) } {
+        TCP_LISTEN_CB => listens(context),
+        op @ (TIMEOUT_INIT | TCP_CONNECT_CB | ACTIVE_ESTABLISHED_CB | RTO_CB) => {
+            if fleet::exists() {
+                calls::callback(context, op);
+            }
+            1
+        }
+        _ => 1,
+    }
+}
+
+#[inline(always)]
+fn listens(context: *mut bpf_sock_ops) -> u32 {
     // SAFETY: words of the context, read one by one.
     let (addr, port) = unsafe {
-        if read_volatile(&raw const (*context).op) != TCP_LISTEN_CB {
-            return 1;
-        }
         // Read before the branch: the compiler would else choose between two places of the
         // context, which the verifier does not let a program compute.
         let addr4 = read_volatile(&raw const (*context).local_ip4);

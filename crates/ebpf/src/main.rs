@@ -1,22 +1,26 @@
 //! Sinew's kernel programs: one entry a hook, each a line that hands the context to its subject.
 //!
 //! Nothing here runs per packet of a connection. The paths that every connection takes are
-//! `connect4`/`connect6` and `sock_release`, and `published` while a port is; everything
-//! else runs when a program binds, listens or asks for a name.
+//! `connect4`/`connect6` and `sock_release`, and `published` while a port is or there are other hosts;
+//! everything else runs when a program binds, listens or asks for a name.
 #![no_std]
 #![no_main]
 #![feature(core_intrinsics, asm_experimental_arch)]
 #![allow(internal_features, reason = "the bpf target has no stable atomics")]
 
 mod address;
+mod arrive;
 mod backend;
 mod bind;
+mod calls;
 mod clock;
 mod connect;
 mod count;
 mod datagram;
+mod datagrams;
 mod deaths;
 mod events;
+mod fleet;
 mod identity;
 mod kernel;
 mod listen;
@@ -33,6 +37,7 @@ mod record;
 mod release;
 mod resolver;
 mod scan;
+mod suspect;
 
 use address::{Target, mapped};
 use aya_ebpf::{
@@ -89,6 +94,7 @@ pub fn connect4(context: SockAddrContext) -> i32 {
 }
 
 #[cgroup_sock_addr(connect6)]
+#[inline(always)]
 pub fn connect6(context: SockAddrContext) -> i32 {
     connect::connect6(&context, target!(context))
 }
@@ -160,7 +166,7 @@ pub fn sock_release(context: SockContext) -> i32 {
 
 #[sock_ops]
 pub fn sock_ops(context: SockOpsContext) -> u32 {
-    listen::listen(context.ops)
+    listen::callback(context.ops)
 }
 
 #[sk_lookup]
@@ -183,6 +189,12 @@ pub fn process_killed(context: RawTracePointContext) {
 #[unsafe(link_section = "iter/tcp")]
 pub extern "C" fn listeners(context: *mut scan::IterTcp) -> i32 {
     scan::scan(context)
+}
+
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "iter/udp")]
+pub extern "C" fn datagram_sockets(context: *mut datagrams::IterUdp) -> i32 {
+    datagrams::scan(context)
 }
 
 #[unsafe(no_mangle)]

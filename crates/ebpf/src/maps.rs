@@ -3,15 +3,17 @@
 use aya_ebpf::{
     bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC},
     btf_maps::{
-        Array, HashMap, LruHashMap, PerCpuArray, PerCpuHashMap, RingBuf, SkStorage, SockMap,
+        Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, PerCpuHashMap, RingBuf, SkStorage,
+        SockMap,
     },
     macros::btf_map,
 };
 use sinew_abi::{
     Affinity, AffinityKey, Asked, Backend, BackendHot, BackendTimes, Config, Counters,
-    DatagramPeer, Edge, EdgeKey, Event, Instance, KnownListeners, ListenKey, ListenValue,
-    ListeningProcess, NearCaller, NearService, Outlier, PeerKey, PortName, PublishedKey, Reach,
-    Region, Service, ServiceHot, ServiceKey4, ServiceKey6, Socket, capacity as c,
+    DatagramPeer, Edge, EdgeKey, Event, Fleet, FleetKey, FleetPort, HostAddress, Instance,
+    KnownListeners, ListenKey, ListenValue, ListeningProcess, NearCaller, NearService, Outlier,
+    PeerKey, PortName, PublishedKey, Reach, Region, Service, ServiceHot, ServiceKey4, ServiceKey6,
+    Socket, Suspicion, capacity as c,
 };
 
 const LAZY: usize = BPF_F_NO_PREALLOC as usize;
@@ -41,6 +43,23 @@ pub static PUBLISHED: HashMap<PublishedKey, ServiceKey4, { c::PUBLISHED as usize
 /// A bit for each port that `PUBLISHED` may hold: the other ports pay nothing more.
 #[btf_map]
 pub static PUBLISHED_PORTS: Array<u64, 1024, SHARED> = Array::new();
+/// Where instances of any host have their addresses: what most packets and calls are told by.
+#[btf_map]
+pub static FLEET: Array<Fleet, 1, SHARED> = Array::new();
+/// Whose an address is. The key is a `HostPrefix`.
+#[btf_map]
+pub static HOSTS: LpmTrie<[u32; 4], HostAddress, { c::HOSTS as usize }> = LpmTrie::new();
+/// Number of another host -> what is held against it.
+#[btf_map]
+pub static NODES: HashMap<u32, Suspicion, { c::NODES as usize }, LAZY> = HashMap::new();
+/// Where other hosts reach instances of this one.
+#[btf_map]
+pub static FLEET_PORTS: HashMap<FleetKey, FleetPort, { c::FLEET_PORTS as usize }, LAZY> =
+    HashMap::new();
+/// Ports without an address of their own that other hosts were sent datagrams from, and may answer.
+#[btf_map]
+pub static AWAITED_REPLIES: LruHashMap<FleetKey, u32, { c::AWAITED_REPLIES as usize }> =
+    LruHashMap::new();
 #[btf_map]
 pub static SERVICE_HOT: Array<ServiceHot, { c::SERVICES as usize }, SHARED> = Array::new();
 #[btf_map]

@@ -21,10 +21,11 @@ use sinew_ebpf::{
 
 use crate::{
     address::{AF_INET6, mapped},
+    arrive,
     backend::{self, Caller},
     clock,
     count::{self, add64},
-    kernel,
+    fleet, kernel,
     listeners::{self, Ip, LISTEN},
     maps::{BACKEND_HOT, BACKENDS, CONFIG, PUBLISHED, PUBLISHED_PORTS, SERVICES4},
     outside,
@@ -44,7 +45,8 @@ pub fn lookup(context: *mut bpf_sk_lookup) -> u32 {
         let family = (&raw const (*context).family).read_volatile();
         (port, family, (&raw const (*context).protocol).read_volatile())
     };
-    if !may_be_published(port) || number != u32::from(protocol::TCP) {
+    let published = may_be_published(port) && number == u32::from(protocol::TCP);
+    if !published && !fleet::exists() {
         return PASS;
     }
     let six = family == AF_INET6;
@@ -58,6 +60,12 @@ pub fn lookup(context: *mut bpf_sk_lookup) -> u32 {
         (local4, remote4, local6, words((&raw const (*context).remote_ip6).cast()))
     };
     let (local, remote) = if six { (local6, remote6) } else { (mapped(local4), mapped(remote4)) };
+    if fleet::is_own(&local, six) {
+        return arrive::take(context, local, &remote, port, number);
+    }
+    if !published {
+        return PASS;
+    }
     match find(&local, port, six) {
         Found::Nothing => PASS,
         Found::Gone => DROP,
@@ -122,6 +130,9 @@ pub fn find(local: &[u32; 4], port: u32, six: bool) -> Found {
 /// Instances have their addresses for themselves.
 #[inline(always)]
 fn of_plan(local: &[u32; 4], six: bool) -> bool {
+    if fleet::is_own(local, six) {
+        return true;
+    }
     if six {
         CONFIG.get(0).is_some_and(|c| address::subnet6(local, &c.prefix6).is_some())
     } else {
@@ -139,7 +150,7 @@ fn hand_over(context: *mut bpf_sk_lookup, service: &Service, remote: [u32; 4], s
         // SAFETY: the reference taken is released on every path; the kernel keeps a listener that
         // was assigned for as long as the packet needs it.
         unsafe {
-            let socket = listener(taken, six);
+            let socket = listener(taken, six, true);
             if socket.is_null() {
                 continue;
             }
@@ -209,7 +220,7 @@ pub extern "C" fn examine_listener(backend: u32, now_ns: u64, six: u32) -> u32 {
     }
     // SAFETY: the reference taken is released on every path.
     let queue = unsafe {
-        let socket = listener(backend, six != 0);
+        let socket = listener(backend, six != 0, true);
         if socket.is_null() {
             return GONE;
         }
@@ -226,18 +237,19 @@ pub extern "C" fn examine_listener(backend: u32, now_ns: u64, six: u32) -> u32 {
 }
 
 /// The listener of a backend that takes packets of this family, or null; to be released. An IPv6
-/// packet can go to an IPv6 socket only; one that listens on an IPv4-mapped address will do.
+/// packet can go to an IPv6 socket only; one that listens on an IPv4-mapped address will do. Sockets
+/// of datagrams do not listen; and at such an address they could not answer.
 ///
 /// # Safety
 /// The caller releases what is not null.
 #[inline(always)]
-unsafe fn listener(backend: u32, six: bool) -> *mut bpf_sock {
+pub unsafe fn listener(backend: u32, six: bool, stream: bool) -> *mut bpf_sock {
     // SAFETY: the maps are this object's; what is not handed on is released.
     unsafe {
         if six {
             let socket = listeners::find(listeners::sockets(Ip::V6), backend);
             if !socket.is_null() {
-                if (*socket).state == LISTEN {
+                if !stream || (*socket).state == LISTEN {
                     return socket;
                 }
                 bpf_sk_release(socket.cast());
@@ -247,7 +259,12 @@ unsafe fn listener(backend: u32, six: bool) -> *mut bpf_sock {
         if socket.is_null() {
             return socket;
         }
-        if (*socket).state == LISTEN && (!six || (*socket).family == AF_INET6) {
+        let takes = if stream {
+            (*socket).state == LISTEN && (!six || (*socket).family == AF_INET6)
+        } else {
+            !six
+        };
+        if takes {
             return socket;
         }
         bpf_sk_release(socket.cast());

@@ -6,8 +6,8 @@ use std::{
 };
 
 use super::{
-    Changes, HOOKS, Links, PUBLISHED, Watch, attach_hooks, cgroup_id, deaths, make,
-    network_namespace, open_cgroup, remove_pin,
+    Changes, Duties, HOOKS, Links, PUBLISHED, SOCKET_CALLBACKS, Watch, attach_hooks, cgroup_id,
+    deaths, make, network_namespace, open_cgroup, remove_pin,
 };
 use crate::{Error, object::Object, sys};
 
@@ -19,15 +19,16 @@ pub(super) fn target(pin: &Path) -> Option<u64> {
 
 impl Links {
     /// The hooks that the members' cgroup lacks, as the kernel says.
-    pub(crate) fn missing(&self, cgroup: &Path, publishes: bool) -> Vec<&'static str> {
+    pub(crate) fn missing(&self, cgroup: &Path, duties: Duties) -> Vec<&'static str> {
         let id = open_cgroup(cgroup).and_then(|directory| cgroup_id(&directory, cgroup)).ok();
         let lacks = |name: &&str| id.is_none() || target(&self.directory.join(name)) != id;
         let mut missing: Vec<_> = HOOKS.iter().map(|(name, _)| *name).filter(lacks).collect();
-        if publishes && !self.publishes_here() {
+        if duties.looks_up && !self.publishes_here() {
             missing.push(PUBLISHED);
         }
-        if self.watched.keys().any(|id| !self.watches(*id)) {
-            missing.push("sock_ops");
+        let callbacks = duties.calls_back && !self.calls_back(cgroup);
+        if callbacks || self.watched.keys().any(|id| !self.watches(*id)) {
+            missing.push(SOCKET_CALLBACKS);
         }
         missing.extend(deaths::missing(&self.directory, &self.deaths));
         missing
@@ -73,7 +74,7 @@ impl Links {
         &mut self,
         object: &Object,
         cgroup: &Path,
-        publishes: bool,
+        duties: Duties,
     ) -> Result<(), Error> {
         make(&self.directory.join("watch"))?;
         let mut changes = Changes::default();
@@ -81,8 +82,11 @@ impl Links {
             changes.take_back();
             return Err(error);
         }
-        if publishes && !self.publishes_here() {
+        if duties.looks_up && !self.publishes_here() {
             self.attach_published(object, &mut Changes::default())?;
+        }
+        if duties.calls_back {
+            self.call_back(object, cgroup)?;
         }
         deaths::attach(object, &self.directory);
         let lost: Vec<u64> = self.watched.keys().copied().filter(|id| !self.watches(*id)).collect();

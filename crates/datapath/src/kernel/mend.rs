@@ -5,7 +5,10 @@
 use std::{collections::BTreeSet, path::PathBuf};
 
 use super::{Kernel, make_private, maps_directory};
-use crate::{Carrier, Mended, attach::Links};
+use crate::{
+    Carrier, Mended,
+    attach::{Duties, Links},
+};
 
 impl Kernel {
     /// Looks at every hook and pin, and puts back what is missing. Answers what was.
@@ -16,9 +19,10 @@ impl Kernel {
             return mended;
         }
         let members = self.options.cgroup.clone();
-        let missing = self.links.missing(&members, self.ledger.publishes());
+        let duties = self.duties();
+        let missing = self.links.missing(&members, duties);
         if !missing.is_empty() {
-            let done = self.links.mend(&self.object, &members, self.ledger.publishes());
+            let done = self.links.mend(&self.object, &members, duties);
             // What listened meanwhile was not seen.
             let done = done.and_then(|()| self.scan());
             mended.push(Mended { cgroup: members, hooks: missing, error: done.err() });
@@ -42,7 +46,22 @@ impl Kernel {
         if !hooks.is_empty() || error.is_some() {
             mended.push(Mended { cgroup: "lo".into(), hooks, error });
         }
+        self.put_back_for_hosts(&mut mended);
         mended
+    }
+
+    fn put_back_for_hosts(&mut self, mended: &mut Vec<Mended>) {
+        let (hooks, done) = self.fleet_routes.mend();
+        // A socket of datagrams that was bound again is known from now on.
+        let error = done.and_then(|()| self.scan_datagrams()).err();
+        if !hooks.is_empty() || error.is_some() {
+            mended.push(Mended { cgroup: "routes".into(), hooks, error });
+        }
+    }
+
+    fn duties(&self) -> Duties {
+        let looks_up = self.joined || self.ledger.publishes();
+        Duties { looks_up, calls_back: self.joined }
     }
 
     fn pin_maps(&self, mended: &mut Vec<Mended>) {
@@ -60,7 +79,7 @@ impl Kernel {
         match carrier {
             // Nobody is a member before the first apply.
             Carrier::Members if !self.attached => Vec::new(),
-            Carrier::Members => self.links.missing(&self.options.cgroup, self.ledger.publishes()),
+            Carrier::Members => self.links.missing(&self.options.cgroup, self.duties()),
             Carrier::Adopted(cgroup) => self.links.adopted.missing(cgroup),
             Carrier::Reach(cgroup) => self.links.reach.missing(cgroup),
         }

@@ -72,7 +72,7 @@ pub(super) fn entry(backend: &Backend, index: u32, generation: u32) -> abi::Back
         flags,
         addr6: backend.address6.map_or([0; 4], addr6),
         weight: backend.weight.clamp(1, 65_535),
-        zone: backend.zone,
+        node: backend.node,
         generation,
         index,
     }

@@ -4,19 +4,25 @@
 
 use std::{
     collections::HashSet,
-    net::{Ipv4Addr, Ipv6Addr},
+    ffi::CStr,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
 
 use sinew_abi::address;
+use sinew_model::fleet::Network;
 
-use crate::netlink::{CREATE, REPLACE, attribute, find_attribute};
+use crate::{
+    Error,
+    netlink::{CREATE, Connection, DUMP, REPLACE, attribute, find_attribute},
+};
 
 const NEW_LINK: u16 = 16;
 pub(super) const NEW_ADDRESS: u16 = 20;
 pub(super) const DELETE_ADDRESS: u16 = 21;
 pub(super) const GET_ADDRESS: u16 = 22;
 pub(super) const DELETE_ROUTE: u16 = 25;
-const NEW_ROUTE: u16 = 24;
+pub(super) const NEW_ROUTE: u16 = 24;
+const GET_ROUTE: u16 = 26;
 const NEW_RULE: u16 = 32;
 const DELETE_RULE: u16 = 33;
 
@@ -24,6 +30,7 @@ pub(super) const AF_INET: u8 = 2;
 pub(super) const AF_INET6: u8 = 10;
 
 const TABLE_LOCAL: u8 = 255;
+const TABLE_MAIN: u8 = 254;
 /// `rtm_table` of a table whose number takes more than a byte: an attribute holds it.
 const TABLE_ELSEWHERE: u8 = 252;
 /// Holds what is local for packets made on this host alone: "Sine" in ASCII, so that nobody else
@@ -34,6 +41,7 @@ const OWN_TABLE: u32 = 0x5369_6e65;
 const RULE_PRIORITY: u32 = 53;
 
 /// Of `rtm_type`.
+const UNICAST: u8 = 1;
 const LOCAL_ROUTE: u8 = 2;
 const UNREACHABLE: u8 = 7;
 /// Of a rule's `action`.
@@ -59,6 +67,9 @@ const FLAGS: u16 = 8;
 /// Of routes.
 pub(super) const DESTINATION: u16 = 1;
 const OUT_INTERFACE: u16 = 4;
+const GATEWAY: u16 = 5;
+/// Of routes with several ways.
+const MULTIPATH: u16 = 9;
 const PREFERRED_SOURCE: u16 = 7;
 const TABLE: u16 = 15;
 /// Of rules, which have `DESTINATION` and `TABLE` too.
@@ -66,7 +77,7 @@ const IN_INTERFACE: u16 = 3;
 const PRIORITY: u16 = 6;
 const RULE_PROTOCOL: u16 = 21;
 
-const LOOPBACK_INDEX: u32 = 1;
+pub(super) const LOOPBACK_INDEX: u32 = 1;
 
 /// What stands as long as the network does.
 pub(super) struct Standing {
@@ -126,6 +137,127 @@ pub(super) fn is_loss(kind: u16, body: &[u8], wanted: &HashSet<Ipv6Addr>) -> boo
         DELETE_RULE => true,
         _ => false,
     }
+}
+
+/// Whether the kernel tells of something by which routes to other hosts may be lost or become possible;
+/// `waits`: some are not there yet.
+pub(super) fn may_matter(kind: u16, body: &[u8], waits: bool) -> bool {
+    match kind {
+        NEW_LINK | NEW_ADDRESS | DELETE_ADDRESS => true,
+        DELETE_ROUTE => waits || body.get(PROTOCOL_AT) == Some(&PROTOCOL),
+        NEW_ROUTE => waits,
+        _ => false,
+    }
+}
+
+/// A route in the tables that every packet is looked up in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Found {
+    pub(super) destination: Network,
+    pub(super) via: Option<IpAddr>,
+    /// Of the interface that it leads to; 0: several, or none.
+    pub(super) index: u32,
+    pub(super) is_ours: bool,
+}
+
+/// Routes of the table main, and those of ours among the local ones.
+pub(super) fn routes(netlink: &mut Connection) -> Result<Vec<Found>, Error> {
+    let mut found = Vec::new();
+    for family in [AF_INET, AF_INET6] {
+        netlink
+            .request(GET_ROUTE, DUMP, &[family, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0], |kind, body| {
+                if kind == NEW_ROUTE {
+                    found.extend(read_route(body));
+                }
+            })
+            .map_err(|e| Error::system("list routes", e))?;
+    }
+    Ok(found)
+}
+
+fn read_route(body: &[u8]) -> Option<Found> {
+    let [_, length, _, _, table, protocol, _, kind] = *body.first_chunk::<8>()?;
+    let is_ours = protocol == PROTOCOL;
+    let counts = match table {
+        TABLE_MAIN => true,
+        TABLE_LOCAL => is_ours && kind == LOCAL_ROUTE,
+        _ => false,
+    };
+    let attributes = body.get(12..)?;
+    let gateway = |attributes| find_attribute(attributes, GATEWAY).and_then(read_address);
+    // Of several ways the first one tells whether they lead through gateways.
+    let via = gateway(attributes).or_else(|| {
+        // `struct rtnexthop`, then its attributes.
+        find_attribute(attributes, MULTIPATH).and_then(|ways| gateway(ways.get(8..)?))
+    });
+    let index = find_attribute(attributes, OUT_INTERFACE).and_then(|index| index.try_into().ok());
+    let destination = read_address(find_attribute(attributes, DESTINATION)?)?;
+    let destination = Network::new(destination, length.into()).ok()?;
+    let index = index.map_or(0, u32::from_ne_bytes);
+    counts.then_some(Found { destination, via, index, is_ours })
+}
+
+fn read_address(octets: &[u8]) -> Option<IpAddr> {
+    match octets.len() {
+        4 => <[u8; 4]>::try_from(octets).ok().map(IpAddr::from),
+        16 => <[u8; 16]>::try_from(octets).ok().map(IpAddr::from),
+        _ => None,
+    }
+}
+
+/// All addresses of this host, with the numbers of their interfaces.
+pub(super) fn addresses(netlink: &mut Connection) -> Result<Vec<(IpAddr, u32)>, Error> {
+    let mut found = Vec::new();
+    for family in [AF_INET, AF_INET6] {
+        netlink
+            .request(GET_ADDRESS, DUMP, &[family, 0, 0, 0, 0, 0, 0, 0], |kind, body| {
+                let attributes = body.get(8..).unwrap_or_default();
+                // Of two ends that an interface joins, the local one.
+                let octets = find_attribute(attributes, LOCAL)
+                    .or_else(|| find_attribute(attributes, ADDRESS));
+                let index = body.get(4..8).and_then(|index| index.try_into().ok());
+                if kind == NEW_ADDRESS
+                    && let (Some(address), Some(index)) = (octets.and_then(read_address), index)
+                {
+                    found.push((address, u32::from_ne_bytes(index)));
+                }
+            })
+            .map_err(|e| Error::system("list addresses", e))?;
+    }
+    Ok(found)
+}
+
+/// The name of an interface, as far as it has one.
+pub(super) fn interface(index: u32) -> String {
+    let mut name = [0; libc::IF_NAMESIZE];
+    // SAFETY: the kernel writes at most that many bytes, with a zero at their end.
+    let known = unsafe { libc::if_indextoname(index, name.as_mut_ptr()) };
+    if known.is_null() {
+        return "this host".to_owned();
+    }
+    // SAFETY: as above.
+    unsafe { CStr::from_ptr(name.as_ptr()) }.to_string_lossy().into_owned()
+}
+
+/// A route to a slice: by a gateway to another host's, else this host's own, local as a whole.
+pub(super) fn to_slice(slice: &Network, via: Option<IpAddr>) -> Vec<u8> {
+    let octets = |address: IpAddr| match address {
+        IpAddr::V4(four) => four.octets().to_vec(),
+        IpAddr::V6(six) => six.octets().to_vec(),
+    };
+    let family = if slice.address().is_ipv4() { AF_INET } else { AF_INET6 };
+    let prefix = octets(slice.address());
+    let Some(via) = via else {
+        let mut body = route(family, &prefix, slice.prefix_length(), HOST, LOCAL_ROUTE);
+        attribute(&mut body, OUT_INTERFACE, &LOOPBACK_INDEX.to_ne_bytes());
+        return body;
+    };
+    let length = slice.prefix_length();
+    let mut body =
+        vec![family, length, 0, 0, TABLE_MAIN, PROTOCOL, EVERYWHERE, UNICAST, 0, 0, 0, 0];
+    attribute(&mut body, DESTINATION, &prefix);
+    attribute(&mut body, GATEWAY, &octets(via));
+    body
 }
 
 fn subnet6(network6: &[u8; 6], subnet: u16) -> Ipv6Addr {

@@ -13,7 +13,9 @@ mod adopted;
 mod choice;
 mod deaths;
 mod families;
+mod fleet;
 mod full;
+mod hosts;
 mod kernels;
 mod listeners;
 #[path = "../../../ebpf/src/model.rs"]

@@ -1,4 +1,4 @@
-//! Members, and which of their listeners belongs to which backend.
+//! Members, which of their listeners belongs to which backend, and where other hosts reach them.
 
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
@@ -12,7 +12,7 @@ use sinew_model::Protocol;
 use super::{Delta, Ledger, Tables};
 use crate::{
     Error,
-    layout::{addr4, addr6, mapped},
+    layout::{addr4, addr6, mapped, protocol_number},
     wanted::{Instance, Service},
 };
 
@@ -28,17 +28,22 @@ pub(crate) struct Member {
 /// A listen key in words, which can be hashed.
 type Words = [u32; 6];
 
+/// Where a backend listens, and its key.
+type Place = (IpAddr, Protocol, u16, u64);
+
 /// What the maps hold of members, and what follows from services for them.
 #[derive(Debug, Default)]
 pub(super) struct Members {
     instances: HashMap<u64, abi::Instance>,
     listen_keys: HashMap<Words, abi::ListenValue>,
+    /// Where other hosts reach them.
+    reached: HashMap<abi::FleetKey, abi::FleetPort>,
     /// Listeners that adopted programs had, and their services.
     brought: HashMap<u64, u32>,
     /// Whose an address is.
     owners: HashMap<IpAddr, Arc<Instance>>,
     /// Where a local backend listens, and its key.
-    backends: BTreeSet<(IpAddr, u16, u64)>,
+    backends: BTreeSet<Place>,
     /// Addresses whose backends changed since the listen keys were written.
     stale: HashSet<IpAddr>,
 }
@@ -49,14 +54,15 @@ impl Members {
         Ok(Self {
             instances: tables.instances()?.into_iter().collect(),
             listen_keys: keys.map(|(key, value)| (words(&key), value)).collect(),
+            reached: tables.fleet_ports()?.into_iter().collect(),
             brought: tables.adopted_listeners()?.into_iter().collect(),
             ..Self::default()
         })
     }
 
-    /// Instances, listening addresses and adopted listeners.
-    pub(super) fn counts(&self) -> [usize; 3] {
-        [self.instances.len(), self.listen_keys.len(), self.brought.len()]
+    /// Instances, listening addresses, adopted listeners and ports that other hosts reach.
+    pub(super) fn counts(&self) -> [usize; 4] {
+        [self.instances.len(), self.listen_keys.len(), self.brought.len(), self.reached.len()]
     }
 
     pub(super) fn forget_backends_of(&mut self, service: &Service) {
@@ -74,8 +80,8 @@ impl Members {
     }
 
     /// Key of the backend at an address.
-    fn backend_at(&self, address: IpAddr, port: u16) -> Option<u64> {
-        let range = (address, port, 0)..=(address, port, u64::MAX);
+    fn backend_at(&self, address: IpAddr, protocol: Protocol, port: u16) -> Option<u64> {
+        let range = (address, protocol, port, 0)..=(address, protocol, port, u64::MAX);
         self.backends.range(range).next().map(|(.., key)| *key)
     }
 
@@ -141,18 +147,82 @@ impl Ledger {
         delta: &Delta<Member>,
     ) -> Result<bool, Error> {
         self.members.change(tables, delta)?;
-        self.apply_listen_keys(tables, delta)
+        // Not cleared: it would keep the room for all that came at first.
+        let stale = std::mem::take(&mut self.members.stale);
+        let owners = stale.iter().filter_map(|at| self.members.owners.get(at));
+        let changed: Vec<Arc<Instance>> =
+            delta.came.iter().map(|member| &member.instance).chain(owners).cloned().collect();
+        let done = self
+            .apply_listen_keys(tables, delta, &changed)
+            .and_then(|scan| self.apply_reached(tables, delta, &changed).map(|()| scan));
+        if done.is_err() {
+            self.members.stale = stale;
+        }
+        done
+    }
+
+    fn apply_reached(
+        &mut self,
+        tables: &mut impl Tables,
+        delta: &Delta<Member>,
+        changed: &[Arc<Instance>],
+    ) -> Result<(), Error> {
+        let wanted: HashMap<abi::FleetKey, abi::FleetPort> =
+            changed.iter().flat_map(|instance| self.reached_of(tables, instance)).collect();
+        let left: Vec<abi::FleetKey> = if delta.whole {
+            self.members.reached.keys().copied().collect()
+        } else {
+            // Of one that stays the endpoint may have gone.
+            let left = delta.left.iter().map(|member| &member.instance).chain(changed);
+            left.flat_map(|instance| reached(instance).map(|(_, key)| key)).collect()
+        };
+        for key in left.into_iter().filter(|key| !wanted.contains_key(key)) {
+            if self.members.reached.contains_key(&key) {
+                tables.remove_fleet_port(&key)?;
+                self.members.reached.remove(&key);
+            }
+        }
+        for (key, value) in wanted {
+            if self.members.reached.get(&key) != Some(&value) {
+                tables.put_fleet_port(&key, &value)?;
+                self.members.reached.insert(key, value);
+            }
+        }
+        Ok(())
+    }
+
+    fn reached_of(
+        &self,
+        tables: &impl Tables,
+        instance: &Arc<Instance>,
+    ) -> Vec<(abi::FleetKey, abi::FleetPort)> {
+        let entries = reached(instance).filter_map(|((protocol, port), key)| {
+            let backend = self.backend_of(instance, protocol, port)?;
+            let generation = tables.backend(backend).generation;
+            Some((key, abi::FleetPort { backend, generation }))
+        });
+        entries.collect()
+    }
+
+    /// Index of the backend that a port of an instance is.
+    fn backend_of(&self, instance: &Instance, protocol: Protocol, port: u16) -> Option<u32> {
+        let at = |address| self.members.backend_at(address, protocol, port);
+        addresses(instance).find_map(at).and_then(|key| self.backend(key))
+    }
+
+    /// Whether datagrams of other hosts are handed to an instance.
+    pub(crate) fn takes_datagrams(&self) -> bool {
+        self.members.reached.keys().any(|key| key.protocol == abi::protocol::UDP)
     }
 
     fn apply_listen_keys(
         &mut self,
         tables: &mut impl Tables,
         delta: &Delta<Member>,
+        changed: &[Arc<Instance>],
     ) -> Result<bool, Error> {
-        let owners = self.members.stale.iter().filter_map(|at| self.members.owners.get(at));
-        let came = delta.came.iter().map(|member| &member.instance);
         let wanted: HashMap<Words, abi::ListenValue> =
-            came.chain(owners).flat_map(|instance| self.listen_keys_of(instance)).collect();
+            changed.iter().flat_map(|instance| self.listen_keys_of(instance)).collect();
         let left: Vec<Words> = if delta.whole {
             self.members.listen_keys.keys().copied().collect()
         } else {
@@ -171,22 +241,15 @@ impl Ledger {
                 scan |= value.backend != abi::NONE;
             }
         }
-        // Not cleared: it would keep the room for all that came at first.
-        self.members.stale = HashSet::new();
         Ok(scan)
     }
 
     /// Both families of a port belong to the same backend.
     fn listen_keys_of(&self, instance: &Arc<Instance>) -> Vec<(Words, abi::ListenValue)> {
-        let at = |port| {
-            let mut keys = addresses(instance).filter_map(|a| self.members.backend_at(a, port));
-            keys.next().and_then(|key| self.backend(key)).unwrap_or(abi::NONE)
-        };
         listens(instance)
-            .map(|(port, key)| {
-                let value =
-                    abi::ListenValue { instance: instance.id, backend: at(port), reserved: 0 };
-                (words(&key), value)
+            .map(|((protocol, port), key)| {
+                let backend = self.backend_of(instance, protocol, port).unwrap_or(abi::NONE);
+                (words(&key), abi::ListenValue { instance: instance.id, backend, reserved: 0 })
             })
             .collect()
     }
@@ -202,32 +265,54 @@ fn addresses(instance: &Instance) -> impl Iterator<Item = IpAddr> + use<> {
 }
 
 /// Where the local backends of a service listen: one address is enough to find one.
-fn places(service: &Service) -> impl Iterator<Item = (IpAddr, u16, u64)> {
-    let ports = service.ports.iter().filter(|p| p.protocol == Protocol::Tcp);
-    ports.flat_map(|p| &p.backends).filter(|b| b.local).filter_map(|b| {
-        let address = b.address4.map(IpAddr::V4).or(b.address6.map(IpAddr::V6))?;
-        Some((address, b.port, b.key))
+fn places(service: &Service) -> impl Iterator<Item = Place> {
+    service.ports.iter().flat_map(|port| {
+        port.backends.iter().filter(|b| b.local).filter_map(|b| {
+            let address = b.address4.map(IpAddr::V4).or(b.address6.map(IpAddr::V6))?;
+            Some((address, port.protocol, b.port, b.key))
+        })
     })
 }
 
-/// The TCP ports that an instance declares, with their listen keys. Where an adopted one listens is
-/// asked for each time: it may be any address of the host.
+/// The ports that an instance declares and whose listeners are looked for, with their listen keys: of
+/// UDP only when other hosts are to reach them. Where an adopted one listens is asked for each time:
+/// it may be any address of the host.
 pub(in crate::layout) fn listens(
     instance: &Instance,
-) -> impl Iterator<Item = (u16, abi::ListenKey)> {
-    let ports = instance.ports.iter().filter(|(protocol, _)| *protocol == Protocol::Tcp);
-    let ports = ports.filter(|_| instance.own_address);
-    ports.flat_map(|(_, port)| {
+) -> impl Iterator<Item = ((Protocol, u16), abi::ListenKey)> {
+    let reached = !fleet_addresses(instance).is_empty();
+    let ports = instance.ports.iter().filter(move |(protocol, _)| {
+        instance.own_address && (reached || *protocol == Protocol::Tcp)
+    });
+    ports.flat_map(|(protocol, port)| {
         addresses(instance).map(|address| {
             let key = abi::ListenKey {
                 addr: mapped(address),
                 port: port.to_be(),
                 reserved: 0,
-                protocol: abi::protocol::TCP.into(),
+                protocol: protocol_number(*protocol).into(),
             };
-            (*port, key)
+            ((*protocol, *port), key)
         })
     })
+}
+
+/// The ports at which other hosts reach an instance.
+pub(in crate::layout) fn reached(
+    instance: &Instance,
+) -> impl Iterator<Item = ((Protocol, u16), abi::FleetKey)> {
+    let ports = instance.ports.iter().filter(|_| instance.own_address);
+    ports.flat_map(|(protocol, port)| {
+        fleet_addresses(instance).into_iter().map(|address| {
+            let (addr, number) = (mapped(address), protocol_number(*protocol));
+            let key = abi::FleetKey { addr, port: port.to_be(), protocol: number };
+            ((*protocol, *port), key)
+        })
+    })
+}
+
+fn fleet_addresses(instance: &Instance) -> Vec<IpAddr> {
+    instance.fleet4.map(IpAddr::V4).into_iter().chain(instance.fleet6.map(IpAddr::V6)).collect()
 }
 
 fn words(key: &abi::ListenKey) -> Words {
@@ -261,5 +346,8 @@ fn entry(instance: &Instance) -> Result<abi::Instance, Error> {
         udp_ports,
         ports,
         id: instance.id,
+        fleet6: instance.fleet6.map_or([0; 4], addr6),
+        fleet4: instance.fleet4.map_or(0, addr4),
+        reserved: 0,
     })
 }

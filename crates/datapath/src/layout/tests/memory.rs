@@ -15,6 +15,7 @@ pub(super) struct Memory {
     /// Ports whose packets are looked at.
     pub(super) marked: BTreeSet<u16>,
     pub(super) listen: HashMap<([u32; 4], u16), abi::ListenValue>,
+    pub(super) reached: HashMap<abi::FleetKey, abi::FleetPort>,
     pub(super) adopted: BTreeMap<u64, u32>,
     pub(super) instances: HashMap<u64, abi::Instance>,
     /// Slots that a program run which began before the last grace period may still read.
@@ -149,6 +150,19 @@ impl Tables for Memory {
     fn remove_listen_key(&mut self, key: &abi::ListenKey) -> Result<(), Error> {
         self.write()?;
         self.listen.remove(&(key.addr, key.port));
+        Ok(())
+    }
+    fn fleet_ports(&self) -> Result<Vec<(abi::FleetKey, abi::FleetPort)>, Error> {
+        Ok(self.reached.iter().map(|(key, value)| (*key, *value)).collect())
+    }
+    fn put_fleet_port(&mut self, key: &abi::FleetKey, value: &abi::FleetPort) -> Result<(), Error> {
+        self.write()?;
+        self.reached.insert(*key, *value);
+        Ok(())
+    }
+    fn remove_fleet_port(&mut self, key: &abi::FleetKey) -> Result<(), Error> {
+        self.write()?;
+        self.reached.remove(key);
         Ok(())
     }
     fn adopted_listeners(&self) -> Result<Vec<(u64, u32)>, Error> {
