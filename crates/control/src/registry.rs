@@ -16,7 +16,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use sinew_model::{
     NodeName, ServiceName, ZoneName,
-    fleet::{Delta, Generation, Snapshot},
+    fleet::{Delta, EndpointKey, Generation, Snapshot},
 };
 use sinew_proto::{Catalog, FromControl};
 
@@ -362,8 +362,22 @@ impl Registry {
     /// what counts against the cap of removals, whoever removed them.
     #[must_use]
     pub fn removed_lately(&self, service: &ServiceName, now_ms: u64) -> usize {
-        let since_ms = now_ms.saturating_sub(self.config.limits().removal_interval_ms);
-        let lately = |grave: &Grave<'_>| grave.stored.capped && grave.stored.at_ms > since_ms;
+        self.removed_lately_of(service, now_ms, |_| true)
+    }
+
+    /// The same of some endpoints.
+    #[must_use]
+    pub fn removed_lately_of(
+        &self,
+        service: &ServiceName,
+        now_ms: u64,
+        of: impl Fn(&EndpointKey) -> bool,
+    ) -> usize {
+        let interval_ms = self.config.limits().removal_interval_ms;
+        let lately = |grave: &Grave<'_>| {
+            let Grave { key, stored, .. } = grave;
+            stored.capped && now_ms.saturating_sub(stored.at_ms) < interval_ms && of(key)
+        };
         self.graves(service).filter(lately).count()
     }
 

@@ -1,0 +1,136 @@
+//! What one replica of control does for all of them, and what people have done.
+//!
+//! One replica at a time has the duty, by a lock in the store that goes with its lease. It declares
+//! hosts dead ([`liveness`]), removes their endpoints within a cap ([`removal`]), and forgets
+//! tombstones ([`sweep`]). Nothing else depends on it: without anybody who has it, sessions, reports
+//! and updates go on.
+//!
+//! What is to be done is a [`plan::Plan`]: keys that change, compared with what the plan was computed
+//! from, and whom that touches.
+//!
+//! | it does nothing | because |
+//! |---|---|
+//! | for the session time-out and 5 s more after it took the duty, or its knowledge was in doubt | it has not seen what happened before |
+//! | for as long, when a replica is gone, or lost most of its sessions at once | hosts come back by another |
+//! | while more than half of all hosts are gone at once, or of a zone's that has several, and the same time after | so many do not die at once: they are cut off |
+//! | while one host after the other is lost | it is not known yet how many are |
+//! | while removals are paused | somebody said so |
+
+pub mod capacity;
+pub mod liveness;
+pub mod plan;
+pub mod removal;
+pub mod sweep;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use sinew_model::NodeName;
+
+use crate::{
+    records::config::Pausable,
+    registry::Registry,
+    session::Now,
+    store::{Revision, Transaction},
+};
+
+use liveness::{Frozen, Liveness};
+use plan::Plan;
+
+/// How often tombstones are looked through.
+const SWEEPS: Duration = Duration::from_secs(10);
+
+/// What is to be done next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Act {
+    /// A plan, which becomes an entry of the history.
+    Plan(Box<Plan>),
+    /// Tombstones are forgotten.
+    Sweep(Transaction),
+}
+
+/// The duty, from when it was taken.
+#[derive(Debug)]
+pub struct Duty {
+    liveness: Liveness,
+    frozen: Vec<Frozen>,
+    /// Dead hosts of which nothing is left, by the session that says so.
+    empty: BTreeMap<NodeName, Revision>,
+    swept: Option<Duration>,
+    sweeping: BTreeSet<sinew_model::ServiceName>,
+}
+
+impl Duty {
+    /// It has just been taken.
+    #[must_use]
+    pub fn new(now: Now) -> Self {
+        Self {
+            liveness: Liveness::new(now.monotonic),
+            frozen: Vec::new(),
+            empty: BTreeMap::new(),
+            swept: None,
+            sweeping: BTreeSet::new(),
+        }
+    }
+
+    /// What was known may have been stale.
+    pub fn doubt(&mut self, now: Now) {
+        self.liveness.doubt(now.monotonic);
+    }
+
+    /// What is frozen, as of the last look.
+    #[must_use]
+    pub fn frozen(&self) -> &[Frozen] {
+        &self.frozen
+    }
+
+    /// The next thing to do. What was done before has to be in the registry.
+    pub fn next(&mut self, now: Now, registry: &Registry) -> Option<Act> {
+        let found = self.liveness.look(now, registry);
+        self.frozen = found.frozen;
+        if registry.config().is_paused(Pausable::Removals) {
+            return None;
+        }
+        let declared =
+            found.dead.iter().find_map(|(node, at)| removal::declare(node, *at, now, registry));
+        let plan = declared.or_else(|| self.bury(now, registry));
+        plan.map(|plan| Act::Plan(Box::new(plan))).or_else(|| self.sweep(now, registry))
+    }
+
+    /// The next removal: of who has been dead for longest, first.
+    fn bury(&mut self, now: Now, registry: &Registry) -> Option<Plan> {
+        // Those who are back have another session, or none that is dead.
+        self.empty.retain(|node, at| registry.session(node).0 == *at);
+        for (at, node) in registry.dead_since(Revision(0)) {
+            if self.empty.contains_key(node) {
+                continue;
+            }
+            if let Some(plan) = removal::bury(node, now, registry) {
+                return Some(plan);
+            }
+            let left = |service| registry.of_node(service, node).endpoints.is_some();
+            if !registry.services_of(node).any(left) {
+                self.empty.insert(node.clone(), at);
+            }
+        }
+        None
+    }
+
+    fn sweep(&mut self, now: Now, registry: &Registry) -> Option<Act> {
+        if self.swept.is_none_or(|at| at + SWEEPS <= now.monotonic) {
+            self.swept = Some(now.monotonic);
+            self.sweeping = registry.services().cloned().collect();
+        }
+        while let Some(service) = self.sweeping.first() {
+            if let Some(transaction) = sweep::sweep(service, now, registry) {
+                return Some(Act::Sweep(transaction));
+            }
+            self.sweeping.pop_first();
+        }
+        None
+    }
+}

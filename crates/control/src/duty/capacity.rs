@@ -1,0 +1,67 @@
+//! What is declared of how much there can be, and how near to it the network is.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use sinew_model::ServiceName;
+
+use crate::registry::Registry;
+
+/// Used of what there can be, when that is 80 % and more.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct NearlyFull {
+    /// Of what.
+    pub what: Capacity,
+    /// So many are there.
+    pub used: usize,
+    /// So many can be.
+    pub limit: usize,
+}
+
+/// What there can be so much of.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Capacity {
+    /// Endpoints of a service.
+    Endpoints(ServiceName),
+    /// Services.
+    Services,
+    /// Hosts.
+    Nodes,
+}
+
+impl fmt::Display for Capacity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Endpoints(service) => write!(f, "endpoints of service {service}"),
+            Self::Services => f.write_str("services"),
+            Self::Nodes => f.write_str("hosts"),
+        }
+    }
+}
+
+impl fmt::Display for NearlyFull {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { what, used, limit } = self;
+        write!(f, "{used} of {limit} {what}: no more are taken at {limit}; see `sinew limits`")
+    }
+}
+
+/// All that is nearly full.
+#[must_use]
+pub fn nearly_full(registry: &Registry) -> Vec<NearlyFull> {
+    let limits = registry.config().limits();
+    let services = registry.services().map(|service| {
+        let what = Capacity::Endpoints(service.clone());
+        (what, registry.endpoints(service), limits.service_endpoints)
+    });
+    let all = [
+        (Capacity::Services, registry.services().count(), limits.services),
+        (Capacity::Nodes, registry.sessions().count(), limits.nodes),
+    ];
+    let near = |(what, used, limit): (Capacity, usize, u32)| {
+        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+        (used * 5 >= limit * 4).then_some(NearlyFull { what, used, limit })
+    };
+    all.into_iter().chain(services).filter_map(near).collect()
+}
