@@ -17,12 +17,16 @@
 //! | while removals are paused | somebody said so |
 
 pub mod capacity;
+pub mod history;
 pub mod liveness;
+pub mod people;
 pub mod plan;
 pub mod removal;
+pub mod rollback;
 pub mod sweep;
 #[cfg(test)]
 mod tests;
+pub mod zones;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -92,13 +96,26 @@ impl Duty {
     pub fn next(&mut self, now: Now, registry: &Registry) -> Option<Act> {
         let found = self.liveness.look(now, registry);
         self.frozen = found.frozen;
-        if registry.config().is_paused(Pausable::Removals) {
-            return None;
-        }
+        let config = registry.config();
+        let removal = (!config.is_paused(Pausable::Removals))
+            .then(|| self.remove(&found.dead, now, registry))
+            .flatten();
+        let calm = self.frozen.is_empty() && !config.is_paused(Pausable::Placement);
+        let plan = removal.or_else(|| calm.then(|| zones::step(now, registry)).flatten());
+        let paused = config.is_paused(Pausable::Removals);
+        let act = plan.map(|plan| Act::Plan(Box::new(plan)));
+        act.or_else(|| (!paused).then(|| self.sweep(now, registry)).flatten())
+    }
+
+    fn remove(
+        &mut self,
+        dead: &[(NodeName, Revision)],
+        now: Now,
+        registry: &Registry,
+    ) -> Option<Plan> {
         let declared =
-            found.dead.iter().find_map(|(node, at)| removal::declare(node, *at, now, registry));
-        let plan = declared.or_else(|| self.bury(now, registry));
-        plan.map(|plan| Act::Plan(Box::new(plan))).or_else(|| self.sweep(now, registry))
+            dead.iter().find_map(|(node, at)| removal::declare(node, *at, now, registry));
+        declared.or_else(|| self.bury(now, registry))
     }
 
     /// The next removal: of who has been dead for longest, first.
@@ -121,6 +138,9 @@ impl Duty {
     }
 
     fn sweep(&mut self, now: Now, registry: &Registry) -> Option<Act> {
+        if let Some(prune) = history::prune(registry) {
+            return Some(Act::Sweep(prune));
+        }
         if self.swept.is_none_or(|at| at + SWEEPS <= now.monotonic) {
             self.swept = Some(now.monotonic);
             self.sweeping = registry.services().cloned().collect();

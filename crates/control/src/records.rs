@@ -11,6 +11,8 @@
 //! | `duty/lead` | [`StoredLead`](config::StoredLead), under the lease of the replica that has the duty |
 //! | `zones/<zone>` | [`StoredZone`](config::StoredZone), while it gets less than its share |
 //! | `pauses/<what>` | [`StoredPause`](config::StoredPause), while it lasts |
+//! | `history/<id>` | [`Action`](crate::duty::history::Action): what was done, by 20 digits of the revision that it was
+//! computed from |
 //! | `config/limits` | [`Limits`](config::Limits), when they are not the usual ones |
 //!
 //! Who takes an endpoint out of its value puts a tombstone in the same transaction, and who takes a
@@ -57,6 +59,8 @@ pub enum Key {
     Pause(Pausable),
     /// The limits.
     Limits,
+    /// What was done.
+    History(u64),
 }
 
 /// What a service is, and whose hosts said so.
@@ -113,6 +117,9 @@ pub struct StoredSession {
     /// When the host was declared dead, if it was. Its next session puts another value here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dead_since_ms: Option<u64>,
+    /// A person said so: all of it goes, and no cap holds that up.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub withdrawn: bool,
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
@@ -163,6 +170,7 @@ impl Key {
             Self::Zone(zone) => format!("{ROOT}zones/{zone}"),
             Self::Pause(what) => format!("{ROOT}pauses/{what}"),
             Self::Limits => format!("{ROOT}config/limits"),
+            Self::History(id) => format!("{ROOT}history/{id:020}"),
         };
         text.into()
     }
@@ -189,9 +197,10 @@ impl Key {
             ("zones", [zone]) => part(zone).map(Self::Zone),
             ("pauses", [what]) => part(what).map(Self::Pause),
             ("config", ["limits"]) => Ok(Self::Limits),
+            ("history", [id]) if id.len() == 20 => part(id).map(Self::History),
             (
                 "services" | "swept" | "sessions" | "endpoints" | "tombstones" | "controls"
-                | "zones" | "pauses",
+                | "zones" | "pauses" | "history",
                 _,
             ) => Err(Poison::Key),
             _ => return None,
@@ -260,6 +269,7 @@ mod tests {
             (Key::Zone("z".parse().unwrap()), "sinew/zones/z"),
             (Key::Pause(Pausable::Removals), "sinew/pauses/removals"),
             (Key::Limits, "sinew/config/limits"),
+            (Key::History(42), "sinew/history/00000000000000000042"),
         ] {
             assert_eq!(key.bytes(), text);
             assert_eq!(Key::parse(text.as_bytes()), Some(Ok(key)));
@@ -276,6 +286,7 @@ mod tests {
             "sinew/endpoints/a",
             "sinew/tombstones/a/n/x",
             "sinew/pauses/sleep",
+            "sinew/history/42",
         ] {
             assert_eq!(Key::parse(text.as_bytes()), Some(Err(Poison::Key)), "{text}");
         }

@@ -166,7 +166,12 @@ impl Registry {
                 touched.sessions.insert(node.clone());
                 return self.take_session(node, revision, value);
             }
-            Key::Control(_) | Key::Lead | Key::Zone(_) | Key::Pause(_) | Key::Limits => {
+            Key::Control(_)
+            | Key::Lead
+            | Key::Zone(_)
+            | Key::Pause(_)
+            | Key::Limits
+            | Key::History(_) => {
                 return self.config.take(key, revision, value);
             }
             Key::Service(ref name)

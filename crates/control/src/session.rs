@@ -559,6 +559,7 @@ impl Session {
             lost_since_ms: None,
             silent_ms: 0,
             dead_since_ms: None,
+            withdrawn: false,
         };
         Some(lose(node, &session, fence, now, silent))
     }
@@ -592,6 +593,7 @@ fn open(node: &NodeName, control: &str, now: Now, registry: &Registry) -> (Write
         lost_since_ms: None,
         silent_ms: 0,
         dead_since_ms: None,
+        withdrawn: false,
     };
     let key = Key::Session(node.clone());
     let put = Op::put(key.bytes(), encode(&session));

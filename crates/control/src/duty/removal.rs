@@ -17,6 +17,7 @@ use sinew_model::{
 
 use super::{
     liveness::{Standing, standing},
+    people::Refused,
     plan::{Change, Plan, Rule, Touched, of_host},
 };
 use crate::{
@@ -54,11 +55,33 @@ pub fn declare(node: &NodeName, at: Revision, now: Now, registry: &Registry) -> 
     Some(plan)
 }
 
+/// Has a person take a host out: what is left of its session ends, and all of it goes.
+///
+/// # Errors
+/// When there is nothing to take out.
+pub fn withdraw(node: &NodeName, now: Now, registry: &Registry) -> Result<Plan, Refused> {
+    let (revision, session) = registry.session(node);
+    let before = session.ok_or_else(|| Refused::NoHost { node: node.clone() })?;
+    if before.withdrawn {
+        return Err(Refused::Nothing { why: format!("host {node} is taken out already") });
+    }
+    let mut after = before.clone();
+    after.dead_since_ms = Some(milliseconds(now.wall));
+    after.withdrawn = true;
+    let key = Key::Session(node.clone());
+    let change = Change::new(key, Some(&(revision, before.clone())), Some(&after));
+    let words = format!("host {node} is taken out");
+    let mut plan = Plan::new(Rule::Withdraw, registry, words).with(change).input("host", node);
+    plan.touch(registry.zone(node), &of_host(registry, node));
+    Ok(plan)
+}
+
 /// Removes what may go now of a dead host; `None`: nothing.
 #[must_use]
 pub fn bury(node: &NodeName, now: Now, registry: &Registry) -> Option<Plan> {
     let (revision, session) = registry.session(node);
-    session.filter(|session| session.dead_since_ms.is_some())?;
+    let session = session.filter(|session| session.dead_since_ms.is_some())?;
+    let withdrawn = session.withdrawn;
     let now_ms = milliseconds(now.wall);
     let mut plan = Plan::new(Rule::RemoveDead, registry, String::new())
         .guarded(Key::Session(node.clone()), revision)
@@ -67,8 +90,13 @@ pub fn bury(node: &NodeName, now: Now, registry: &Registry) -> Option<Plan> {
     let mut services = 0;
     for service in registry.services_of(node) {
         let room = MAX_OPS.saturating_sub(plan.len() + 2);
-        let may = allowed(service, node, now_ms, registry).min(room);
-        if let Some(change) = bury_service(service, node, may, now_ms, registry, &mut plan) {
+        let may = if withdrawn { room } else { allowed(service, node, now_ms, registry).min(room) };
+        let tombstone = StoredTombstone {
+            removal: if withdrawn { Removal::Withdrawn } else { Removal::NodeDead },
+            at_ms: now_ms,
+            capped: !withdrawn,
+        };
+        if let Some(change) = bury_service(service, node, may, tombstone, registry, &mut plan) {
             services += 1;
             plan.changes.push(change);
         }
@@ -87,19 +115,18 @@ fn bury_service(
     service: &ServiceName,
     node: &NodeName,
     may: usize,
-    now_ms: u64,
+    tombstone: StoredTombstone,
     registry: &Registry,
     plan: &mut Plan,
 ) -> Option<Change> {
     let of = registry.of_node(service, node);
     let stored = of.endpoints.filter(|stored| !stored.is_empty() && may > 0)?;
     let mut next = stored.clone();
-    let removal = StoredTombstone { removal: Removal::NodeDead, at_ms: now_ms, capped: true };
     for instance in stored.keys().take(may) {
         next.remove(instance);
         let endpoint = EndpointKey { node: node.clone(), instance: *instance };
         let key = Key::Tombstone(service.clone(), endpoint);
-        plan.quietly(Op::put(key.bytes(), encode(&removal)));
+        plan.quietly(Op::put(key.bytes(), encode(&tombstone)));
     }
     let instances = |endpoints: &StoredEndpoints| {
         let there: Vec<_> = endpoints.keys().collect();

@@ -1,6 +1,7 @@
 //! The duty over an embedded store: what it declares and removes when, against a naive model.
 
 mod liveness;
+mod people;
 mod removal;
 
 use std::time::Duration;
@@ -11,13 +12,14 @@ use sinew_model::{
     fleet::{Endpoint, EndpointStatus, Generation},
 };
 
-use super::{Act, Duty};
+use super::{Act, Duty, history::Entry, plan::Plan};
 use crate::{
     records::{Key, StoredEndpoints, StoredSession, StoredTombstone, read, write},
     registry::Registry,
     session::{Now, milliseconds},
     store::{
-        Embedded, ManualClock, Op, Span, Store, Transaction, Update, Watch, embedded::Options,
+        Embedded, ManualClock, Op, Range, Span, Store, Transaction, Update, Watch,
+        embedded::Options,
     },
 };
 
@@ -91,6 +93,7 @@ impl World {
             lost_since_ms: None,
             silent_ms: 0,
             dead_since_ms: None,
+            withdrawn: false,
         };
         self.put(Key::Session(node(name)), &session).await;
     }
@@ -130,12 +133,24 @@ impl World {
             let transaction = match act {
                 Act::Plan(plan) => {
                     done.push(plan.words.clone());
-                    plan.transaction()
+                    super::history::recorded(&plan, "duty", self.now, None)
                 }
                 Act::Sweep(transaction) => transaction,
             };
             assert!(self.commit(transaction).await);
         }
+    }
+
+    /// A person does something.
+    pub(super) async fn does(&mut self, plan: &Plan) {
+        let transaction = super::history::recorded(plan, "me", self.now, None);
+        assert!(self.commit(transaction).await);
+    }
+
+    pub(super) async fn history(&self) -> Vec<Entry> {
+        let range = Range::of(Span::prefix("sinew/history/"));
+        let entries = self.store.range(range).await.unwrap().entries;
+        entries.iter().map(|entry| super::history::read(entry).unwrap()).collect()
     }
 
     pub(super) fn dead(&self) -> Vec<&str> {
@@ -178,7 +193,7 @@ async fn tombstones_are_swept_by_age_and_by_number() {
     assert_eq!(left(&world).len(), 0);
     assert_eq!(world.registry.swept(&service("orders")), Generation(newest.0));
     let key = Key::Swept(service("orders")).bytes();
-    let stored = world.store.range(crate::store::Range::of(Span::key(key))).await.unwrap();
+    let stored = world.store.range(Range::of(Span::key(key))).await.unwrap();
     let sweep: crate::records::StoredSweep = read(&stored.entries[0].value).unwrap();
     assert_eq!(sweep.generation, Generation(newest.0), "who knows less is told everything");
 }

@@ -26,6 +26,7 @@ pub struct Config {
     pauses: BTreeMap<Pausable, (Revision, StoredPause)>,
     limits: Option<(Revision, Limits)>,
     lead: Option<(Revision, StoredLead)>,
+    history: BTreeSet<u64>,
 }
 
 impl Config {
@@ -45,6 +46,13 @@ impl Config {
                 match value.map(records::read).transpose()? {
                     Some(replica) => self.replicas.insert(id, replica),
                     None => self.replicas.remove(&id),
+                };
+            }
+            Key::History(id) => {
+                if value.is_some() {
+                    self.history.insert(id)
+                } else {
+                    self.history.remove(&id)
                 };
             }
             Key::Zone(zone) => set(&mut self.zones, zone, revision, value)?,
@@ -102,6 +110,12 @@ impl Config {
     #[must_use]
     pub fn limits_revision(&self) -> Revision {
         self.limits.as_ref().map_or(Revision(0), |(revision, _)| *revision)
+    }
+
+    /// The entries of the history, by id.
+    #[must_use]
+    pub const fn history(&self) -> &BTreeSet<u64> {
+        &self.history
     }
 
     /// Who has the duty. The revision is the generation of its writes.

@@ -429,7 +429,7 @@ async fn hosts_that_are_declared_dead_are_told_to_all_sessions() {
     let put = crate::store::Op::put(key.bytes(), crate::records::write(&stored));
     world.commit(Write::new(vec![put])).await;
     let dead = FromControl::Dead { node: "n2".parse().unwrap() };
-    assert_eq!(world.said(&mut early), [dead.clone()]);
+    assert_eq!(world.said(&mut early), std::slice::from_ref(&dead));
     assert_eq!(world.said(&mut early), [], "once");
     let mut late = world.open("n3", &[]).await;
     assert!(world.said(&mut late).contains(&dead));

@@ -3,11 +3,15 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use proptest::{collection::vec, prelude::*};
+use sinew_model::NodeName;
 
 use super::{World, node, s};
 use crate::{
-    duty::{Duty, liveness::Standing},
-    records::Key,
+    duty::{
+        Duty,
+        liveness::{Standing, standing},
+    },
+    records::{Key, StoredSession},
     session::Now,
     store::Revision,
 };
@@ -173,35 +177,47 @@ struct Naive {
 
 struct Look {
     now: Now,
-    /// Host, zone, session's revision, how it stands, silence, replica, dead since.
-    hosts: Vec<(String, String, Revision, Standing, Duration, String, Option<Duration>)>,
+    hosts: Vec<Host>,
+}
+
+#[derive(Clone)]
+struct Host {
+    name: String,
+    zone: String,
+    revision: Revision,
+    standing: Standing,
+    silent: Duration,
+    control: String,
+    dead: Option<Duration>,
 }
 
 impl Look {
     fn of(world: &World) -> Self {
-        let of = |(node, revision, session): (
-            &sinew_model::NodeName,
-            Revision,
-            &crate::records::StoredSession,
-        )| {
-            let standing = crate::duty::liveness::standing(&world.registry, session);
-            let zone = world.registry.zone(node).unwrap().to_string();
-            let silent = Duration::from_millis(session.silent_ms);
-            let dead = session.dead_since_ms.map(Duration::from_millis);
-            (node.to_string(), zone, revision, standing, silent, session.control.clone(), dead)
+        let of = |(node, revision, session): (&NodeName, Revision, &StoredSession)| Host {
+            name: node.to_string(),
+            zone: world.registry.zone(node).unwrap().to_string(),
+            revision,
+            standing: standing(&world.registry, session),
+            silent: Duration::from_millis(session.silent_ms),
+            control: session.control.clone(),
+            dead: session.dead_since_ms.map(Duration::from_millis),
         };
         Self { now: world.now, hosts: world.registry.sessions().map(of).collect() }
     }
 
+    fn died_lately(&self, host: &Host) -> bool {
+        host.dead.is_some_and(|since| since + s(60) > self.now.wall)
+    }
+
     fn is_frozen(&self, zone: Option<&str>) -> bool {
         let counted = self.hosts.iter().filter(|host| {
-            let old = host.6.is_some_and(|since| since + s(60) <= self.now.wall);
-            zone.is_none_or(|zone| host.1 == zone) && !old
+            let old = host.dead.is_some() && !self.died_lately(host);
+            zone.is_none_or(|zone| host.zone == zone) && !old
         });
         let (mut gone, mut of) = (0, 0);
         for host in counted {
             of += 1;
-            gone += usize::from(host.3 != Standing::Live);
+            gone += usize::from(host.standing != Standing::Live);
         }
         gone * 2 > of && (zone.is_none() || gone > 1)
     }
@@ -215,7 +231,10 @@ impl Naive {
     /// When a host that is gone was seen to be so first.
     fn noticed(&self, host: &str) -> Duration {
         let last = self.looks.last().unwrap();
-        let find = |look: &Look| look.hosts.iter().find(|it| it.0 == host).map(|it| (it.2, it.3));
+        let find = |look: &Look| {
+            let found = look.hosts.iter().find(|it| it.name == host);
+            found.map(|it| (it.revision, it.standing))
+        };
         let now = find(last);
         let same = self.looks.iter().rev().take_while(|look| find(look) == now);
         same.last().unwrap().now.monotonic
@@ -223,38 +242,42 @@ impl Naive {
 
     fn dead(&self) -> Vec<String> {
         let last = self.looks.last().unwrap();
-        let now = last.now.monotonic;
-        let gone: Vec<_> = last.hosts.iter().filter(|host| is_gone(host.3)).collect();
-        let mut fresh = vec![self.began];
-        fresh.extend(&self.doubts);
-        let newest = gone.iter().map(|host| self.noticed(&host.0)).max().unwrap_or_default();
+        let gone: Vec<_> = last.hosts.iter().filter(|host| is_gone(host.standing)).collect();
+        let newest = gone.iter().map(|host| self.noticed(&host.name)).max().unwrap_or_default();
+        let lately = last.hosts.iter().filter(|host| last.died_lately(host)).count() + gone.len();
         let mut dead = Vec::new();
-        for host in &gone {
-            let (zone, noticed) = (host.1.as_str(), self.noticed(&host.0));
-            let mut from = fresh.clone();
-            for pair in self.looks.windows(2) {
-                for zone in [None, Some(zone)] {
-                    if pair[0].is_frozen(zone) && !pair[1].is_frozen(zone) {
-                        from.push(pair[1].now.monotonic);
-                    }
-                }
-            }
-            let of = last.hosts.iter().filter(|it| it.5 == host.5 && it.3 != Standing::Dead);
-            let lost = of.clone().filter(|it| is_gone(it.3)).count();
-            if host.3 == Standing::Orphaned || (lost > 1 && lost * 2 > of.count()) {
-                from.push(noticed);
-            }
-            let mut due = (noticed - host.4 + s(5)).max(noticed + s(1));
-            due = from.into_iter().map(|from| from + s(10)).fold(due, Duration::max);
-            let recent = |it: &Option<Duration>| it.is_some_and(|it| it + s(60) > last.now.wall);
-            if gone.len() + last.hosts.iter().filter(|it| recent(&it.6)).count() > 1 {
+        for host in gone {
+            let mut due = self.due(last, host);
+            if lately > 1 {
                 due = due.max((newest + s(2)).min(due + s(10)));
             }
-            if due <= now && !last.is_frozen(None) && !last.is_frozen(Some(zone)) {
-                dead.push(host.0.clone());
+            let frozen = last.is_frozen(None) || last.is_frozen(Some(&host.zone));
+            if due <= last.now.monotonic && !frozen {
+                dead.push(host.name.clone());
             }
         }
         dead
+    }
+
+    fn due(&self, last: &Look, host: &Host) -> Duration {
+        let noticed = self.noticed(&host.name);
+        let mut anew = self.doubts.clone();
+        anew.push(self.began);
+        for pair in self.looks.windows(2) {
+            for zone in [None, Some(host.zone.as_str())] {
+                if pair[0].is_frozen(zone) && !pair[1].is_frozen(zone) {
+                    anew.push(pair[1].now.monotonic);
+                }
+            }
+        }
+        let of = last.hosts.iter();
+        let of = of.filter(|it| it.control == host.control && it.standing != Standing::Dead);
+        let lost = of.clone().filter(|it| is_gone(it.standing)).count();
+        if host.standing == Standing::Orphaned || (lost > 1 && lost * 2 > of.count()) {
+            anew.push(noticed);
+        }
+        let due = (noticed - host.silent + s(5)).max(noticed + s(1));
+        anew.into_iter().map(|from| from + s(10)).fold(due, Duration::max)
     }
 }
 
