@@ -34,7 +34,8 @@ pub use saved::Saved;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// At most this share of a service's endpoints, and at least one, goes in an
-    /// [`interval`](Self::interval) on control's word alone.
+    /// [`interval`](Self::interval) on control's word alone; or all of one dead host, while another
+    /// serves.
     pub removed_percent: u8,
     /// See there.
     pub interval: Duration,

@@ -3,6 +3,7 @@
 //! What its own host or somebody's hand took out goes at once. All else that control says is gone,
 //! by name or by silence, goes by a share at a time: at once only as long as the share suffices and
 //! a reason was named, later only on the word of a snapshot that still says so an interval after.
+//! One dead host an interval goes whole, while another host serves.
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -11,9 +12,10 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 use sinew_model::{
-    ServiceName,
+    NodeName, ServiceName,
     fleet::{
-        Delta, Endpoint, EndpointKey, Generation, Removal, ServiceRecord, Snapshot, Tombstone,
+        Delta, Endpoint, EndpointKey, EndpointStatus, Generation, Removal, ServiceRecord, Snapshot,
+        Tombstone,
     },
 };
 
@@ -50,9 +52,9 @@ pub(super) struct Known {
     /// Since when those in doubt are.
     #[serde(skip)]
     pub(super) since: BTreeMap<EndpointKey, Instant>,
-    /// When endpoints in doubt were removed, as far as it still counts.
+    /// When endpoints in doubt were removed and of which hosts, as far as it still counts.
     #[serde(skip)]
-    released: VecDeque<Instant>,
+    released: VecDeque<(Instant, NodeName)>,
     #[serde(skip)]
     pub(super) ask_at: Option<Instant>,
     #[serde(skip)]
@@ -263,10 +265,14 @@ impl Known {
     fn settle(&mut self, turn: &Turn<'_>, leaving: &Leaving, outcome: &mut Outcome) {
         let mut keys: Vec<_> = leaving.confirmed.union(&leaving.fresh).cloned().collect();
         keys.sort_by_key(|key| self.since.get(key).copied());
-        keys.truncate(self.share(turn));
+        let share = self.share(turn);
+        match self.leaves_whole(turn, &leaving.fresh) {
+            Some(node) if leaving.fresh.len() > share => keys.retain(|key| key.node == node),
+            _ => keys.truncate(share),
+        }
         for key in &keys {
             self.remove(key);
-            self.released.push_back(turn.now);
+            self.released.push_back((turn.now, key.node.clone()));
         }
         outcome.released = keys.len();
         outcome.parked = leaving.fresh.iter().filter(|key| self.holds(key)).count();
@@ -282,12 +288,26 @@ impl Known {
             return 0;
         }
         let interval = turn.limits.interval;
-        while self.released.front().is_some_and(|at| *at + interval <= turn.now) {
+        while self.released.front().is_some_and(|(at, _)| *at + interval <= turn.now) {
             self.released.pop_front();
         }
         let all = self.endpoints.len() + self.released.len();
         let share = all * usize::from(turn.limits.removed_percent) / 100;
         share.max(1).saturating_sub(self.released.len())
+    }
+
+    /// The host that was declared dead alone: no other has lost anything in the interval, and one is
+    /// up that is in no doubt.
+    fn leaves_whole(&self, turn: &Turn<'_>, fresh: &BTreeSet<EndpointKey>) -> Option<NodeName> {
+        let node = &fresh.first()?.node;
+        let alone = fresh.iter().all(|key| key.node == *node)
+            && self.released.iter().all(|(_, other)| other == node);
+        let serves = |(key, held): (&EndpointKey, &Held)| {
+            let up = held.endpoint.status == EndpointStatus::Up && held.doubt.is_none();
+            up && key.node != *node
+        };
+        let whole = !turn.quiet && alone && self.endpoints.iter().any(serves);
+        whole.then(|| node.clone())
     }
 
     fn judge(&mut self, outcome: &mut Outcome) {

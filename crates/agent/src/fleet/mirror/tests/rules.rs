@@ -92,6 +92,31 @@ fn r3_one_may_go_however_few_there_are() {
 }
 
 #[test]
+fn r3_one_dead_host_goes_whole_while_another_serves() {
+    let of = |host: &str, instance| EndpointKey { node: node(host), instance };
+    let known = |hosts: &[&str]| {
+        let keys = hosts.iter().flat_map(|host| (0..4).map(|instance| of(host, instance)));
+        Snapshot { endpoints: keys.map(|key| (key, up(1))).collect(), ..snapshot(5, []) }
+    };
+    let dies = |host: &mut Host, from: u64, name: &str, instances: std::ops::Range<u32>| {
+        let generation = Generation(from + 1);
+        let tombstone = Tombstone { generation, removal: Removal::NodeDead };
+        let removed = instances.map(|it| (of(name, it), tombstone.clone())).collect();
+        host.accept_delta(Delta { removed, ..delta(from, from + 1) });
+    };
+    let mut host = Host::knowing(known(&["b", "c", "d"]));
+    dies(&mut host, 5, "b", 0..3);
+    assert_eq!((host.count(), host.doubted()), (9, 0));
+    dies(&mut host, 6, "b", 3..4);
+    assert_eq!((host.count(), host.doubted()), (8, 0), "the rest of it in another message");
+    dies(&mut host, 7, "c", 0..4);
+    assert_eq!((host.count(), host.doubted()), (8, 4), "a second one waits");
+    host.wait();
+    dies(&mut host, 8, "d", 0..4);
+    assert_eq!((host.count(), host.doubted()), (7, 7), "nobody else is up without doubt");
+}
+
+#[test]
 fn r3_facts_are_not_delayed() {
     for removal in [Removal::Reported, Removal::Withdrawn] {
         let mut host = Host::knowing(snapshot(5, 0..100));
