@@ -127,6 +127,7 @@ mod tests {
             lost_since_ms: None,
             silent_ms: 0,
             dead_since_ms: None,
+            withdrawn: false,
         };
         let now = Now { monotonic: Duration::ZERO, wall: Duration::ZERO };
         lose(&node.parse().unwrap(), &session, Revision(fence), now, Duration::ZERO)
