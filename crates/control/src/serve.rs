@@ -9,6 +9,8 @@ mod authority;
 mod call;
 mod clock;
 mod connection;
+mod desk;
+mod duty;
 mod heard;
 mod presence;
 mod refusal;
@@ -31,12 +33,12 @@ use tokio::{net::TcpListener, sync::mpsc, task::JoinSet};
 
 use crate::{
     identity::{self, Authority},
-    session::Settings,
     store::{self, Store},
 };
 
 #[cfg(feature = "testing")]
 pub(crate) use clock::for_tls;
+pub use desk::{Done, NotDone};
 pub use sessions::Seen;
 use shared::Shared;
 
@@ -58,8 +60,6 @@ pub struct Options {
     pub listen: SocketAddr,
     /// Where others are told to connect; host and port.
     pub advertise: String,
-    /// A host that is not heard of for so long is taken for dead.
-    pub session_timeout: Duration,
     /// How much of snapshots is given out, in bytes a second.
     pub snapshot_bytes_per_s: u32,
     /// How long its lease lasts: who has its sessions is known to be gone after that.
@@ -74,7 +74,6 @@ impl Options {
             name,
             listen,
             advertise: advertised(listen),
-            session_timeout: Duration::from_secs(5),
             snapshot_bytes_per_s: 64 << 20,
             lease: Duration::from_secs(5),
         }
@@ -189,6 +188,7 @@ impl Control {
         let writer = tokio::spawn(writer::run(Arc::clone(&store), jobs));
         tasks.spawn(authority::keep(Arc::clone(&shared)));
         tasks.spawn(presence::keep(Arc::clone(&shared)));
+        tasks.spawn(duty::keep(Arc::clone(&shared)));
         let connections = tokio::spawn(connection::accept(listener, tls, Arc::clone(&shared)));
         let following = shared.follow();
         let ended = tokio::select! {
@@ -207,6 +207,7 @@ impl Control {
         let last = connections.abort_handle();
         let _ = tokio::time::timeout(LAST_BYTES, connections).await;
         last.abort();
+        duty::release(&shared).await;
         presence::end(&shared).await;
         writer.abort();
         ended
@@ -225,11 +226,5 @@ impl Handle {
 
     pub(crate) fn store(&self) -> Arc<dyn Store> {
         Arc::clone(&self.shared.store)
-    }
-}
-
-impl Settings {
-    fn of(options: &Options, id: &str) -> Self {
-        Self { control: id.to_owned(), session_timeout: options.session_timeout }
     }
 }

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on fails")]
 
+#[path = "serve/duty.rs"]
+mod duty;
 #[path = "serve/join.rs"]
 mod join;
 #[path = "serve/sessions.rs"]

@@ -129,7 +129,7 @@ pub(super) fn prune(registry: &Registry) -> Option<Transaction> {
     if surplus < SLACK {
         return None;
     }
-    let (first, kept) = (history.first()?, history.iter().nth(surplus)?);
+    let ((first, _), (kept, _)) = (history.first_key_value()?, history.iter().nth(surplus)?);
     let span = Span::range(Key::History(*first).bytes(), Key::History(*kept).bytes());
     Some(Transaction::new().then(Op::Delete(span)))
 }

@@ -5,6 +5,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    fmt,
     time::Duration,
 };
 
@@ -60,6 +61,17 @@ pub struct Frozen {
     pub of: usize,
 }
 
+impl fmt::Display for Frozen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { zone, gone, of } = self;
+        write!(f, "{gone} of {of} hosts")?;
+        if let Some(zone) = zone {
+            write!(f, " of zone {zone}")?;
+        }
+        f.write_str(" have no session: so many do not die at once, so none is declared dead")
+    }
+}
+
 /// What a look found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Found {
@@ -109,6 +121,45 @@ impl Census {
     }
 }
 
+/// What is frozen now.
+#[must_use]
+pub fn frozen(now: Now, registry: &Registry) -> Vec<Frozen> {
+    masses(census(now, registry), registry.config().limits())
+}
+
+/// Of all hosts and of each zone's, those that are gone or were declared dead lately.
+fn census(now: Now, registry: &Registry) -> BTreeMap<Option<&ZoneName>, Census> {
+    let mut census: BTreeMap<Option<&ZoneName>, Census> = BTreeMap::new();
+    for (node, _, session) in registry.sessions() {
+        if let Some(since) = session.dead_since_ms {
+            let ago = now.wall.saturating_sub(Duration::from_millis(since));
+            if ago >= MASS_WINDOW {
+                continue;
+            }
+        }
+        let gone = standing(registry, session) != Standing::Live;
+        census.entry(None).or_default().count(gone);
+        if let Some(zone) = registry.zone(node) {
+            census.entry(Some(zone)).or_default().count(gone);
+        }
+    }
+    census
+}
+
+fn masses(census: BTreeMap<Option<&ZoneName>, Census>, limits: &Limits) -> Vec<Frozen> {
+    let mass = |(zone, census): &(Option<&ZoneName>, Census)| {
+        // A zone of one host is gone with that host.
+        let several = zone.is_none() || census.gone > 1;
+        several && census.gone * 100 > census.of * usize::from(limits.mass_percent)
+    };
+    let frozen = |(zone, Census { gone, of }): (Option<&ZoneName>, Census)| Frozen {
+        zone: zone.cloned(),
+        gone,
+        of,
+    };
+    census.into_iter().filter(mass).map(frozen).collect()
+}
+
 impl Liveness {
     /// The duty has just been taken.
     #[must_use]
@@ -137,7 +188,7 @@ impl Liveness {
         self.looked = at;
         let limits = registry.config().limits();
         self.notice(at, registry);
-        let frozen = self.freeze(now, registry, limits);
+        let frozen = self.freeze(now, registry);
         let suspects = self.suspects(registry);
         let due = |(node, gone): (&NodeName, &Gone)| {
             let suspect = registry.session(node).1.is_some_and(|it| suspects.contains(&it.control));
@@ -167,36 +218,10 @@ impl Liveness {
         self.gone = gone;
     }
 
-    fn freeze(&mut self, now: Now, registry: &Registry, limits: &Limits) -> Vec<Frozen> {
-        let mut census: BTreeMap<Option<&ZoneName>, Census> = BTreeMap::new();
-        for (node, _, session) in registry.sessions() {
-            let gone = match session.dead_since_ms {
-                None => self.gone.contains_key(node),
-                Some(since) => {
-                    let ago = now.wall.saturating_sub(Duration::from_millis(since));
-                    if ago >= MASS_WINDOW {
-                        continue;
-                    }
-                    true
-                }
-            };
-            census.entry(None).or_default().count(gone);
-            if let Some(zone) = registry.zone(node) {
-                census.entry(Some(zone)).or_default().count(gone);
-            }
-        }
+    fn freeze(&mut self, now: Now, registry: &Registry) -> Vec<Frozen> {
+        let census = census(now, registry);
         self.lately = census.get(&None).map_or(0, |census| census.gone);
-        let mass =
-            |census: &Census| census.gone * 100 > census.of * usize::from(limits.mass_percent);
-        let is_frozen = |(zone, census): &(Option<&ZoneName>, Census)| {
-            // A zone of one host is gone with that host.
-            mass(census) && (zone.is_none() || census.gone > 1)
-        };
-        let frozen: Vec<Frozen> = census
-            .into_iter()
-            .filter(is_frozen)
-            .map(|(zone, Census { gone, of })| Frozen { zone: zone.cloned(), gone, of })
-            .collect();
+        let frozen = masses(census, registry.config().limits());
         let still: BTreeSet<_> = frozen.iter().map(|it| it.zone.clone()).collect();
         for zone in self.frozen.difference(&still) {
             self.thawed.insert(zone.clone(), now.monotonic);

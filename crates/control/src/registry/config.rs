@@ -26,7 +26,7 @@ pub struct Config {
     pauses: BTreeMap<Pausable, (Revision, StoredPause)>,
     limits: Option<(Revision, Limits)>,
     lead: Option<(Revision, StoredLead)>,
-    history: BTreeSet<u64>,
+    history: BTreeMap<u64, Revision>,
 }
 
 impl Config {
@@ -49,10 +49,9 @@ impl Config {
                 };
             }
             Key::History(id) => {
-                if value.is_some() {
-                    self.history.insert(id)
-                } else {
-                    self.history.remove(&id)
+                match value {
+                    Some(_) => self.history.insert(id, revision),
+                    None => self.history.remove(&id),
                 };
             }
             Key::Zone(zone) => set(&mut self.zones, zone, revision, value)?,
@@ -112,9 +111,9 @@ impl Config {
         self.limits.as_ref().map_or(Revision(0), |(revision, _)| *revision)
     }
 
-    /// The entries of the history, by id.
+    /// The entries of the history, by id, with the revisions that put them.
     #[must_use]
-    pub const fn history(&self) -> &BTreeSet<u64> {
+    pub const fn history(&self) -> &BTreeMap<u64, Revision> {
         &self.history
     }
 

@@ -105,7 +105,7 @@ async fn serve(
     let _permit = permit.filter(|_| stranger);
     let from = caller.address;
     let mut stopping = shared.stopping.subscribe();
-    let silence = shared.options.session_timeout;
+    let silence = shared.settings().session_timeout;
     let calls = service_fn(move |request| {
         let (shared, caller) = (Arc::clone(&shared), caller.clone());
         async move { Ok::<_, Infallible>(call::answer(shared, caller, request).await) }

@@ -88,7 +88,8 @@ impl Shared {
     }
 
     pub(super) fn settings(&self) -> Settings {
-        Settings::of(&self.options, &self.id)
+        let session_timeout = self.registry().config().limits().session_timeout();
+        Settings { control: self.id.clone(), session_timeout }
     }
 
     /// The registry. Not to be held over a wait.
@@ -108,6 +109,20 @@ impl Shared {
             });
         };
         follow(&*self.store, &self.registry, heard, tokio::time::sleep).await
+    }
+
+    /// Waits until the registry knows that revision; whether it does in time.
+    pub(super) async fn caught_up(&self, revision: Revision, within: Duration) -> bool {
+        let mut seen = self.revision.subscribe();
+        let known = seen.wait_for(|seen| *seen >= revision);
+        matches!(tokio::time::timeout(within, known).await, Ok(Ok(_)))
+    }
+
+    /// Whether this replica has the duty of that generation, as far as is known here.
+    pub(super) fn has_duty(&self, generation: Revision) -> bool {
+        let registry = self.registry();
+        let lead = registry.config().lead();
+        registry.revision() < generation || lead.is_some_and(|(held, _)| *held == generation)
     }
 
     /// What a session has to say next. From the first time on that it has joined the registry,
