@@ -28,6 +28,7 @@ mod reach;
 mod reaping;
 mod reconcile;
 mod source;
+mod suspects;
 mod tcp;
 mod udp;
 mod world;

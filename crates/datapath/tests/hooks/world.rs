@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use aya::maps::{Array, Map, MapData};
+use aya::maps::{Array, HashMap, Map, MapData};
 use sinew_datapath::{
     Backend, Datapath, Error, Event, Events, Instance, Kernel, Options, Reach, Resolver, Service,
     ServicePort, TYPES, Wanted, backend_key,
@@ -376,6 +376,12 @@ impl World {
     pub(crate) fn map<T: aya::Pod>(&self, name: &str) -> Array<MapData, T> {
         let pin = self.pins().join(format!("v{}", sinew_abi::ABI_VERSION)).join(name);
         Map::Array(MapData::from_pin(pin).unwrap()).try_into().unwrap()
+    }
+
+    /// A hash map of the kernel programs.
+    pub(crate) fn hash<K: aya::Pod, V: aya::Pod>(&self, name: &str) -> HashMap<MapData, K, V> {
+        let pin = self.pins().join(format!("v{}", sinew_abi::ABI_VERSION)).join(name);
+        Map::HashMap(MapData::from_pin(pin).unwrap()).try_into().unwrap()
     }
 
     pub(crate) fn kill(&mut self, pid: u32) {
