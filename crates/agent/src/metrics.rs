@@ -306,7 +306,7 @@ fn seconds(us: u64) -> String {
 
 type TotalReading = (&'static str, &'static str, fn(&Totals) -> u64);
 
-const TOTALS: [TotalReading; 8] = [
+const TOTALS: [TotalReading; 13] = [
     ("sinew_datapath_flows_lost_total", "Flow samples that found the ring full.", |t| t.flows_lost),
     ("sinew_datapath_notices_lost_total", "Notices that found the ring full.", |t| t.notices_lost),
     ("sinew_datapath_sockets_lost_total", "Sockets that could not be counted.", |t| t.sockets_lost),
@@ -323,6 +323,29 @@ const TOTALS: [TotalReading; 8] = [
     ("sinew_datapath_sources_unset_total", "Sockets whose own source could not be set.", |t| {
         t.sources_unset
     }),
+    (
+        "sinew_datapath_hosts_accepted_total",
+        "Connections and datagrams of other hosts that an instance was handed.",
+        |t| t.fleet_accepted,
+    ),
+    (
+        "sinew_datapath_hosts_strangers_total",
+        "Packets to instances that came from no host of the network: refused.",
+        |t| t.fleet_strangers,
+    ),
+    (
+        "sinew_datapath_hosts_unheard_total",
+        "Packets of other hosts to what no instance listens on: refused.",
+        |t| t.fleet_unheard,
+    ),
+    ("sinew_datapath_hosts_suspected_total", "Times another host came under suspicion.", |t| {
+        t.suspicions
+    }),
+    (
+        "sinew_datapath_hosts_passed_over_total",
+        "Choices that passed over an endpoint because its host was under suspicion.",
+        |t| t.suspects_passed,
+    ),
 ];
 
 fn totals(page: &mut Page, totals: &Totals, ended_unseen: u64) {

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 pub enum Fitness {
     /// Would be taken.
     Fit,
-    /// Dying, hung or ejected: taken only when no fit one is left.
+    /// Dying, hung, ejected or on a suspected host: taken only when no fit one is left.
     Sick,
     /// Nothing listens there.
     Gone,
@@ -35,6 +35,8 @@ pub enum Finding {
     Ejected,
     /// Its ejection ended, and one caller tries it: the others pass it by.
     Probing,
+    /// Its host has left calls without an answer.
+    Suspect,
     /// In the choice, and nothing listens.
     NoListener,
     /// Called by a published port, and listens on an MPTCP socket only.
@@ -61,13 +63,14 @@ pub enum Finding {
 
 impl Finding {
     /// All of them.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::Fit,
         Self::ProbeDue,
         Self::Dying,
         Self::Hung,
         Self::Ejected,
         Self::Probing,
+        Self::Suspect,
         Self::NoListener,
         Self::MultipathListener,
         Self::Waiting,
@@ -90,6 +93,7 @@ impl Finding {
             Self::Hung => "hung",
             Self::Ejected => "ejected",
             Self::Probing => "probing",
+            Self::Suspect => "suspect",
             Self::NoListener => "no-listener",
             Self::MultipathListener => "multipath-listener",
             Self::Waiting => "waiting",
@@ -108,7 +112,9 @@ impl Finding {
     pub fn fitness(self) -> Fitness {
         match self {
             Self::Fit | Self::ProbeDue => Fitness::Fit,
-            Self::Dying | Self::Hung | Self::Ejected | Self::Probing => Fitness::Sick,
+            Self::Dying | Self::Hung | Self::Ejected | Self::Probing | Self::Suspect => {
+                Fitness::Sick
+            }
             Self::NoListener | Self::MultipathListener => Fitness::Gone,
             Self::Waiting
             | Self::Starting

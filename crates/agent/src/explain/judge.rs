@@ -32,6 +32,10 @@ pub(super) fn examine(
     queue: Option<u32>,
     outside: bool,
 ) -> Finding {
+    // Of an endpoint elsewhere, whose listener nobody here can look at.
+    if stats.suspect {
+        return Finding::Suspect;
+    }
     if protocol == Protocol::Tcp {
         let Some(queue) = queue else { return Finding::NoListener };
         if stats.dying {
@@ -83,6 +87,10 @@ pub(super) fn reason(
         }
         Finding::Probing => {
             return "its ejection ended: one caller probes it, the others pass it by".to_owned();
+        }
+        Finding::Suspect => {
+            return "its host has left calls without an answer: one caller at a time tries it"
+                .to_owned();
         }
         Finding::NoListener => return format!("nothing listens on port {}", port.number),
         Finding::MultipathListener => return MULTIPATH.to_owned(),

@@ -55,11 +55,13 @@ fn each_is_judged_as_the_kernel_does() {
     let due = BackendStats { awaits_probe: true, ..BackendStats::default() };
     let probing = BackendStats { probed_now: true, ..due };
     let dying = BackendStats { dying: true, ..unseen };
-    let endpoints = (0..8).map(|n| endpoint(n, n != 1)).collect();
+    let suspect = BackendStats { suspect: true, ..BackendStats::default() };
+    let endpoints = (0..9).map(|n| endpoint(n, n != 1)).collect();
     let listeners = [(0, 0), (2, 3), (4, 0), (5, 0), (6, 0), (7, 3)];
     let listeners = listeners.map(|(n, queue)| listener(n, queue)).into();
     // The queue of 0 was not seen empty for long either, but it is empty now.
-    let backends = [(0, unseen), (2, unseen), (4, ejected), (5, probing), (6, due), (7, dying)];
+    let backends =
+        [(0, unseen), (2, unseen), (4, ejected), (5, probing), (6, due), (7, dying), (8, suspect)];
     let seen = seen(listeners, &backends);
     let answer = question(Balance::LeastLoad, endpoints).answer(&seen);
     let told: Vec<_> =
@@ -67,6 +69,7 @@ fn each_is_judged_as_the_kernel_does() {
     let due = "its ejection ended: the next caller that comes to it probes it";
     let probing = "its ejection ended: one caller probes it, the others pass it by";
     let exited = "not in the choice: it has exited (killed by signal 9)";
+    let away = "its host has left calls without an answer: one caller at a time tries it";
     let hung = "hung: 3 in its accept queue, last seen empty 4.0 s ago";
     let ejected = "ejected for 1.5 s more: 5 failures in a row";
     assert_eq!(
@@ -80,6 +83,7 @@ fn each_is_judged_as_the_kernel_does() {
             (Fitness::Sick, Finding::Probing, probing),
             (Fitness::Fit, Finding::ProbeDue, due),
             (Fitness::Sick, Finding::Dying, "the process that listens was killed or exits"),
+            (Fitness::Sick, Finding::Suspect, away),
         ]
     );
     assert_eq!(

@@ -178,6 +178,7 @@ Sick, taken only when no fit one is left:
   hung                its accept queue has not been empty for 20 ms
   ejected             too many failures in a row, and its time is not over
   probing             its ejection ended, and one caller tries it
+  suspect             its host has left calls without an answer
 Gone, never taken:
   no-listener         nothing listens on the port
   multipath-listener  called by a published port, and listens by MPTCP only
