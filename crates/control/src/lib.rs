@@ -11,6 +11,7 @@ pub mod admin;
 pub mod duty;
 pub mod follow;
 pub mod identity;
+pub mod networks;
 pub mod placement;
 pub mod records;
 pub mod registry;

@@ -7,6 +7,9 @@
 //! | `tombstones/<service>/<node>/<instance>` | [`StoredTombstone`]; its generation is the revision that put it |
 //! | `swept/<service>` | [`StoredSweep`]: put with every transaction that deletes tombstones of endpoints that are gone |
 //! | `sessions/<node>` | [`StoredSession`] |
+//! | `nodes/<node>` | [`StoredNode`]: put when a session of the host begins |
+//! | `slices/<index>` | The name of the host that has that slice of the instance networks, for ever |
+//! | `config/networks` | [`StoredNetworks`]: made by the first replica of control |
 //! | `controls/<id>` | [`StoredControl`], under a lease of that replica |
 //! | `duty/lead` | [`StoredLead`](config::StoredLead), under the lease of the replica that has the duty |
 //! | `zones/<zone>` | [`StoredZone`](config::StoredZone), while it gets less than its share |
@@ -19,6 +22,9 @@
 //! service away puts it without a record: what disappears otherwise is told as a mistake.
 
 pub mod config;
+mod nodes;
+
+pub use nodes::{NetworksError, StoredNetworks, StoredNode};
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -49,6 +55,12 @@ pub enum Key {
     Swept(ServiceName),
     /// The session of a host.
     Session(NodeName),
+    /// A host.
+    Node(NodeName),
+    /// Who has a slice of the instance networks.
+    Slice(u32),
+    /// The instance networks.
+    Networks,
     /// A replica of control that runs; each start of one has an id of its own.
     Control(String),
     /// Who has the duty.
@@ -165,6 +177,9 @@ impl Key {
             Self::Tombstone(service, key) => format!("{ROOT}tombstones/{service}/{key}"),
             Self::Swept(service) => format!("{ROOT}swept/{service}"),
             Self::Session(node) => format!("{ROOT}sessions/{node}"),
+            Self::Node(node) => format!("{ROOT}nodes/{node}"),
+            Self::Slice(index) => format!("{ROOT}slices/{index}"),
+            Self::Networks => format!("{ROOT}config/networks"),
             Self::Control(id) => format!("{ROOT}controls/{id}"),
             Self::Lead => format!("{ROOT}duty/lead"),
             Self::Zone(zone) => format!("{ROOT}zones/{zone}"),
@@ -192,6 +207,9 @@ impl Key {
                     Self::Tombstone(service, EndpointKey { node, instance })
                 })
             }),
+            ("nodes", [node]) => part(node).map(Self::Node),
+            ("slices", [index]) => part(index).map(Self::Slice),
+            ("config", ["networks"]) => Ok(Self::Networks),
             ("controls", [id]) if !id.is_empty() => Ok(Self::Control((*id).to_owned())),
             ("duty", ["lead"]) => Ok(Self::Lead),
             ("zones", [zone]) => part(zone).map(Self::Zone),
@@ -200,7 +218,7 @@ impl Key {
             ("history", [id]) if id.len() == 20 => part(id).map(Self::History),
             (
                 "services" | "swept" | "sessions" | "endpoints" | "tombstones" | "controls"
-                | "zones" | "pauses" | "history",
+                | "zones" | "pauses" | "nodes" | "slices" | "history",
                 _,
             ) => Err(Poison::Key),
             _ => return None,
@@ -263,7 +281,10 @@ mod tests {
             (Key::Endpoints(service.clone(), node.clone()), "sinew/endpoints/a/n"),
             (Key::Tombstone(service.clone(), endpoint), "sinew/tombstones/a/n/7"),
             (Key::Swept(service), "sinew/swept/a"),
-            (Key::Session(node), "sinew/sessions/n"),
+            (Key::Session(node.clone()), "sinew/sessions/n"),
+            (Key::Node(node), "sinew/nodes/n"),
+            (Key::Slice(7), "sinew/slices/7"),
+            (Key::Networks, "sinew/config/networks"),
             (Key::Control("c1".to_owned()), "sinew/controls/c1"),
             (Key::Lead, "sinew/duty/lead"),
             (Key::Zone("z".parse().unwrap()), "sinew/zones/z"),

@@ -6,6 +6,7 @@
 
 mod catalog;
 mod config;
+mod hosts;
 mod service;
 mod subscribers;
 #[cfg(test)]
@@ -18,19 +19,21 @@ use sinew_model::{
     NodeName, ServiceName, ZoneName,
     fleet::{Delta, EndpointKey, Generation, Snapshot},
 };
-use sinew_proto::{Catalog, FromControl};
+use sinew_proto::{Catalog, FromControl, Zones};
 
 use crate::{
-    records::{self, Key, Poison, StoredEndpoints, StoredSession},
+    records::{self, Key, Poison, StoredEndpoints, StoredNetworks, StoredNode, StoredSession},
     store::{Batch, Entry, Event, Revision},
 };
 
 use catalog::Names;
 pub use config::Config;
+pub use hosts::Slice;
+use hosts::{Hosts, Slices};
 use service::Service;
 pub use service::{Grave, OfNode, Owned};
 pub use subscribers::SubscriberId;
-use subscribers::Subscribers;
+use subscribers::{Subscribers, Topic};
 
 /// What a subscriber is told of a service.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,6 +62,7 @@ pub struct Frame {
 struct Touched {
     services: BTreeSet<ServiceName>,
     sessions: BTreeSet<NodeName>,
+    zones: bool,
 }
 
 /// The state of the fleet, and its subscribers.
@@ -72,7 +76,11 @@ pub struct Registry {
     /// Where hosts are, as their endpoints say.
     places: BTreeMap<NodeName, ZoneName>,
     config: Config,
+    /// The revision of their newest change.
+    zones_changed: Revision,
     names: Names,
+    hosts: Hosts,
+    slices: Slices,
     /// Keys whose values are of no use, and why.
     poisoned: BTreeMap<Bytes, Poison>,
     /// Keys that are there, to find those that a later list lacks.
@@ -99,6 +107,7 @@ impl Registry {
         let woken = self.take(revision, events);
         if first {
             self.names.forget_before(Generation(revision.0));
+            self.hosts.forget_before(Generation(revision.0));
         }
         woken
     }
@@ -166,12 +175,14 @@ impl Registry {
                 touched.sessions.insert(node.clone());
                 return self.take_session(node, revision, value);
             }
-            Key::Control(_)
-            | Key::Lead
-            | Key::Zone(_)
-            | Key::Pause(_)
-            | Key::Limits
-            | Key::History(_) => {
+            Key::Node(node) => return self.hosts.put(node, revision, value),
+            Key::Slice(index) => return self.slices.put(index, value),
+            Key::Networks => return self.slices.put_networks(revision, value),
+            Key::Zone(_) => {
+                touched.zones = true;
+                return self.config.take(key, revision, value);
+            }
+            Key::Control(_) | Key::Lead | Key::Pause(_) | Key::Limits | Key::History(_) => {
                 return self.config.take(key, revision, value);
             }
             Key::Service(ref name)
@@ -243,7 +254,18 @@ impl Registry {
                 changed.push(name);
             }
         }
-        let mut woken = self.subscribers.changed(&changed, renamed);
+        let mut topics = Vec::new();
+        if renamed {
+            topics.push(Topic::Catalog);
+        }
+        if self.hosts.settle(now) {
+            topics.push(Topic::Hosts);
+        }
+        if touched.zones {
+            self.zones_changed = Revision(now.0);
+            topics.push(Topic::Zones);
+        }
+        let mut woken = self.subscribers.changed(&changed, &topics);
         for node in &touched.sessions {
             woken.extend(self.subscribers.of_node(node));
         }
@@ -336,7 +358,36 @@ impl Registry {
     /// Where a host is; `None`: it has not said so.
     #[must_use]
     pub fn zone(&self, node: &NodeName) -> Option<&ZoneName> {
-        self.places.get(node)
+        let told = self.hosts.get(node).1.map(|stored| &stored.zone);
+        told.or_else(|| self.places.get(node))
+    }
+
+    /// What a host said of itself when its newest session began, and the revision that put it.
+    #[must_use]
+    pub fn node(&self, node: &NodeName) -> (Revision, Option<&StoredNode>) {
+        self.hosts.get(node)
+    }
+
+    /// All hosts that have said something of themselves.
+    pub fn nodes(&self) -> impl Iterator<Item = (&NodeName, &StoredNode)> {
+        self.hosts.iter()
+    }
+
+    /// The instance networks, and the revision that put them.
+    #[must_use]
+    pub const fn networks(&self) -> Option<&(Revision, StoredNetworks)> {
+        self.slices.networks()
+    }
+
+    /// The slice of the instance networks that a host has, or may try to get: the lowest that nobody
+    /// has, and no other host is given here. `None`: all numbers are given.
+    pub fn slice(&mut self, node: &NodeName) -> Option<Slice> {
+        self.slices.of(node)
+    }
+
+    /// A host does not try any more to get what [`Registry::slice`] gave it.
+    pub fn release_slice(&mut self, node: &NodeName) {
+        self.slices.release(node);
     }
 
     /// What is set for the whole network.
@@ -458,6 +509,25 @@ impl Registry {
         let catalog = self.catalog(since)?;
         self.subscribers.told_catalog(subscriber, catalog.to);
         Some(catalog)
+    }
+
+    /// How the hosts changed since it was told last. It counts as told.
+    pub fn take_hosts(&mut self, subscriber: SubscriberId) -> Option<sinew_proto::Hosts> {
+        let since = self.subscribers.take_hosts(subscriber)?;
+        let hosts = self.hosts.since(since)?;
+        self.subscribers.told_hosts(subscriber, hosts.to);
+        Some(hosts)
+    }
+
+    /// The zones that get less than their share, when they changed since it was told last. They
+    /// count as told.
+    pub fn take_zones(&mut self, subscriber: SubscriberId) -> Option<Zones> {
+        self.subscribers.take_zones(subscriber).then(|| {
+            let limited = self.config.zones().iter();
+            let limited =
+                limited.map(|(zone, (_, stored))| (zone.clone(), stored.percent.min(100)));
+            Zones { generation: Generation(self.zones_changed.0), limited: limited.collect() }
+        })
     }
 
     /// The next update for a subscriber, all services in turn. It counts as told when `admit` lets

@@ -224,6 +224,12 @@ impl Handle {
         std::iter::once(own).chain(others.filter(|it| *it != own)).cloned().collect()
     }
 
+    /// Up to which revision of the store it knows everything.
+    #[must_use]
+    pub fn revision(&self) -> store::Revision {
+        self.shared.registry().revision()
+    }
+
     pub(crate) fn store(&self) -> Arc<dyn Store> {
         Arc::clone(&self.shared.store)
     }

@@ -5,6 +5,7 @@
 //! revision of that one, so that a session that was superseded changes nothing more.
 
 mod admission;
+mod opening;
 mod reports;
 #[cfg(test)]
 mod tests;
@@ -36,6 +37,8 @@ pub use write::{Outcome, Write};
 /// The first wait after the store failed; each further one is twice as long.
 const RETRY: Duration = Duration::from_millis(50);
 const LONGEST_RETRY: Duration = Duration::from_secs(5);
+/// A host that cannot have a session until somebody changes something comes back after that.
+const REFUSED: Duration = Duration::from_secs(60);
 /// How many dead hosts a session is told of when it begins.
 const DEAD_AT_FIRST: usize = 64;
 
@@ -114,7 +117,6 @@ pub enum Refused {
 pub struct Session {
     settings: Settings,
     member: Member,
-    networks: [Option<Network>; 2],
     phase: Phase,
     reports: Reports,
     /// What was said before the registry had caught up with the session's beginning.
@@ -138,7 +140,7 @@ enum Phase {
     New,
     Opening {
         hello: Box<Hello>,
-        epoch: u64,
+        opening: Opening,
     },
     Open {
         epoch: u64,
@@ -151,6 +153,14 @@ enum Phase {
         fence: Revision,
     },
     Closed,
+}
+
+/// What the last write that was to begin the session would have made of it.
+#[derive(Clone, Copy, Debug, Default)]
+struct Opening {
+    epoch: u64,
+    instances4: Option<Network>,
+    instances6: Option<Network>,
 }
 
 /// Subscriptions by what the agent has of each.
@@ -174,7 +184,6 @@ impl Session {
         Self {
             settings,
             member,
-            networks: [None; 2],
             phase: Phase::New,
             reports: Reports::default(),
             early: Early::default(),
@@ -182,7 +191,8 @@ impl Session {
             nacked: BTreeMap::new(),
             placed: None,
             writing: false,
-            seen: Revision(0),
+            // An empty store is at it: before, the registry knows nothing.
+            seen: Revision(1),
             failures: 0,
             retry_at: None,
             dead_told: Revision(0),
@@ -278,7 +288,7 @@ impl Session {
             return Err(Refused::Protocol { version: version.clone(), protocol: *protocol });
         }
         self.early.0.clone_from(&hello.known);
-        self.phase = Phase::Opening { hello: Box::new(hello), epoch: 0 };
+        self.phase = Phase::Opening { hello: Box::new(hello), opening: Opening::default() };
         Ok(())
     }
 
@@ -338,16 +348,24 @@ impl Session {
     }
 
     /// The next write to the store, if there is one and none is under way.
-    pub fn write(&mut self, now: Now, registry: &Registry) -> Option<Write> {
+    pub fn write(&mut self, now: Now, registry: &mut Registry) -> Option<Write> {
         let early = self.retry_at.is_some_and(|at| now.monotonic < at);
         if self.writing || early || registry.revision() < self.seen {
             return None;
         }
         let write = match &mut self.phase {
-            Phase::Opening { epoch, .. } => {
-                let (write, next) = open(&self.member.node, &self.settings.control, now, registry);
-                *epoch = next;
-                Some(write)
+            Phase::Opening { hello, opening } => {
+                let control = &self.settings.control;
+                match opening::open(&self.member, control, hello, now, registry) {
+                    Ok((write, next)) => {
+                        *opening = next;
+                        Some(write)
+                    }
+                    Err(refused) => {
+                        self.close(refused.to_string(), REFUSED, registry);
+                        return None;
+                    }
+                }
             }
             Phase::Open { fence, .. } if registry.session(&self.member.node).0 == *fence => {
                 let (fence, node) = (*fence, &self.member.node);
@@ -377,8 +395,8 @@ impl Session {
         let (Outcome::Done(revision) | Outcome::Conflict(revision)) = outcome else { return };
         self.seen = self.seen.max(revision);
         let opened = matches!(outcome, Outcome::Done(_));
-        if let (Phase::Opening { hello, epoch }, true) = (&self.phase, opened) {
-            let epoch = *epoch;
+        if let (Phase::Opening { hello, opening }, true) = (&self.phase, opened) {
+            let Opening { epoch, instances4, instances6 } = *opening;
             let skew = now.wall.abs_diff(hello.wall_clock);
             if skew > Duration::from_secs(2) {
                 tracing::warn!(node = %self.member.node, ?skew, "the clocks of the host and of control differ");
@@ -388,8 +406,8 @@ impl Session {
                 session_timeout: self.settings.session_timeout,
                 control: self.settings.control.clone(),
                 wall_clock: now.wall,
-                instances4: self.networks[0],
-                instances6: self.networks[1],
+                instances4,
+                instances6,
             });
             self.phase = Phase::Open { epoch, fence: revision, subscriber: None };
         }
@@ -422,6 +440,12 @@ impl Session {
         }
         if let Some(catalog) = registry.take_catalog(subscriber) {
             return Some(FromControl::Catalog(catalog).encode());
+        }
+        if let Some(hosts) = registry.take_hosts(subscriber) {
+            return Some(FromControl::Hosts(hosts).encode());
+        }
+        if let Some(zones) = registry.take_zones(subscriber) {
+            return Some(FromControl::Zones(zones).encode());
         }
         self.update(subscriber, now, registry, admission, random)
     }
@@ -547,6 +571,7 @@ impl Session {
         if let Some(id) = self.subscriber() {
             registry.leave(id);
         }
+        registry.release_slice(&self.member.node);
         let phase = std::mem::replace(&mut self.phase, Phase::Closed);
         let (Phase::Open { epoch, fence, .. } | Phase::Closing { epoch, fence }) = phase else {
             return None;
@@ -580,24 +605,6 @@ pub fn lose(
     let lost = StoredSession { lost_since_ms, silent_ms, ..session.clone() };
     let put = Op::put(key.bytes(), encode(&lost));
     Write::new(vec![put]).fenced(&key, fence)
-}
-
-/// The write that begins a session, and its epoch.
-fn open(node: &NodeName, control: &str, now: Now, registry: &Registry) -> (Write, u64) {
-    let (revision, before) = registry.session(node);
-    let epoch = before.map_or(0, |before| before.epoch).saturating_add(1);
-    let session = StoredSession {
-        control: control.to_owned(),
-        epoch,
-        since_ms: milliseconds(now.wall),
-        lost_since_ms: None,
-        silent_ms: 0,
-        dead_since_ms: None,
-        withdrawn: false,
-    };
-    let key = Key::Session(node.clone());
-    let put = Op::put(key.bytes(), encode(&session));
-    (Write::new(vec![put]).fenced(&key, revision), epoch)
 }
 
 pub(crate) fn milliseconds(duration: Duration) -> u64 {

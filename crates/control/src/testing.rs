@@ -33,6 +33,8 @@ use tonic::{
 
 use crate::serve::for_tls;
 
+const WINDOW_BYTES: u32 = 65_535;
+
 /// Why the wire failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -193,6 +195,9 @@ impl Wire {
         let (sender, connection) = http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
             .keep_alive_interval(Duration::from_secs(2))
+            // What is not read is to be the other side's to keep.
+            .initial_stream_window_size(WINDOW_BYTES)
+            .initial_connection_window_size(WINDOW_BYTES)
             .handshake(TokioIo::new(stream))
             .await?;
         tokio::spawn(connection);

@@ -38,7 +38,8 @@ pub(crate) struct Global {
     #[arg(long, global = true, value_name = "PATH", env = "SINEW_SOCKET", hide_env_values = true)]
     pub(crate) socket: Option<PathBuf>,
     /// The socket of a replica of control [default: control.sock in the run directory]
-    #[arg(long, global = true, value_name = "PATH", env = "SINEW_CONTROL", hide_env_values = true)]
+    #[arg(id = "control_socket", long = "control", global = true, value_name = "PATH")]
+    #[arg(env = "SINEW_CONTROL", hide_env_values = true)]
     pub(crate) control: Option<PathBuf>,
     /// How to print
     #[arg(long, short, global = true, value_name = "FORMAT", default_value = "text")]

@@ -28,6 +28,11 @@ impl Failure {
         Self::new(ErrorCode::NotFound, format!("cannot call {call}"), Some(remedy))
     }
 
+    /// Not now.
+    pub(super) fn unavailable(what: &impl ToString) -> Self {
+        Self::new(ErrorCode::Unavailable, what.to_string(), None)
+    }
+
     /// What was sent is not what it should be.
     pub(super) fn invalid(field: &str, what: &impl ToString) -> Self {
         let mut failure = Self::new(ErrorCode::Invalid, what.to_string(), None);

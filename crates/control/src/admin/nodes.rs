@@ -6,15 +6,18 @@ use axum::{
     Json,
     extract::{Path, State},
 };
-use sinew_api::control::{Behind, Done, KeepsUp, Node, Session};
+use sinew_api::control::{Behind, Done, KeepsUp, Node, Session, Told};
 use sinew_identity::Moment;
 use sinew_model::NodeName;
 
 use super::answer::{Answer, Failure};
 use crate::{
-    records::StoredSession,
+    duty::removal,
+    identity::Error,
+    records::{Key, StoredNode, StoredSession},
     registry::Registry,
-    serve::{Handle, Seen},
+    serve::{Handle, NotDone, Seen},
+    store::{Op, Transaction},
 };
 
 pub(super) async fn list(State(handle): State<Handle>) -> Answer<Vec<Node>> {
@@ -25,12 +28,25 @@ pub(super) async fn list(State(handle): State<Handle>) -> Answer<Vec<Node>> {
         registry.sessions().map(|(node, ..)| node).chain(withdrawn.keys()).collect();
     let node = |name: &NodeName| Node {
         name: name.clone(),
-        told: None,
+        told: registry.node(name).1.map(told),
         session: registry.session(name).1.map(|session| shown(session, &registry)),
         keeps_up: seen.get(name).and_then(|seen| keeps_up(seen, &registry)),
         withdrawn_s: withdrawn.get(name).map(|at| at.0),
     };
     Ok(Json(names.into_iter().map(node).collect()))
+}
+
+fn told(node: &StoredNode) -> Told {
+    Told {
+        zone: node.zone.clone(),
+        labels: node.labels.clone(),
+        version: node.version.clone(),
+        address4: node.address4,
+        address6: node.address6,
+        instances4: node.instances4,
+        instances6: node.instances6,
+        first_seen_ms: node.first_seen_ms,
+    }
 }
 
 fn shown(session: &StoredSession, registry: &Registry) -> Session {
@@ -66,6 +82,15 @@ pub(super) async fn withdraw(
 ) -> Answer<Done> {
     let node: NodeName = node.parse().map_err(|error| Failure::invalid("node", &error))?;
     handle.shared.authority.withdraw(&node, Moment::now()).await?;
+    // Its slice stays its own: it may come back.
+    let forget = Transaction::new().then(Op::delete(Key::Node(node.clone()).bytes()));
+    handle.store().commit(forget).await.map_err(Error::from)?;
+    let withdraw = |now, registry: &Registry| removal::withdraw(&node, now, registry);
+    match handle.act("control.sock", false, withdraw).await {
+        // It never had a session, or was taken out before.
+        Ok(_) | Err(NotDone::Refused(_)) => {}
+        Err(error) => return Err(Failure::unavailable(&error)),
+    }
     tracing::warn!(%node, "a host was withdrawn from the network");
     Ok(Json(Done {}))
 }

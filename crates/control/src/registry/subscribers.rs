@@ -32,11 +32,25 @@ struct Subscriber {
     /// Where the turn is.
     turn: Option<ServiceName>,
     catalog: Option<Generation>,
-    catalog_told: bool,
+    hosts: Option<Generation>,
+    /// Of what is told to all, what it may not have the newest of.
+    stale: BTreeSet<Topic>,
+}
+
+/// What is told to every subscriber.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Topic {
+    Catalog,
+    Hosts,
+    Zones,
+}
+
+impl Topic {
+    pub(super) const ALL: [Self; 3] = [Self::Catalog, Self::Hosts, Self::Zones];
 }
 
 impl Subscriber {
-    const fn new(node: NodeName) -> Self {
+    fn new(node: NodeName) -> Self {
         Self {
             node,
             has: BTreeMap::new(),
@@ -44,12 +58,13 @@ impl Subscriber {
             deferred: BTreeSet::new(),
             turn: None,
             catalog: None,
-            catalog_told: false,
+            hosts: None,
+            stale: Topic::ALL.into(),
         }
     }
 
     fn is_idle(&self) -> bool {
-        self.behind.is_empty() && self.catalog_told
+        self.behind.is_empty() && self.stale.is_empty()
     }
 
     /// All in turn: one that changes all the time does not keep others waiting.
@@ -125,8 +140,12 @@ impl Subscribers {
         self.all.get(&id)?.has.get(service).copied()
     }
 
-    /// Services changed, and perhaps which there are. Answers who had nothing to take before.
-    pub(super) fn changed(&mut self, services: &[ServiceName], names: bool) -> Vec<SubscriberId> {
+    /// Services changed, and what all are told of. Answers who had nothing to take before.
+    pub(super) fn changed(
+        &mut self,
+        services: &[ServiceName],
+        topics: &[Topic],
+    ) -> Vec<SubscriberId> {
         let mut woken = Vec::new();
         for service in services {
             for id in self.of_service.get(service).into_iter().flatten() {
@@ -140,12 +159,12 @@ impl Subscribers {
                 subscriber.behind.insert(service.clone());
             }
         }
-        if names {
+        if !topics.is_empty() {
             for (id, subscriber) in &mut self.all {
                 if subscriber.is_idle() {
                     woken.push(*id);
                 }
-                subscriber.catalog_told = false;
+                subscriber.stale.extend(topics);
             }
         }
         woken
@@ -159,8 +178,24 @@ impl Subscribers {
     /// What it was told of the catalog; `None`: nothing is newer.
     pub(super) fn take_catalog(&mut self, id: SubscriberId) -> Option<Option<Generation>> {
         let subscriber = self.all.get_mut(&id)?;
-        let told = std::mem::replace(&mut subscriber.catalog_told, true);
-        (!told).then_some(subscriber.catalog)
+        subscriber.stale.remove(&Topic::Catalog).then_some(subscriber.catalog)
+    }
+
+    /// What it was told of the hosts; `None`: nothing is newer.
+    pub(super) fn take_hosts(&mut self, id: SubscriberId) -> Option<Option<Generation>> {
+        let subscriber = self.all.get_mut(&id)?;
+        subscriber.stale.remove(&Topic::Hosts).then_some(subscriber.hosts)
+    }
+
+    pub(super) fn told_hosts(&mut self, id: SubscriberId, generation: Generation) {
+        if let Some(subscriber) = self.all.get_mut(&id) {
+            subscriber.hosts = Some(generation);
+        }
+    }
+
+    /// Whether it is to be told of the zones.
+    pub(super) fn take_zones(&mut self, id: SubscriberId) -> bool {
+        self.all.get_mut(&id).is_some_and(|subscriber| subscriber.stale.remove(&Topic::Zones))
     }
 
     pub(super) fn told_catalog(&mut self, id: SubscriberId, generation: Generation) {

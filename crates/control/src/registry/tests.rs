@@ -387,7 +387,10 @@ fn a_slow_reader_costs_what_it_subscribes_to_and_gets_the_newest() {
     registry.subscribe(slow, &service(0), Generation(2));
     registry.subscribe(fast, &service(0), Generation(2));
     let take = |registry: &mut Registry, id| registry.take_update(id, |_| true);
-    assert!(registry.take_catalog(slow).is_some() && registry.take_catalog(fast).is_some());
+    for id in [slow, fast] {
+        assert!(registry.take_catalog(id).is_some() && registry.take_hosts(id).is_some());
+        assert!(registry.take_zones(id).is_some() && registry.take_zones(id).is_none());
+    }
     assert_eq!((take(&mut registry, slow), take(&mut registry, fast)), (None, None));
     for weight in 2..1000 {
         let batch = stored.set(&service(0), &node(0), &[(1, endpoint(weight))].into(), true);

@@ -186,7 +186,7 @@ impl Core<'_> {
         if self.writing.is_none() {
             let write = {
                 let mut session = self.session();
-                session.write(self.shared.clock.now(), &self.shared.registry())
+                session.write(self.shared.clock.now(), &mut self.shared.registry())
             };
             self.writing = write.map(|write| self.shared.writer.send(write));
         }

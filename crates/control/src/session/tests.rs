@@ -62,7 +62,7 @@ impl World {
     /// Writes all that a session wants to. Answers how many writes there were.
     async fn drain(&mut self, session: &mut Session) -> usize {
         let mut number = 0;
-        while let Some(write) = session.write(self.now, &self.registry) {
+        while let Some(write) = session.write(self.now, &mut self.registry) {
             let outcome = self.commit(write).await;
             session.written(outcome, self.now, 0.5);
             number += 1;
@@ -70,7 +70,14 @@ impl World {
         number
     }
 
+    /// What is said, but for hosts and zones.
     fn said(&mut self, session: &mut Session) -> Vec<FromControl> {
+        let mut said = self.all_said(session);
+        said.retain(|it| !matches!(it, FromControl::Hosts(_) | FromControl::Zones(_)));
+        said
+    }
+
+    fn all_said(&mut self, session: &mut Session) -> Vec<FromControl> {
         let next = || session.send(self.now, &mut self.registry, &mut self.admission, 0.5);
         let all = std::iter::from_fn(next);
         all.map(|bytes| FromControl::decode(bytes).unwrap()).collect()
@@ -264,13 +271,13 @@ async fn r7_a_session_that_was_superseded_writes_nothing() {
     // Its write was computed before the new session began.
     let late = FromAgent::Report(report(2, false, Some(service([], &[]))));
     old.receive(late, &mut world.registry).unwrap();
-    let write = old.write(world.now, &world.registry).unwrap();
+    let write = old.write(world.now, &mut world.registry).unwrap();
     let mut new = world.open("n1", &[]).await;
     let outcome = world.commit(write).await;
     assert!(matches!(outcome, Outcome::Conflict(_)));
     old.written(outcome, world.now, 0.5);
     assert_eq!(world.instances("n1").await, [1]);
-    assert_eq!(old.write(world.now, &world.registry), None);
+    assert_eq!(old.write(world.now, &mut world.registry), None);
     let said = world.said(&mut old);
     let [FromControl::Goodbye { reason, .. }] = &said[..] else { panic!("{said:?}") };
     assert_eq!(reason, "the session of epoch 1 was superseded by c1");
@@ -290,11 +297,11 @@ async fn while_the_store_is_away_the_newest_report_waits() {
     };
     send(&mut session, &mut world, 1, &[1]);
     for sequence in 2..6 {
-        assert!(session.write(world.now, &world.registry).is_some());
-        assert_eq!(session.write(world.now, &world.registry), None, "one at a time");
+        assert!(session.write(world.now, &mut world.registry).is_some());
+        assert_eq!(session.write(world.now, &mut world.registry), None, "one at a time");
         send(&mut session, &mut world, sequence, &[1, sequence as u32]);
         session.written(Outcome::Failed, world.now, 1.0);
-        assert_eq!(session.write(world.now, &world.registry), None, "not at once again");
+        assert_eq!(session.write(world.now, &mut world.registry), None, "not at once again");
         world.now.monotonic = session.wakes_at().unwrap();
     }
     assert_eq!(world.drain(&mut session).await, 1);
@@ -315,7 +322,7 @@ async fn a_thousand_endpoints_come_and_go_in_bounded_writes() {
     let none = FromAgent::Report(report(2, false, Some(service([], &[]))));
     session.receive(none, &mut world.registry).unwrap();
     let mut writes = 0;
-    while let Some(write) = session.write(world.now, &world.registry) {
+    while let Some(write) = session.write(world.now, &mut world.registry) {
         assert!(write.len() <= 64, "{}", write.len());
         let outcome = world.commit(write).await;
         session.written(outcome, world.now, 0.5);
@@ -441,4 +448,106 @@ async fn hosts_that_are_declared_dead_are_told_to_all_sessions() {
     world.open("n2", &[]).await;
     let mut later = world.open("n4", &[]).await;
     assert!(!world.said(&mut later).contains(&dead), "it is back");
+}
+
+fn node(world: &World, name: &str) -> crate::records::StoredNode {
+    world.registry.node(&name.parse().unwrap()).1.unwrap().clone()
+}
+
+#[tokio::test]
+async fn hosts_get_slices_that_they_keep_and_are_told_of_each_other() {
+    let mut world = World::new().await;
+    let networks = crate::networks::open(&world.store, None).await.unwrap();
+    let batch = world.batch().await;
+    world.registry.apply(batch);
+    let mut first = world.open("n1", &[]).await;
+    let said = world.all_said(&mut first);
+    let [FromControl::Welcome(welcome), _, FromControl::Hosts(hosts), FromControl::Zones(zones)] =
+        &said[..]
+    else {
+        panic!("{said:?}")
+    };
+    let (four, six) = networks.slices(0).unwrap();
+    assert_eq!((welcome.instances4, welcome.instances6), (Some(four), Some(six)));
+    assert_eq!((hosts.from, hosts.put.len(), zones.limited.len()), (None, 1, 0));
+    // Who tells no address of its own has the one that it connects from.
+    assert_eq!(node(&world, "n1").address4, Some([10, 0, 0, 1].into()));
+
+    // Two that open at once, and of which one does not get through at first.
+    let (mut second, mut third) = (session("n2"), session("n3"));
+    for (name, session) in [("n2", &mut second), ("n3", &mut third)] {
+        session.receive(hello(name, &[]), &mut world.registry).unwrap();
+    }
+    let writes = [&mut second, &mut third]
+        .map(|session| session.write(world.now, &mut world.registry).unwrap());
+    assert!(writes[0].fits(&writes[1]), "they want different slices");
+    for (session, write) in [&mut second, &mut third].into_iter().zip(writes) {
+        let outcome = world.commit(write).await;
+        assert!(matches!(outcome, Outcome::Done(_)));
+        session.written(outcome, world.now, 0.5);
+    }
+    assert_eq!(node(&world, "n3").instances4, networks.slices(2).map(|(four, _)| four));
+    let said = world.all_said(&mut first);
+    let [FromControl::Hosts(hosts)] = &said[..] else { panic!("{said:?}") };
+    assert!(hosts.from.is_some() && hosts.put.len() == 2);
+
+    let mut again = world.open("n1", &[]).await;
+    let FromControl::Welcome(welcome) = &world.all_said(&mut again)[0] else { panic!() };
+    assert_eq!(welcome.instances4, Some(four));
+    let given = crate::networks::open(&world.store, Some("10.9.0.0/16".parse().unwrap())).await;
+    let told = given.unwrap_err().to_string();
+    assert!(told.contains("it cannot become 10.9.0.0/16 any more"), "{told}");
+}
+
+#[tokio::test]
+async fn a_host_whose_address_is_an_instances_is_sent_away_and_so_are_hosts_without_room() {
+    let mut world = World::new().await;
+    let small = "10.0.0.0/22".parse().unwrap();
+    crate::networks::open(&world.store, Some(small)).await.unwrap();
+    let batch = world.batch().await;
+    world.registry.apply(batch);
+    let goodbye = |world: &mut World, session: &mut Session| {
+        assert_eq!(session.write(world.now, &mut world.registry), None);
+        let said = world.all_said(session);
+        let [FromControl::Goodbye { reason, .. }] = &said[..] else { panic!("{said:?}") };
+        reason.clone()
+    };
+    let mut inside = session("n1");
+    inside.receive(hello("n1", &[]), &mut world.registry).unwrap();
+    let told = goodbye(&mut world, &mut inside);
+    assert!(told.starts_with("the host's own address 10.0.0.1 is one of"), "{told}");
+    let outside = |name: &str| {
+        let FromAgent::Hello(hello) = hello(name, &[]) else { panic!() };
+        FromAgent::Hello(Hello { address4: Some([10, 9, 0, 1].into()), ..hello })
+    };
+    for n in 0..4 {
+        let name = format!("n{n}");
+        let mut session = session(&name);
+        session.receive(outside(&name), &mut world.registry).unwrap();
+        assert_eq!(world.drain(&mut session).await, 1);
+    }
+    let mut fifth = session("n9");
+    fifth.receive(outside("n9"), &mut world.registry).unwrap();
+    let told = goodbye(&mut world, &mut fifth);
+    assert!(told.contains("10.0.0.0/22 has 4 slices, and all are given"), "{told}");
+}
+
+#[tokio::test]
+async fn zones_with_less_than_their_share_are_told_when_that_changes() {
+    let mut world = World::new().await;
+    let mut session = world.open("n1", &[]).await;
+    world.all_said(&mut session);
+    let key = Key::Zone("a".parse().unwrap());
+    let zone = r#"{"percent":20,"since_ms":1}"#;
+    for (op, limited) in [
+        (crate::store::Op::put(key.bytes(), zone), vec![20]),
+        (crate::store::Op::delete(key.bytes()), vec![]),
+    ] {
+        world.store.commit(crate::store::Transaction::new().then(op)).await.unwrap();
+        let batch = world.batch().await;
+        assert_eq!(world.registry.apply(batch).len(), 1, "it is woken");
+        let said = world.all_said(&mut session);
+        let [FromControl::Zones(zones)] = &said[..] else { panic!("{said:?}") };
+        assert_eq!(zones.limited.values().copied().collect::<Vec<_>>(), limited);
+    }
 }

@@ -9,6 +9,8 @@ use crate::{
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Write {
     compares: Vec<Compare>,
+    /// Of what it does not change.
+    reads: Vec<Compare>,
     ops: Vec<Op>,
 }
 
@@ -23,9 +25,17 @@ pub enum Outcome {
     Failed,
 }
 
+/// That a key is as that revision put it; 0: that it is not there.
+fn is(key: &Key, revision: Revision) -> Compare {
+    match revision {
+        Revision(0) => Compare::absent(key.bytes()),
+        revision => Compare::unchanged(key.bytes(), revision),
+    }
+}
+
 impl Write {
     pub(super) fn new(ops: Vec<Op>) -> Self {
-        Self { compares: Vec::new(), ops }
+        Self { ops, ..Self::default() }
     }
 
     /// Only while a key is as that revision put it; 0: while it is not there.
@@ -35,10 +45,12 @@ impl Write {
     }
 
     pub(super) fn compare(&mut self, key: &Key, revision: Revision) {
-        self.compares.push(match revision {
-            Revision(0) => Compare::absent(key.bytes()),
-            revision => Compare::unchanged(key.bytes(), revision),
-        });
+        self.compares.push(is(key, revision));
+    }
+
+    /// The same of a key that it does not change.
+    pub(super) fn compare_only(&mut self, key: &Key, revision: Revision) {
+        self.reads.push(is(key, revision));
     }
 
     pub(super) fn push(&mut self, op: Op) {
@@ -48,7 +60,7 @@ impl Write {
     /// Comparisons or operations, whatever is more: what a transaction has a limit of.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.compares.len().max(self.ops.len())
+        (self.compares.len() + self.reads.len()).max(self.ops.len())
     }
 
     /// Whether it changes nothing.
@@ -69,27 +81,33 @@ impl Write {
 
     /// Whether both fit into one transaction. Whatever a write changes it compares first, or is
     /// fenced off by what it compares, so writes that compare nothing in common change nothing in
-    /// common.
+    /// common; what neither changes both may compare.
     #[must_use]
     pub fn fits(&self, other: &Self) -> bool {
-        let compares = self.compares.len() + other.compares.len();
-        let ops = self.ops.len() + other.ops.len();
-        let common = |it: &Compare| self.compares.iter().any(|own| own.key() == it.key());
-        compares.max(ops) <= Transaction::MAX_OPERATIONS
+        let compares = |it: &Self| it.compares.len() + it.reads.len();
+        let common = |some: &[Compare], others: &[Compare]| {
+            some.iter().any(|one| others.iter().any(|other| one.key() == other.key()))
+        };
+        compares(self) + compares(other) <= Transaction::MAX_OPERATIONS
+            && self.ops.len() + other.ops.len() <= Transaction::MAX_OPERATIONS
             && self.bytes() + other.bytes() <= Transaction::MAX_BYTES
-            && !other.compares.iter().any(common)
+            && !common(&self.compares, &other.compares)
+            && !common(&self.reads, &other.compares)
+            && !common(&self.compares, &other.reads)
     }
 
     /// Both, or neither: for writes that [fit](Self::fits).
     pub fn join(&mut self, other: Self) {
         self.compares.extend(other.compares);
+        self.reads.extend(other.reads);
         self.ops.extend(other.ops);
     }
 
     /// For the store.
     #[must_use]
     pub fn transaction(self) -> Transaction {
-        let all = self.compares.into_iter().fold(Transaction::new(), Transaction::when);
+        let compares = self.compares.into_iter().chain(self.reads);
+        let all = compares.fold(Transaction::new(), Transaction::when);
         self.ops.into_iter().fold(all, Transaction::then)
     }
 }

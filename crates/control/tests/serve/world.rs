@@ -4,8 +4,10 @@ use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 
 use sinew_control::{
     identity::{Authority, Grant, Lives, Purpose},
+    networks,
+    records::{Key, StoredSession},
     serve::{Control, Error, Handle, Options},
-    store::{Embedded, Store, SystemClock, embedded, schema},
+    store::{Embedded, Range, Span, Store, SystemClock, Transaction, embedded, schema},
     testing::{self, Member, Talk},
 };
 use sinew_identity::Moment;
@@ -42,6 +44,7 @@ impl World {
 
     pub(crate) async fn over(store: Arc<dyn Store>, lives: Lives) -> Self {
         schema::open(&*store).await.unwrap();
+        networks::open(&*store, None).await.unwrap();
         let network = "test".parse().unwrap();
         let authority =
             Authority::open(Arc::clone(&store), network, None, lives, Moment::now()).await.unwrap();
@@ -86,6 +89,19 @@ impl World {
         self.token(Purpose::Node { name: None, zone: None }).await
     }
 
+    /// The newest session of a host, as the store has it.
+    pub(crate) async fn session(&self, node: &str) -> StoredSession {
+        let key = Key::Session(node.parse().unwrap()).bytes();
+        let ranged = self.store.range(Range::of(Span::key(key))).await.unwrap();
+        serde_json::from_slice(&ranged.entries[0].value).unwrap()
+    }
+
+    pub(crate) async fn put_session(&self, node: &str, session: &StoredSession) {
+        let key = Key::Session(node.parse().unwrap()).bytes();
+        let put = Transaction::put(key, serde_json::to_vec(session).unwrap());
+        self.store.commit(put).await.unwrap();
+    }
+
     /// A host that has joined.
     pub(crate) async fn member(&self, at: SocketAddr, node: &str) -> Member {
         testing::join(at, &self.any_token().await, &node.parse().unwrap()).await.unwrap()
@@ -100,6 +116,7 @@ impl Replica {
     }
 
     /// As if its process were killed.
+    #[allow(dead_code, reason = "used by the tests of faults")]
     pub(crate) fn kill(self) {
         self.running.abort();
     }
@@ -126,6 +143,18 @@ pub(crate) fn endpoint(last: u8) -> Endpoint {
         weight: 256,
         status: EndpointStatus::Up,
     }
+}
+
+/// The same again, with another weight of each.
+pub(crate) fn reweighed(
+    sequence: u64,
+    instances: impl IntoIterator<Item = u32>,
+    weight: u32,
+) -> FromAgent {
+    let FromAgent::Report(mut report) = report(sequence, false, instances) else { unreachable!() };
+    let all = report.services.values_mut().flat_map(|it| it.endpoints.values_mut());
+    all.for_each(|endpoint| endpoint.weight = weight);
+    FromAgent::Report(report)
 }
 
 /// A report of these instances of `orders`.

@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{Args, Subcommand};
-use sinew_model::{ControlName, NetworkName, NodeName, ZoneName};
+use sinew_model::{ControlName, NetworkName, NodeName, ZoneName, fleet::Network};
 
 use super::value;
 
@@ -59,6 +59,10 @@ pub(crate) struct Run {
     #[arg(long, value_name = "NAME", env = "SINEW_NETWORK", hide_env_values = true)]
     #[arg(default_value = "sinew")]
     pub(crate) network: NetworkName,
+    /// The network of which instances get addresses, as long as no host has any [default: as it is,
+    /// or 10.111.0.0/16]
+    #[arg(long, value_name = "NETWORK", env = "SINEW_INSTANCES4", hide_env_values = true)]
+    pub(crate) instances4: Option<Network>,
     /// A file of 64 hexadecimal digits that encrypts the authority's key in the store; the same on
     /// all hosts of control
     #[arg(long, value_name = "FILE", env = "SINEW_CA_KEY_FILE", hide_env_values = true)]

@@ -61,7 +61,7 @@ fn the_reference_page_is_up_to_date() {
     assert!(written == page, "docs/reference/cli.md: rewrite it with SINEW_BLESS=1");
 }
 
-const GLOBAL: [&str; 5] = ["socket", "control", "output", "no_color", "help"];
+const GLOBAL: [&str; 5] = ["socket", "control_socket", "output", "no_color", "help"];
 
 fn reference() -> String {
     let mut page = String::from(

@@ -15,6 +15,7 @@ use rustix::fs::{FlockOperation, flock};
 use sinew_control::{
     admin,
     identity::{Authority, Lives, Seal},
+    networks,
     serve::{Control as Replica, Handle, Options},
 };
 use sinew_door::{READY, STOPPING, notify};
@@ -82,6 +83,7 @@ async fn serve(args: RunControl) -> Result<(), Error> {
     let (network, now) = (args.network.clone(), Moment::now());
     let authority = Authority::open(Arc::clone(&store), network, seal, Lives::default(), now);
     let authority = Arc::new(authority.await.map_err(failed)?);
+    let networks = networks::open(&*store, args.instances4).await.map_err(failed)?;
     let name = args.name.map_or_else(own_name, Ok)?;
     let mut options = Options::new(name.clone(), args.listen);
     if let Some(advertise) = args.advertise {
@@ -91,7 +93,7 @@ async fn serve(args: RunControl) -> Result<(), Error> {
     let replica = Replica::bind(store, authority, options).await.map_err(failed)?;
     let at = replica.address().map_err(Error::system("find the own address"))?;
     let stored = args.store.to_string();
-    tracing::info!(%name, network = %args.network, listens = %at, hosts_connect_to = advertise, store = stored, "control serves");
+    tracing::info!(%name, network = %args.network, listens = %at, hosts_connect_to = advertise, instances4 = %networks.instances4, instances6 = %networks.instances6, store = stored, "control serves");
     if !sealed {
         tracing::info!(
             "the authority's key lies in the store as it is: who reads the store can pass for any \

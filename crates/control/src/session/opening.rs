@@ -1,0 +1,129 @@
+//! The write that begins a session: the host's next epoch, what it says of itself, and a slice of the
+//! instance networks where it has none yet.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use sinew_model::{NodeName, fleet::Network};
+use sinew_proto::Hello;
+
+use super::{Member, Now, Opening, Write, milliseconds};
+use crate::{
+    records::{Key, StoredNode, StoredSession, write as encode},
+    registry::Registry,
+    store::Op,
+};
+
+/// Why a host cannot have a session as things are.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum NoPlace {
+    /// Everything is given out.
+    #[error(
+        "the instance network {network} has {number} slices, and all are given to hosts: no more \
+         hosts can have sessions"
+    )]
+    Full {
+        /// Of IPv4.
+        network: Network,
+        /// Of both networks.
+        number: u64,
+    },
+    /// Two meanings of one address.
+    #[error(
+        "the host's own address {address} is one of the instance network {network}, which no host \
+         may have: give the agent another with --address, or, while no host has joined, the network \
+         another with `sinew control --instances4`"
+    )]
+    Overlap {
+        /// The host's.
+        address: IpAddr,
+        /// The network's.
+        network: Network,
+    },
+}
+
+/// See the module.
+pub(super) fn open(
+    member: &Member,
+    control: &str,
+    hello: &Hello,
+    now: Now,
+    registry: &mut Registry,
+) -> Result<(Write, Opening), NoPlace> {
+    let node = &member.node;
+    let (revision, before) = registry.session(node);
+    let epoch = before.map_or(0, |before| before.epoch).saturating_add(1);
+    let session = StoredSession {
+        control: control.to_owned(),
+        epoch,
+        since_ms: milliseconds(now.wall),
+        lost_since_ms: None,
+        silent_ms: 0,
+        dead_since_ms: None,
+        withdrawn: false,
+    };
+    let key = Key::Session(node.clone());
+    let put = Op::put(key.bytes(), encode(&session));
+    let mut write = Write::new(vec![put]).fenced(&key, revision);
+    let (address4, address6) = addresses(member, hello);
+    let slices = give_slices(node, address4, address6, registry, &mut write)?;
+    let (instances4, instances6) = (slices.map(|(four, _)| four), slices.map(|(_, six)| six));
+    let (revision, before) = registry.node(node);
+    let stored = StoredNode {
+        zone: hello.zone.clone(),
+        labels: hello.labels.clone(),
+        capacity: hello.capacity,
+        version: hello.version.clone(),
+        protocol: hello.protocol,
+        boot_id: hello.boot_id.clone(),
+        address4,
+        address6,
+        instances4,
+        instances6,
+        first_seen_ms: before.map_or_else(|| milliseconds(now.wall), |it| it.first_seen_ms),
+    };
+    if before != Some(&stored) {
+        let key = Key::Node(node.clone());
+        write.compare(&key, revision);
+        write.push(Op::put(key.bytes(), encode(&stored)));
+    }
+    Ok((write, Opening { epoch, instances4, instances6 }))
+}
+
+/// Who tells none has the one that it connects from.
+fn addresses(member: &Member, hello: &Hello) -> (Option<Ipv4Addr>, Option<Ipv6Addr>) {
+    match (hello.address4, hello.address6, member.address) {
+        (None, None, IpAddr::V4(four)) => (Some(four), None),
+        (None, None, IpAddr::V6(six)) => (None, Some(six)),
+        (four, six, _) => (four, six),
+    }
+}
+
+/// The host's slices, which are written down where it has none yet.
+fn give_slices(
+    node: &NodeName,
+    address4: Option<Ipv4Addr>,
+    address6: Option<Ipv6Addr>,
+    registry: &mut Registry,
+    write: &mut Write,
+) -> Result<Option<(Network, Network)>, NoPlace> {
+    let Some(&(revision, networks)) = registry.networks() else { return Ok(None) };
+    let own = [address4.map(IpAddr::from), address6.map(IpAddr::from)];
+    for address in own.into_iter().flatten() {
+        if let Some(network) = networks.holding(address) {
+            return Err(NoPlace::Overlap { address, network });
+        }
+    }
+    let full = || NoPlace::Full { network: networks.instances4, number: networks.number() };
+    let slice = registry.slice(node).ok_or_else(full)?;
+    let Some(slices) = networks.slices(slice.index) else {
+        registry.release_slice(node);
+        return Err(full());
+    };
+    if !slice.given {
+        let key = Key::Slice(slice.index);
+        write.compare(&key, crate::store::Revision(0));
+        write.compare_only(&Key::Networks, revision);
+        write.push(Op::put(key.bytes(), encode(node)));
+    }
+    Ok(Some(slices))
+}
