@@ -11,12 +11,13 @@ use sinew_api::{
     WorkloadState,
 };
 use sinew_datapath::{Affinity, BackendStats, Datapath, Listener};
-use sinew_model::{Balance, Port, ServiceName};
+use sinew_model::{Balance, Port, ServiceName, fleet::EndpointKey};
 
 mod judge;
 
 use crate::{
-    core::{Core, Family, Instance, WEIGHT, backend_key},
+    core::{Core, Family, Instance, WEIGHT, backend_key, remote_keys},
+    fleet::RemoteEndpoint,
     flows::{EXEC, OUTSIDE},
     refusal::Refusal,
     status::{self, Counts},
@@ -39,6 +40,9 @@ struct Endpoint {
     /// Addresses that its listeners may be bound to.
     listens: Vec<IpAddr>,
     key: u64,
+    /// Its host and zone, when it is on another one: nobody here can look at its listener.
+    elsewhere: Option<String>,
+    weight: u32,
     state: WorkloadState,
     /// Why it is not in the choice; `None`: it is.
     out: Option<Finding>,
@@ -65,7 +69,8 @@ impl Question {
         if from == OUTSIDE && !known.published.iter().any(|p| p.port == port.name) {
             return Err(not_published(&to, &port));
         }
-        let endpoints = core.instances_of(&to).map(|instance| endpoint(instance, &port)).collect();
+        let own = core.instances_of(&to).map(|instance| endpoint(instance, &port));
+        let endpoints = own.chain(elsewhere(core, &to, &port)).collect();
         let balance = core.balance(&to);
         Ok(Self { from, to, number, port, balance, callers, endpoints })
     }
@@ -182,10 +187,34 @@ fn endpoint(instance: &Instance, port: &Port) -> Endpoint {
         address: instance.reached_at(port.protocol, port.number),
         listens: listens(instance, port),
         key: backend_key(instance.number, port.protocol, port.number),
+        elsewhere: None,
+        weight: WEIGHT,
         state: instance.state(),
         out: (!instance.in_choice(port.protocol, port.number)).then(|| judge::out(instance)),
         reason: instance.reason(),
     }
+}
+
+fn elsewhere(core: &Core, name: &ServiceName, port: &Port) -> Vec<Endpoint> {
+    let Some(remote) = core.remote(name) else { return Vec::new() };
+    let of = |(endpoint, it, key): (&RemoteEndpoint, &Port, u64)| {
+        let is_it = (it.number, it.protocol) == (port.number, port.protocol);
+        let address = endpoint.address().filter(|_| is_it)?;
+        let state = endpoint.state();
+        let RemoteEndpoint { key: EndpointKey { node, .. }, zone, weight, .. } = endpoint;
+        Some(Endpoint {
+            workload: endpoint.workload(name),
+            address,
+            listens: Vec::new(),
+            key,
+            elsewhere: Some(format!("on host {node} in zone {zone}")),
+            weight: *weight,
+            state,
+            out: (!endpoint.in_choice).then(|| judge::out_elsewhere(state)),
+            reason: None,
+        })
+    };
+    remote_keys(name, remote).filter_map(of).collect()
 }
 
 fn listens(instance: &Instance, port: &Port) -> Vec<IpAddr> {
@@ -210,8 +239,10 @@ fn explained(endpoint: &Endpoint, question: &Question, seen: &Seen) -> Explained
     };
     let listeners: Vec<_> = seen.listeners.iter().filter(listens).collect();
     let queue = listeners.iter().map(|l| l.queue).max();
+    // Of what is elsewhere its host says whether it listens.
+    let queue = if endpoint.elsewhere.is_some() { Some(0) } else { queue };
     let outside = question.from == OUTSIDE;
-    let deaf = outside && queue.is_some() && listeners.iter().all(|l| l.multipath);
+    let deaf = outside && !listeners.is_empty() && listeners.iter().all(|l| l.multipath);
     let code = match endpoint.out {
         Some(out) => out,
         None if deaf => Finding::MultipathListener,
@@ -224,12 +255,16 @@ fn explained(endpoint: &Endpoint, question: &Question, seen: &Seen) -> Explained
         state: endpoint.state,
         fitness: code.fitness(),
         code,
-        reason: judge::reason(code, endpoint, &stats, port, queue),
+        reason: match (&endpoint.elsewhere, judge::reason(code, endpoint, &stats, port, queue)) {
+            (None, reason) => reason,
+            (Some(place), reason) if reason.is_empty() => place.clone(),
+            (Some(place), reason) => format!("{reason}; {place}"),
+        },
         active: stats.active,
-        weight: WEIGHT,
+        weight: endpoint.weight,
         connect_us: stats.connect_us,
         failures_in_a_row: stats.failures_in_a_row,
-        queue,
+        queue: queue.filter(|_| endpoint.elsewhere.is_none()),
         ejected_for_ms: stats.ejected_now.then_some(stats.ejected_for_ms),
     }
 }

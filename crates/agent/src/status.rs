@@ -1,6 +1,9 @@
 //! The core's state in the API's words.
 
-use std::collections::{BTreeMap, HashMap};
+use std::{
+    collections::{BTreeMap, HashMap},
+    net::IpAddr,
+};
 
 use sinew_api::{
     EdgeStatus, EndpointStatus, ProjectStatus, ServiceStatus, WorkloadState, WorkloadStatus,
@@ -10,7 +13,8 @@ use sinew_model::{Port, ProjectName, Protocol, ServiceName};
 
 use crate::{
     alloc,
-    core::{Core, Instance, Kind, backend_key},
+    core::{Core, Instance, Kind, backend_key, remote_keys},
+    fleet::RemoteEndpoint,
     flows::{EXEC, Names, OUTSIDE},
     times::{Histograms, used},
 };
@@ -45,6 +49,14 @@ fn known(core: &Core) -> BTreeMap<ServiceName, Known> {
         let ports = instance.ports().to_vec();
         let entry = all.entry(name).or_insert(Known { project, ports, replicas: 0 });
         entry.replicas = entry.replicas.saturating_add(joined);
+    }
+    for (name, remote) in core.remotes() {
+        let ports = || remote.ports.clone();
+        all.entry(name.clone()).or_insert_with(|| Known {
+            project: None,
+            ports: ports(),
+            replicas: 0,
+        });
     }
     for (project, _, name, service) in core.intent().services() {
         let (ports, replicas) = (service.ports.clone(), service.replicas);
@@ -84,7 +96,13 @@ fn describe(
     let number = *intent.numbers.get(&name)?;
     let endpoints = core
         .instances_of(&name)
-        .flat_map(|instance| instance.ports().iter().map(|port| endpoint(instance, port, counts)))
+        .flat_map(|instance| {
+            instance.ports().iter().map(|port| EndpointStatus {
+                zone: core.zone(instance),
+                ..endpoint(instance, port, counts)
+            })
+        })
+        .chain(elsewhere(core, &name, counts))
         .collect();
     let up = core.instances_of(&name).filter(|i| i.state() == WorkloadState::Up).count();
     let published = intent.service(&name).map_or_else(Vec::new, |(_, _, s)| s.publish.clone());
@@ -104,14 +122,48 @@ fn describe(
 
 fn endpoint(instance: &Instance, port: &Port, counts: &Counts) -> EndpointStatus {
     let key = backend_key(instance.number, port.protocol, port.number);
+    let address = instance.reached_at(port.protocol, port.number);
+    let (workload, state) = (instance.key.to_string(), instance.state());
+    counted(counts, key, workload, state, address, port.number, port.protocol)
+}
+
+/// What other hosts run of a service.
+fn elsewhere(core: &Core, name: &ServiceName, counts: &Counts) -> Vec<EndpointStatus> {
+    let Some(remote) = core.remote(name) else { return Vec::new() };
+    let of = |(endpoint, port, key): (&RemoteEndpoint, &Port, u64)| {
+        let address = endpoint.address()?;
+        let number = remote.position(port.number, port.protocol);
+        let number = number.and_then(|at| endpoint.numbers.get(at)).copied();
+        let number = number.unwrap_or(port.number);
+        let (workload, state) = (endpoint.workload(name), endpoint.state());
+        Some(EndpointStatus {
+            node: Some(endpoint.key.node.clone()),
+            zone: Some(endpoint.zone.clone()),
+            ..counted(counts, key, workload, state, address, number, port.protocol)
+        })
+    };
+    remote_keys(name, remote).filter_map(of).collect()
+}
+
+fn counted(
+    counts: &Counts,
+    key: u64,
+    workload: String,
+    state: WorkloadState,
+    address: IpAddr,
+    port: u16,
+    protocol: Protocol,
+) -> EndpointStatus {
     let counted = counts.stats.get(&key).copied().unwrap_or_default();
     let times = counts.times.get(&key).cloned().unwrap_or_default();
     EndpointStatus {
-        workload: instance.key.to_string(),
-        address: instance.reached_at(port.protocol, port.number),
-        port: port.number,
-        protocol: port.protocol,
-        state: instance.state(),
+        workload,
+        node: None,
+        zone: None,
+        address,
+        port,
+        protocol,
+        state,
         active: counted.active,
         connections: counted.connections,
         failures: counted.refused + counted.reset + counted.timed_out,

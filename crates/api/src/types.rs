@@ -7,7 +7,7 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
-use sinew_model::{Port, ProjectName, Protocol, Publish, ServiceName};
+use sinew_model::{NodeName, Port, ProjectName, Protocol, Publish, ServiceName, ZoneName};
 
 /// The agent and what it found on its machine.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -122,8 +122,14 @@ pub struct ServiceStatus {
 /// A port of an instance, as callers find it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct EndpointStatus {
-    /// Instance, as `orders/2`.
+    /// Instance, as `orders/2`; on another host as `orders/2@NODE`.
     pub workload: String,
+    /// The host that it is on; `None`: this one.
+    #[serde(default)]
+    pub node: Option<NodeName>,
+    /// Where that host is.
+    #[serde(default)]
+    pub zone: Option<ZoneName>,
     /// Where callers are connected to: the instance's own address, or, of an adopted one, the one
     /// that it listens on.
     pub address: IpAddr,

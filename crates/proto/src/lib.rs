@@ -32,7 +32,7 @@ pub use placement::{Assigned, Assignment, Placed};
 pub const PROTOCOL: u32 = 1;
 
 /// Where the control plane listens for agents unless somebody says otherwise.
-pub const PORT: u16 = 7433;
+pub const PORT: u16 = 7443;
 
 /// Whether programs of that version and of this understand each other: one version either way.
 #[must_use]

@@ -367,14 +367,14 @@ pub(crate) struct Agent {
 pub(crate) struct Join {
     /// Join the network whose control plane listens there; any of its replicas will do
     #[arg(
-        long = "join",
+        long,
         value_name = "HOST[:PORT]",
         env = "SINEW_JOIN",
         hide_env_values = true,
         value_delimiter = ',',
         value_parser = value::control
     )]
-    pub(crate) control: Vec<String>,
+    pub(crate) join: Vec<String>,
     /// What allows this host to join, of `sinew token create`; needed once
     #[arg(long, value_name = "TOKEN", env = "SINEW_TOKEN", hide_env_values = true)]
     pub(crate) token: Option<String>,

@@ -409,6 +409,11 @@ impl Core {
         (four, six)
     }
 
+    /// The zone of an instance, where there are any.
+    pub(crate) fn zone(&self, instance: &Instance) -> Option<ZoneName> {
+        self.others.as_ref().and_then(|_| self.zone_of(instance))
+    }
+
     /// The zone of an instance: that of its host, unless its service says otherwise.
     pub(super) fn zone_of(&self, instance: &Instance) -> Option<ZoneName> {
         let named = instance.launch().and_then(|launch| launch.service.zone.as_deref());

@@ -13,9 +13,16 @@ use crate::core::Instance;
 /// Why an instance is not in the choice.
 pub(super) fn out(instance: &Instance) -> Finding {
     match instance.state() {
+        WorkloadState::Up if instance.is_gone() => Finding::ProcessGone,
+        state => out_elsewhere(state),
+    }
+}
+
+/// The same of one that only its state is known of.
+pub(super) fn out_elsewhere(state: WorkloadState) -> Finding {
+    match state {
         WorkloadState::Waiting => Finding::Waiting,
         WorkloadState::Starting => Finding::Starting,
-        WorkloadState::Up if instance.is_gone() => Finding::ProcessGone,
         WorkloadState::Up => Finding::NotListening,
         WorkloadState::Unhealthy => Finding::Unhealthy,
         WorkloadState::Draining => Finding::Draining,

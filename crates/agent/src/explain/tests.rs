@@ -14,6 +14,8 @@ fn endpoint(replica: u8, in_choice: bool) -> Endpoint {
         address: Ipv4Addr::new(127, 80, 1, replica).into(),
         listens: vec![Ipv4Addr::new(127, 80, 1, replica).into()],
         key: replica.into(),
+        elsewhere: None,
+        weight: WEIGHT,
         state: if in_choice { WorkloadState::Up } else { WorkloadState::Exited },
         out: (!in_choice).then_some(Finding::Exited),
         reason: (!in_choice).then(|| "killed by signal 9".to_owned()),

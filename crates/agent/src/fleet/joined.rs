@@ -338,11 +338,11 @@ mod tests {
     #[test]
     fn control_is_a_host_and_a_port() {
         for (text, address) in [
-            ("c1", "c1:7433"),
+            ("c1", "c1:7443"),
             ("c1.example.com:99", "c1.example.com:99"),
-            ("192.0.2.1", "192.0.2.1:7433"),
+            ("192.0.2.1", "192.0.2.1:7443"),
             ("192.0.2.1:1", "192.0.2.1:1"),
-            ("::1", "[::1]:7433"),
+            ("::1", "[::1]:7443"),
             ("[::1]:5", "[::1]:5"),
         ] {
             assert_eq!(control_address(text).as_deref(), Some(address));

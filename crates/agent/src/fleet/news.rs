@@ -6,6 +6,7 @@ use std::{
     sync::Arc,
 };
 
+use sinew_api::WorkloadState;
 use sinew_datapath as datapath;
 use sinew_model::{
     Balance, NodeName, Outlier, Port, Protocol, ServiceName, ZoneName,
@@ -111,6 +112,26 @@ impl Remote {
 }
 
 impl RemoteEndpoint {
+    /// What people call it, among the instances of a service.
+    pub(crate) fn workload(&self, service: &ServiceName) -> String {
+        format!("{service}/{}@{}", self.key.instance, self.key.node)
+    }
+
+    /// One of its addresses.
+    pub(crate) fn address(&self) -> Option<IpAddr> {
+        self.address4.map(IpAddr::V4).or(self.address6.map(IpAddr::V6))
+    }
+
+    /// How it is, as its host tells.
+    pub(crate) fn state(&self) -> WorkloadState {
+        match self.status {
+            EndpointStatus::Starting => WorkloadState::Starting,
+            EndpointStatus::Up => WorkloadState::Up,
+            EndpointStatus::Unhealthy => WorkloadState::Unhealthy,
+            EndpointStatus::Draining => WorkloadState::Draining,
+        }
+    }
+
     /// The key of one of its ports among all backends: the same for ever, and none of this host's.
     pub(crate) fn backend_key(
         &self,

@@ -94,3 +94,15 @@ fn block(command: &mut Clap) -> String {
     let lines: Vec<&str> = help.lines().map(str::trim_end).collect();
     format!("```text\n{}\n```\n", lines.join("\n").trim_end().trim_start_matches('\n'))
 }
+
+#[test]
+fn an_agent_is_told_what_to_join() {
+    let words = "sinew agent --join a,b:99 --token t --node n --zone z --label k=v --label w= --address ::1";
+    let cli = Cli::try_parse_from(words.split(' ')).unwrap();
+    let Command::Agent(agent) = cli.command else { panic!("an agent") };
+    let Join { join, token, node, zone, labels, addresses } = agent.join;
+    assert_eq!(join, ["a:7443", "b:99"]);
+    assert_eq!((token.as_deref(), addresses.len()), (Some("t"), 1));
+    assert_eq!((node.unwrap().as_str(), zone.unwrap().as_str()), ("n", "z"));
+    assert_eq!(labels, [("k", "v"), ("w", "")].map(|(k, v)| (k.to_owned(), v.to_owned())));
+}

@@ -40,7 +40,7 @@ impl fmt::Display for PortSpec {
 /// Where control listens, with its port.
 pub(crate) fn control(text: &str) -> Result<String, String> {
     sinew_agent::control_address(text)
-        .ok_or_else(|| "give a host, as control-1 or 192.0.2.7:7433".to_owned())
+        .ok_or_else(|| "give a host, as control-1 or 192.0.2.7:7443".to_owned())
 }
 
 /// `disk=ssd`.

@@ -46,7 +46,7 @@ pub(super) fn agent(mut args: Agent, context: &Context) -> Result<(), Error> {
 }
 
 fn join(args: Join) -> Result<JoinOptions, Error> {
-    let Join { control, token, node, zone, labels, addresses } = args;
+    let Join { join: control, token, node, zone, labels, addresses } = args;
     // Not by the parser of arguments, which would show what it cannot read.
     let token = token.map(|text| text.parse::<Token>()).transpose();
     let token = token.map_err(|error| Error::Usage {

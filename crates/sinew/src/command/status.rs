@@ -117,7 +117,7 @@ mod tests {
         FleetStatus {
             node: "web-1".parse().unwrap(),
             zone: "a".parse().unwrap(),
-            control: vec!["c1:7433".to_owned()],
+            control: vec!["c1:7443".to_owned()],
             addresses: vec!["192.0.2.7".parse().unwrap()],
             slices: vec!["10.111.3.0/24".parse().unwrap()],
             session: Some(SessionStatus { control: "c1".to_owned(), epoch: 4, open_s: 60 }),

@@ -71,8 +71,11 @@ pub(crate) fn shadowed(shadowed: &Shadowed) -> String {
 }
 
 fn endpoints(endpoints: &[EndpointStatus]) -> Table {
-    let mut table = Table::new(&[
-        ("ENDPOINT", Align::Left),
+    // Of many hosts only: others have no use for it.
+    let zones = endpoints.iter().any(|endpoint| endpoint.zone.is_some());
+    let zone = zones.then_some(("ZONE", Align::Left));
+    let columns = [("ENDPOINT", Align::Left)].into_iter().chain(zone);
+    let columns = columns.chain([
         ("STATE", Align::Left),
         ("ADDRESS", Align::Left),
         ("ACTIVE", Align::Right),
@@ -82,6 +85,7 @@ fn endpoints(endpoints: &[EndpointStatus]) -> Table {
         ("SENT", Align::Right),
         ("RECEIVED", Align::Right),
     ]);
+    let mut table = Table::new(&columns.collect::<Vec<_>>());
     for endpoint in endpoints {
         let state = match endpoint.ejected {
             true => Cell::tinted(format!("{}, ejected", state_word(endpoint.state)), Tint::Bad),
@@ -89,8 +93,9 @@ fn endpoints(endpoints: &[EndpointStatus]) -> Table {
         };
         let failures = if endpoint.failures > 0 { Tint::Bad } else { Tint::Plain };
         let suffix = if endpoint.protocol == Protocol::Udp { "/udp" } else { "" };
-        table.row([
-            Cell::new(endpoint.workload.clone()),
+        let zone = endpoint.zone.as_ref().map(ToString::to_string);
+        let zone = zones.then(|| Cell::or_dash(zone));
+        let row = [Cell::new(endpoint.workload.clone())].into_iter().chain(zone).chain([
             state,
             Cell::new(format!("{}:{}{suffix}", endpoint.address, endpoint.port)),
             Cell::new(endpoint.active.to_string()),
@@ -100,6 +105,7 @@ fn endpoints(endpoints: &[EndpointStatus]) -> Table {
             Cell::new(time::bytes(endpoint.sent_bytes)),
             Cell::new(time::bytes(endpoint.received_bytes)),
         ]);
+        table.row(row.collect::<Vec<_>>());
     }
     table
 }
@@ -156,6 +162,8 @@ mod tests {
 
     fn endpoint(workload: &str, port: u16, state: WorkloadState) -> EndpointStatus {
         EndpointStatus {
+            node: None,
+            zone: None,
             workload: workload.to_owned(),
             address: Ipv4Addr::new(127, 80, 0, 1).into(),
             port,

@@ -202,6 +202,8 @@ pub(crate) mod tests {
 
     fn endpoint(connections: u64) -> EndpointStatus {
         EndpointStatus {
+            node: None,
+            zone: None,
             workload: "api/0".to_owned(),
             address: [127, 80, 0, 1].into(),
             port: 80,

@@ -1,0 +1,78 @@
+//! Programs of one host call those of another by name.
+
+use crate::world::World;
+
+fn hears(world: &World, number: u8) -> bool {
+    world.status(number)["session"].is_object()
+}
+
+#[test]
+fn a_service_of_another_host_is_called_by_name_and_r1_goes_on_without_control() {
+    let mut world = World::new("calls", 3);
+    for number in [1, 2] {
+        world.start_agent(number, &["--zone", "a"]);
+    }
+    for number in [1, 2] {
+        world.wait("a session", || hears(&world, number));
+    }
+    world.serve(1, "web", 2);
+    world.wait("the name", || world.status(2)["names"] == 1);
+    assert_eq!(world.calls(2, "web", 20), ["h1"; 20]);
+    assert_eq!(world.calls(1, "web", 5), ["h1"; 5]);
+    let known = world.sinew(2, &["services", "web", "--output", "json"]);
+    assert_eq!(known["endpoints"].as_array().unwrap().len(), 2, "{known}");
+    assert_eq!(known["endpoints"][0]["node"], "h1", "{known}");
+
+    world.kill_control();
+    assert_eq!(world.calls(2, "web", 20), ["h1"; 20]);
+    world.kill_agent(2);
+    world.start_agent(2, &[]);
+    assert_eq!(world.calls(2, "web", 20), ["h1"; 20]);
+    assert!(world.status(2)["session"].is_null());
+    // One that was killed before it wrote anything further begins from the same.
+    world.kill_agent(2);
+    world.start_agent(2, &[]);
+    assert_eq!(world.calls(2, "web", 20), ["h1"; 20]);
+
+    world.start_control();
+    for number in [1, 2] {
+        world.wait("a session again", || hears(&world, number));
+    }
+    world.start_agent(3, &["--zone", "b"]);
+    world.wait("the third host's session", || hears(&world, 3));
+    world.wait("the name on the third host", || world.status(3)["names"] == 1);
+    assert_eq!(world.calls(3, "web", 10), ["h1"; 10]);
+    // What runs in the caller's own zone comes first; elsewhere the nearest that there is.
+    world.serve(3, "web", 1);
+    world.wait("the local one", || world.calls(3, "web", 4).iter().all(|said| said == "h3"));
+    assert_eq!(world.calls(2, "web", 10), ["h1"; 10]);
+}
+
+#[test]
+fn an_instance_that_ends_while_its_agent_is_away_is_gone_for_the_others() {
+    let mut world = World::new("ended", 2);
+    for number in [1, 2] {
+        world.start_agent(number, &["--zone", "a"]);
+    }
+    world.serve(1, "web", 2);
+    world.wait("both", || {
+        world.calls(2, "web", 1);
+        endpoints(&world) == 2
+    });
+    let pid = world.sinew(1, &["ps", "--output", "json"])[1]["pid"].as_i64().unwrap();
+    world.kill_agent(1);
+    let scaled = world.file(1, "web.yaml");
+    let text = std::fs::read_to_string(&scaled).unwrap().replace("replicas: 2", "replicas: 1");
+    std::fs::write(&scaled, text).unwrap();
+    let pid = rustix::process::Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
+    let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+    world.start_agent(1, &[]);
+    world.sinew(1, &["scale", "web=1"]);
+    world.wait("one of them to go", || endpoints(&world) == 1);
+    assert_eq!(world.calls(2, "web", 10), ["h1"; 10]);
+}
+
+fn endpoints(world: &World) -> usize {
+    let known = world.sinew(2, &["services", "web", "--output", "json"]);
+    known["endpoints"].as_array().map_or(0, Vec::len)
+}

@@ -1,0 +1,11 @@
+//! Several hosts: real agents and a real control plane, in network namespaces at a bridge. Needs root.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    missing_docs,
+    reason = "test code"
+)]
+
+mod calls;
+mod world;
