@@ -8,11 +8,16 @@
 //! | `DELETE /v1/tokens/{id}` | | [`Done`] |
 //! | `GET /v1/nodes` | | `[`[`Node`]`]` |
 //! | `DELETE /v1/nodes/{node}` | | [`Done`]: it is withdrawn |
+//! | `POST /v1/actions` | [`Act`] | [`Acted`] |
+//! | `GET /v1/history/{after}/{limit}` | | `[`[`Entry`]`]`: the newest `limit` after a generation, oldest first |
+//! | `GET /v1/limits` | | their values by name |
+//! | `GET /v1/overview` | | [`Overview`] |
 //! | `POST /v1/root/rotate` | | [`NewRoot`] |
 //! | `GET /v1/export` | | an export of the store: lines of JSON |
 //!
 //! An error is an [`ErrorBody`](crate::ErrorBody) with a status of 400 to 599.
 
+mod actions;
 mod client;
 mod error;
 
@@ -27,6 +32,9 @@ use sinew_model::{
     fleet::{Generation, Network},
 };
 
+pub use actions::{
+    Act, Acted, Diff, Duty, Entry, NotUndone, Overview, Pause, Request, Zone, ZoneRadius,
+};
 pub use client::{Client, Export};
 pub use error::Error;
 
@@ -173,6 +181,9 @@ pub struct Session {
     pub lost_since_ms: Option<u64>,
     /// Whether that replica runs.
     pub control_runs: bool,
+    /// When the host was declared dead, or taken out, if it was.
+    #[serde(default)]
+    pub dead_since_ms: Option<u64>,
 }
 
 /// How a host keeps up with what it subscribes to.

@@ -1,13 +1,14 @@
 //! The API for people, over a unix socket: routes to what answers them. Whoever may open the socket
 //! may do everything: its file says who that is.
 
+mod actions;
 mod answer;
 mod export;
 mod nodes;
 mod tokens;
 
 use axum::{
-    Json, Router,
+    Extension, Json, Router,
     extract::State,
     http::{Method, Uri},
     response::IntoResponse,
@@ -16,10 +17,27 @@ use axum::{
 use sinew_api::control::{Control, NewRoot};
 use sinew_identity::Moment;
 use sinew_model::fleet::Generation;
-use tokio::{net::UnixListener, sync::watch};
+use tokio::{
+    net::{UnixListener, UnixStream},
+    sync::watch,
+};
 
 use crate::serve::Handle;
 use answer::{Answer, Failure};
+
+/// Who calls, for the history.
+#[derive(Clone, Debug)]
+struct Who(String);
+
+impl Who {
+    fn of(stream: &UnixStream) -> Self {
+        Self(match stream.peer_cred() {
+            Ok(peer) if peer.uid() == 0 => "root".to_owned(),
+            Ok(peer) => format!("user {}", peer.uid()),
+            Err(_) => "somebody at the socket".to_owned(),
+        })
+    }
+}
 
 fn router(handle: Handle) -> Router {
     Router::new()
@@ -29,6 +47,10 @@ fn router(handle: Handle) -> Router {
         .route("/v1/tokens/{id}", delete(tokens::revoke))
         .route("/v1/nodes", get(nodes::list))
         .route("/v1/nodes/{node}", delete(nodes::withdraw))
+        .route("/v1/actions", post(actions::act))
+        .route("/v1/history/{after}/{limit}", get(actions::list))
+        .route("/v1/limits", get(actions::limits))
+        .route("/v1/overview", get(actions::overview))
         .route("/v1/root/rotate", post(rotate))
         .route("/v1/export", get(export::export))
         .fallback(unknown)
@@ -40,7 +62,8 @@ fn router(handle: Handle) -> Router {
 pub async fn serve(listener: UnixListener, handle: Handle, stop: watch::Receiver<bool>) {
     let router = router(handle);
     sinew_door::open(listener, stop, |stream, stop| {
-        sinew_door::speak(stream, router.clone(), stop)
+        let who = Who::of(&stream);
+        sinew_door::speak(stream, router.clone().layer(Extension(who)), stop)
     })
     .await;
 }

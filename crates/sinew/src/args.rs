@@ -11,10 +11,14 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use sinew_api::FlowVerdict;
 use sinew_model::{NodeName, ProjectName, ServiceName, ZoneName};
 
+mod actions;
 mod control;
 mod help;
 mod value;
 
+pub(crate) use actions::{
+    DryRun, Evacuate, History, Limits, LimitsAction, Pause, Resume, Return, Rollback,
+};
 pub(crate) use control::{
     Control, ControlAction, Nodes, NodesAction, Run as RunControl, StoreAt, Token, TokenAction,
 };
@@ -123,6 +127,27 @@ pub(crate) enum Command {
     /// List the hosts of the network, or take one out
     #[command(long_about = help::NODES, after_long_help = help::NODES_EXAMPLES)]
     Nodes(Nodes),
+    /// Show what was done to the network: by whom, why, and what it changed
+    #[command(long_about = help::HISTORY, after_long_help = help::HISTORY_EXAMPLES)]
+    History(History),
+    /// Undo what was set after a generation
+    #[command(long_about = help::ROLLBACK, after_long_help = help::ROLLBACK_EXAMPLES)]
+    Rollback(Rollback),
+    /// Have the control plane leave something undone
+    #[command(long_about = help::PAUSE, after_long_help = help::PAUSE_EXAMPLES)]
+    Pause(Pause),
+    /// End a pause
+    #[command(long_about = help::RESUME, after_long_help = help::RESUME_EXAMPLES)]
+    Resume(Resume),
+    /// Send a zone no new connections, and let those drain that it has
+    #[command(long_about = help::EVACUATE, after_long_help = help::EVACUATE_EXAMPLES)]
+    Evacuate(Evacuate),
+    /// Bring a zone back, step by step
+    #[command(long_about = help::RETURN, after_long_help = help::RETURN_EXAMPLES)]
+    Return(Return),
+    /// Show or change the limits of the network
+    #[command(long_about = help::LIMITS, after_long_help = help::LIMITS_EXAMPLES)]
+    Limits(Limits),
     /// Tell whether this machine can run Sinew, and what to do if not
     #[command(long_about = help::DOCTOR, after_long_help = help::DOCTOR_EXAMPLES)]
     Doctor,

@@ -10,6 +10,7 @@ use crate::{
     error::Error,
 };
 
+mod actions;
 mod adopt;
 mod agent;
 mod change;
@@ -58,6 +59,13 @@ fn dispatch(command: Command, context: &Context) -> Result<u8, Error> {
         Command::Control(control) => control::control(*control, context)?,
         Command::Token(token) => block_on(token::token(&token, context))?,
         Command::Nodes(nodes) => block_on(nodes::nodes(&nodes, context))?,
+        Command::History(history) => block_on(actions::history(&history, context))?,
+        Command::Rollback(rollback) => block_on(actions::rollback(&rollback, context))?,
+        Command::Pause(pause) => block_on(actions::pause(&pause, context))?,
+        Command::Resume(resume) => block_on(actions::resume(&resume, context))?,
+        Command::Evacuate(evacuate) => block_on(actions::evacuate(&evacuate, context))?,
+        Command::Return(zone) => block_on(actions::bring_back(&zone, context))?,
+        Command::Limits(limits) => block_on(actions::limits(&limits, context))?,
         Command::Doctor => doctor::doctor(context)?,
         Command::Completions(completions) => completions::completions(&completions, context)?,
         Command::Up(up) => block_on(up::up(&up, context))?,

@@ -1,14 +1,16 @@
 //! A client of control's socket: one method a call.
 
-use std::path::PathBuf;
+use std::{collections::BTreeMap, path::PathBuf};
 
 use bytes::Bytes;
 use http::Method;
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
-use sinew_model::NodeName;
+use sinew_model::{NodeName, fleet::Generation};
 
-use super::{Control, Done, Error, MadeToken, NewRoot, NewToken, Node, Token};
+use super::{
+    Act, Acted, Control, Done, Entry, Error, MadeToken, NewRoot, NewToken, Node, Overview, Token,
+};
 use crate::{Client as Caller, ClientError};
 
 /// Speaks to a replica of control.
@@ -57,6 +59,26 @@ impl Client {
     /// Takes a host out of the network.
     pub async fn withdraw(&self, node: &NodeName) -> Answer<Done> {
         Ok(self.0.call(Method::DELETE, &format!("/v1/nodes/{node}"), None::<&()>).await?)
+    }
+
+    /// Does something, or shows what it would do.
+    pub async fn act(&self, act: &Act) -> Answer<Acted> {
+        Ok(self.0.post("/v1/actions", act).await?)
+    }
+
+    /// What was done after a generation: the newest `limit`, oldest first.
+    pub async fn history(&self, after: Generation, limit: usize) -> Answer<Vec<Entry>> {
+        Ok(self.0.get(&format!("/v1/history/{after}/{limit}")).await?)
+    }
+
+    /// Limits by name.
+    pub async fn limits(&self) -> Answer<BTreeMap<String, u64>> {
+        Ok(self.0.get("/v1/limits").await?)
+    }
+
+    /// What holds for the whole network.
+    pub async fn overview(&self) -> Answer<Overview> {
+        Ok(self.0.get("/v1/overview").await?)
     }
 
     /// Replaces the root certificate.

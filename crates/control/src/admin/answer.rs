@@ -7,7 +7,11 @@ use axum::{
 };
 use sinew_api::{ErrorBody, ErrorCode};
 
-use crate::identity::{Denied, Error};
+use crate::{
+    duty::people::Refused,
+    identity::{Denied, Error},
+    serve::NotDone,
+};
 
 /// What a handler gives.
 pub(super) type Answer<T> = Result<Json<T>, Failure>;
@@ -29,10 +33,6 @@ impl Failure {
     }
 
     /// Not now.
-    pub(super) fn unavailable(what: &impl ToString) -> Self {
-        Self::new(ErrorCode::Unavailable, what.to_string(), None)
-    }
-
     /// What was sent is not what it should be.
     pub(super) fn invalid(field: &str, what: &impl ToString) -> Self {
         let mut failure = Self::new(ErrorCode::Invalid, what.to_string(), None);
@@ -49,6 +49,25 @@ impl From<Error> for Failure {
             Error::Denied(_) | Error::RotationUnderway { .. } => ErrorCode::Conflict,
             Error::Grant(_) => ErrorCode::Invalid,
             _ => ErrorCode::Internal,
+        };
+        Self::new(code, error.to_string(), None)
+    }
+}
+
+impl From<NotDone> for Failure {
+    fn from(error: NotDone) -> Self {
+        let code = match &error {
+            NotDone::Refused(Refused::NoZone { .. } | Refused::NoHost { .. }) => {
+                ErrorCode::NotFound
+            }
+            NotDone::Refused(
+                Refused::Limit(_)
+                | Refused::Life { .. }
+                | Refused::Future { .. }
+                | Refused::NotPausable(_),
+            ) => ErrorCode::Invalid,
+            NotDone::Refused(_) => ErrorCode::Conflict,
+            NotDone::Store(_) | NotDone::Stale | NotDone::Contended => ErrorCode::Unavailable,
         };
         Self::new(code, error.to_string(), None)
     }

@@ -3,14 +3,17 @@
 use std::collections::BTreeSet;
 
 use axum::{
-    Json,
+    Extension, Json,
     extract::{Path, State},
 };
 use sinew_api::control::{Behind, Done, KeepsUp, Node, Session, Told};
 use sinew_identity::Moment;
 use sinew_model::NodeName;
 
-use super::answer::{Answer, Failure};
+use super::{
+    Who,
+    answer::{Answer, Failure},
+};
 use crate::{
     duty::removal,
     identity::Error,
@@ -55,6 +58,7 @@ fn shown(session: &StoredSession, registry: &Registry) -> Session {
         epoch: session.epoch,
         since_ms: session.since_ms,
         lost_since_ms: session.lost_since_ms,
+        dead_since_ms: session.dead_since_ms,
         control_runs: registry.config().controls().contains(&session.control),
     }
 }
@@ -78,19 +82,20 @@ fn keeps_up(seen: &Seen, registry: &Registry) -> Option<KeepsUp> {
 
 pub(super) async fn withdraw(
     State(handle): State<Handle>,
+    Extension(who): Extension<Who>,
     Path(node): Path<String>,
 ) -> Answer<Done> {
     let node: NodeName = node.parse().map_err(|error| Failure::invalid("node", &error))?;
     handle.shared.authority.withdraw(&node, Moment::now()).await?;
+    // What it ran goes with it; one that never had a session ran nothing.
+    let plan = |now, registry: &Registry| removal::withdraw(&node, now, registry);
+    match handle.act(&who.0, false, plan).await {
+        Ok(_) | Err(NotDone::Refused(_)) => (),
+        Err(error) => return Err(error.into()),
+    }
     // Its slice stays its own: it may come back.
     let forget = Transaction::new().then(Op::delete(Key::Node(node.clone()).bytes()));
     handle.store().commit(forget).await.map_err(Error::from)?;
-    let withdraw = |now, registry: &Registry| removal::withdraw(&node, now, registry);
-    match handle.act("control.sock", false, withdraw).await {
-        // It never had a session, or was taken out before.
-        Ok(_) | Err(NotDone::Refused(_)) => {}
-        Err(error) => return Err(Failure::unavailable(&error)),
-    }
     tracing::warn!(%node, "a host was withdrawn from the network");
     Ok(Json(Done {}))
 }

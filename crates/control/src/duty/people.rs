@@ -8,7 +8,7 @@ use super::plan::{Change, Plan, Rule};
 use crate::{
     records::{
         Key,
-        config::{Limits, Pausable, StoredPause},
+        config::{Limits, NotPausable, Pausable, StoredPause},
     },
     registry::Registry,
     session::{Now, milliseconds},
@@ -65,6 +65,9 @@ pub enum Refused {
         /// Some of them.
         needed: Vec<String>,
     },
+    /// Nothing of that name.
+    #[error(transparent)]
+    NotPausable(#[from] NotPausable),
     /// No limit of that name, or not that value.
     #[error(transparent)]
     Limit(#[from] OutOfBounds),

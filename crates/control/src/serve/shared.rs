@@ -21,7 +21,7 @@ use crate::{
     follow::follow,
     identity::Authority,
     registry::{Registry, SubscriberId},
-    session::{Admission, Session, Settings, Write},
+    session::{Admission, Now, Session, Settings, Write},
     store::{self, Revision, Store},
 };
 
@@ -85,6 +85,10 @@ impl Shared {
             alive: Mutex::new(Some(alive)),
         };
         (shared, gone)
+    }
+
+    pub(crate) fn now(&self) -> Now {
+        self.clock.now()
     }
 
     pub(super) fn settings(&self) -> Settings {

@@ -328,6 +328,74 @@ Examples:
   sudo sinew nodes --output json | jq '.[] | select(.session.lost_since_ms) | .name'
   sudo sinew nodes withdraw web-1";
 
+pub(super) const HISTORY: &str = "\
+Show what was done to the network, by the control plane itself and by people: each action with who \
+did it and why. With --output json also what it went by, the generation that it was computed from, \
+what it changed in the store, and whom it touched in each zone. The last 10000 are kept.";
+
+pub(super) const HISTORY_EXAMPLES: &str = "\
+Examples:
+  sudo sinew history
+  sudo sinew history --follow
+  sudo sinew history --after 4711 --output json | jq '.[].diff'";
+
+pub(super) const ROLLBACK: &str = "\
+Undo what was set after a generation: shares of zones, pauses and limits are what they were then. What \
+was changed since by other means stays, and so does what hosts say of themselves; both are told. A \
+rollback is an action like others, and can be undone.";
+
+pub(super) const ROLLBACK_EXAMPLES: &str = "\
+Examples:
+  sudo sinew rollback 4711 --dry-run             show what it would change
+  sudo sinew rollback 4711";
+
+pub(super) const PAUSE: &str = "\
+Have the control plane leave something undone until it is resumed, through restarts and upgrades of \
+it: `removals` is declaring hosts dead and removing what they ran, `placement` is placing replicas and \
+the steps by which zones come back. Hosts go on reporting what they run meanwhile. Without a name: \
+show what is paused, frozen, or gets less than its share.";
+
+pub(super) const PAUSE_EXAMPLES: &str = "\
+Examples:
+  sudo sinew pause removals --reason 'the switches are replaced'
+  sudo sinew pause";
+
+pub(super) const RESUME: &str = "\
+End a pause. What is due then is done at once: look with `sinew nodes` first who is gone.";
+
+pub(super) const RESUME_EXAMPLES: &str = "\
+Examples:
+  sudo sinew resume removals";
+
+pub(super) const EVACUATE: &str = "\
+Send a zone no new connections: callers shift to other zones at once, and what is connected drains. \
+Refused without --force while another zone gets less than its share, and when more than half of what \
+is up of some service is in that zone.";
+
+pub(super) const EVACUATE_EXAMPLES: &str = "\
+Examples:
+  sudo sinew evacuate a --dry-run                show whom it touches
+  sudo sinew evacuate a --reason 'power works'
+  sudo sinew return a";
+
+pub(super) const RETURN: &str = "\
+Bring a zone back that was evacuated: it gets 10 % of its share, then 25, 50 and 100. Each step waits \
+for return_step_ms, and for the zone to be as well as when the step began; else it stops there and \
+says why, until this is called again. `sinew nodes` shows how far it is.";
+
+pub(super) const RETURN_EXAMPLES: &str = "\
+Examples:
+  sudo sinew return a";
+
+pub(super) const LIMITS: &str = "\
+Show or change what is declared of the network: how long a host may be silent, how much is removed at \
+once, how much there can be. Changes take effect at once, without a restart.";
+
+pub(super) const LIMITS_EXAMPLES: &str = "\
+Examples:
+  sudo sinew limits
+  sudo sinew limits set removal_cap_percent=20 service_endpoints=1000";
+
 pub(super) const DOCTOR: &str = "\
 Tell whether this machine can run Sinew: kernel, mounts, rights, name services that bypass it, and \
 other programs on the same hooks. Each finding says what it means and what to do. Exits with 1 when \

@@ -230,6 +230,13 @@ pub(crate) fn caller(text: &str) -> Result<String, String> {
     }
 }
 
+/// As `removal_cap_percent=20`.
+pub(crate) fn limit(text: &str) -> Result<(String, u64), String> {
+    let (name, value) = text.split_once('=').ok_or("write a name, = and a number")?;
+    let value = value.parse().map_err(|_| format!("{value:?} is no whole number"))?;
+    Ok((name.to_owned(), value))
+}
+
 /// Seconds, with a fraction or without.
 pub(crate) fn seconds(text: &str) -> Result<Duration, String> {
     let seconds = text.strip_suffix('s').unwrap_or(text).parse().ok();

@@ -2,6 +2,7 @@
 
 use sinew_api::control::{Node, Session};
 
+use super::actions;
 use crate::{
     args::{Nodes, NodesAction},
     context::Context,
@@ -18,7 +19,12 @@ pub(super) async fn nodes(args: &Nodes, context: &Context) -> Result<(), Error> 
     match &args.action {
         None => {
             let nodes = client.nodes().await?;
-            context.show(&nodes, |nodes| table(nodes, context))
+            if context.json {
+                return context.show(&nodes, |_| String::new());
+            }
+            let overview = client.overview().await?;
+            context.print(&table(&nodes, context))?;
+            context.print(&actions::notes(&overview))
         }
         Some(NodesAction::Withdraw { node }) => {
             client.withdraw(node).await?;
@@ -64,6 +70,9 @@ fn session(node: &Node, now: u64) -> Cell {
     }
     match &node.session {
         None => Cell::or_dash(None::<String>),
+        Some(Session { dead_since_ms: Some(at), .. }) => {
+            Cell::tinted(format!("dead {}", time::ago(*at, now)), Tint::Bad)
+        }
         Some(Session { lost_since_ms: Some(at), .. }) => {
             Cell::tinted(format!("lost {}", time::ago(*at, now)), Tint::Bad)
         }
