@@ -58,8 +58,9 @@ pub struct Options {
     pub name: ControlName,
     /// Where agents connect.
     pub listen: SocketAddr,
-    /// Where others are told to connect; host and port.
-    pub advertise: String,
+    /// Where hosts are told to connect, host and port; without it the address that is listened at,
+    /// or where that is any, this host's own.
+    pub advertise: Option<String>,
     /// How much of snapshots is given out, in bytes a second.
     pub snapshot_bytes_per_s: u32,
     /// How long its lease lasts: who has its sessions is known to be gone after that.
@@ -73,7 +74,7 @@ impl Options {
         Self {
             name,
             listen,
-            advertise: advertised(listen),
+            advertise: None,
             snapshot_bytes_per_s: 64 << 20,
             lease: Duration::from_secs(5),
         }
@@ -158,7 +159,9 @@ impl Control {
         let holder = Holder::new(credentials);
         let tls = tls::server(&holder, Clients::MayJoin, clock::for_tls())?;
         let (writer, jobs) = writer::channel();
-        let (shared, gone) = Shared::new(store, authority, holder, writer, options);
+        let at = listener.local_addr().unwrap_or(address);
+        let advertise = options.advertise.clone().unwrap_or_else(|| advertised(at));
+        let (shared, gone) = Shared::new(store, authority, holder, writer, options, advertise);
         Ok(Self { shared: Arc::new(shared), listener, tls: Arc::new(tls), jobs, gone })
     }
 
@@ -218,7 +221,7 @@ impl Handle {
     /// Where hosts reach the replicas that run, this one first.
     #[must_use]
     pub fn addresses(&self) -> Vec<String> {
-        let own = &self.shared.options.advertise;
+        let own = &self.shared.advertise;
         let registry = self.shared.registry();
         let others = registry.config().replicas().values().map(|it| &it.advertise);
         std::iter::once(own).chain(others.filter(|it| *it != own)).cloned().collect()

@@ -219,8 +219,13 @@ impl Session {
     /// Whether nothing more comes of it.
     #[must_use]
     pub const fn is_closed(&self) -> bool {
-        let over = matches!(self.phase, Phase::Closing { .. } | Phase::Closed);
-        over && self.out.goodbye.is_none()
+        self.is_closing() && self.out.goodbye.is_none()
+    }
+
+    /// Whether it is over, though the agent may not have been told.
+    #[must_use]
+    pub const fn is_closing(&self) -> bool {
+        matches!(self.phase, Phase::Closing { .. } | Phase::Closed)
     }
 
     /// What the agent has applied of each service.

@@ -2,8 +2,12 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on fails")]
 
+#[path = "common/etcd.rs"]
+mod cluster;
 #[path = "serve/duty.rs"]
 mod duty;
+#[path = "serve/etcd.rs"]
+mod etcd;
 #[path = "serve/join.rs"]
 mod join;
 #[path = "serve/sessions.rs"]

@@ -20,7 +20,9 @@ use super::{
     shared::Shared,
 };
 
-/// Who is not known yet, or not to be: they are few, and soon gone.
+/// Who has not shown who it is yet. Beyond them nobody is accepted until one has, or is given up.
+const HANDSHAKES: usize = 4096;
+/// Who has no certificate: they are few, and soon gone.
 const STRANGERS: usize = 256;
 const HANDSHAKE: Duration = Duration::from_secs(10);
 const STRANGER_STAYS: Duration = Duration::from_secs(30);
@@ -38,15 +40,23 @@ pub(super) async fn accept(
     shared: Arc<Shared>,
 ) {
     let acceptor = TlsAcceptor::from(tls);
+    let handshakes = Arc::new(Semaphore::new(HANDSHAKES));
     let strangers = Arc::new(Semaphore::new(STRANGERS));
     let mut stopping = shared.stopping.subscribe();
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
-            accepted = next(&listener, &strangers) => match accepted {
+            accepted = next(&listener, &handshakes) => match accepted {
                 Ok((socket, from, permit)) => {
                     let (acceptor, shared) = (acceptor.clone(), Arc::clone(&shared));
-                    connections.spawn(greet(socket, from, acceptor, shared, permit));
+                    let strangers = Arc::clone(&strangers);
+                    connections.spawn(async move {
+                        let greeted = greet(socket, from, &acceptor).await;
+                        drop(permit);
+                        if let Some((stream, caller)) = greeted {
+                            serve(stream, caller, shared, strangers).await;
+                        }
+                    });
                 }
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept a connection");
@@ -63,9 +73,9 @@ pub(super) async fn accept(
 
 type Accepted = (TcpStream, SocketAddr, Option<OwnedSemaphorePermit>);
 
-async fn next(listener: &TcpListener, strangers: &Arc<Semaphore>) -> io::Result<Accepted> {
+async fn next(listener: &TcpListener, handshakes: &Arc<Semaphore>) -> io::Result<Accepted> {
     // It is never closed.
-    let permit = Arc::clone(strangers).acquire_owned().await.ok();
+    let permit = Arc::clone(handshakes).acquire_owned().await.ok();
     let (socket, from) = listener.accept().await?;
     Ok((socket, from, permit))
 }
@@ -73,10 +83,8 @@ async fn next(listener: &TcpListener, strangers: &Arc<Semaphore>) -> io::Result<
 async fn greet(
     socket: TcpStream,
     from: SocketAddr,
-    acceptor: TlsAcceptor,
-    shared: Arc<Shared>,
-    permit: Option<OwnedSemaphorePermit>,
-) {
+    acceptor: &TlsAcceptor,
+) -> Option<(TlsStream<Listening>, Caller)> {
     // Deltas are small, and to be there soon.
     let _ = socket.set_nodelay(true);
     let heard = Heard::default();
@@ -85,7 +93,7 @@ async fn greet(
         Ok(Ok(stream)) => {
             let peer = tls::peer(stream.get_ref().1.peer_certificates());
             let caller = Caller { peer, address: from.ip().to_canonical(), heard };
-            serve(stream, caller, shared, permit).await;
+            return Some((stream, caller));
         }
         Ok(Err(error)) => match Refusal::of_io(&error) {
             Some(refusal) => tracing::warn!(%from, %refusal, "a peer is refused"),
@@ -93,16 +101,21 @@ async fn greet(
         },
         Err(_) => tracing::debug!(%from, "no handshake in time"),
     }
+    None
 }
 
 async fn serve(
     stream: TlsStream<Listening>,
     caller: Caller,
     shared: Arc<Shared>,
-    permit: Option<OwnedSemaphorePermit>,
+    strangers: Arc<Semaphore>,
 ) {
     let stranger = caller.peer.is_none();
-    let _permit = permit.filter(|_| stranger);
+    let place = if stranger { strangers.try_acquire_owned().ok() } else { None };
+    if stranger && place.is_none() {
+        tracing::warn!(from = %caller.address, "too many connections without a certificate: one more is dropped");
+        return;
+    }
     let from = caller.address;
     let mut stopping = shared.stopping.subscribe();
     let silence = shared.settings().session_timeout;

@@ -40,7 +40,7 @@ async fn renew(shared: &Shared, lease: Option<Lease>) -> Result<Lease, Error> {
     let lease = shared.store.grant(shared.options.lease).await?;
     let control = StoredControl {
         name: shared.options.name.clone(),
-        advertise: shared.options.advertise.clone(),
+        advertise: shared.advertise.clone(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         since_ms: milliseconds(shared.clock.now().wall),
     };
@@ -63,9 +63,10 @@ fn write_off(shared: &Shared) {
     let now = shared.clock.now();
     let writes: Vec<_> = {
         let registry = shared.registry();
+        let here = shared.sessions.nodes();
         let own = registry.sessions().filter(|(_, _, it)| it.control == shared.id);
         let open = own.filter(|(_, _, it)| it.lost_since_ms.is_none());
-        let lost = open.filter(|(node, _, _)| !shared.sessions.has(node));
+        let lost = open.filter(|(node, _, _)| !here.contains(*node));
         lost.map(|(node, revision, it)| lose(node, it, revision, now, Duration::ZERO)).collect()
     };
     for write in writes {

@@ -81,8 +81,8 @@ impl Sessions {
         self.state().all.len()
     }
 
-    pub(super) fn has(&self, node: &NodeName) -> bool {
-        self.state().all.values().any(|entry| entry.node == *node)
+    pub(super) fn nodes(&self) -> BTreeSet<NodeName> {
+        self.state().all.values().map(|entry| entry.node.clone()).collect()
     }
 
     /// Who is there, or of these only one host.

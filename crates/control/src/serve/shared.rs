@@ -38,6 +38,8 @@ pub(crate) struct Shared {
     pub(super) holder: Holder,
     pub(super) writer: Writer,
     pub(crate) options: Options,
+    /// Where hosts are told to connect.
+    pub(crate) advertise: String,
     /// Names this replica since it started; another one each time.
     pub(crate) id: String,
     pub(super) clock: Clock,
@@ -64,6 +66,7 @@ impl Shared {
         holder: Holder,
         writer: Writer,
         options: Options,
+        advertise: String,
     ) -> (Self, mpsc::Receiver<()>) {
         let (alive, gone) = mpsc::channel(1);
         let id = format!("{:.48}-{:08x}", options.name.as_str(), clock::random());
@@ -74,6 +77,7 @@ impl Shared {
             holder,
             writer,
             options,
+            advertise,
             id,
             clock: Clock::new(),
             sessions: Sessions::default(),

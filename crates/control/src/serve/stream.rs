@@ -13,7 +13,7 @@ use sinew_identity::Peer;
 use sinew_proto::{Error as ProtoError, FromAgent};
 use tokio::{
     sync::{Notify, mpsc},
-    time::{sleep, sleep_until, timeout},
+    time::{Instant, sleep, sleep_until, timeout},
 };
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
@@ -106,8 +106,12 @@ async fn talk(
     let expiry = sleep(left(peer));
     tokio::pin!(hello_by, expiry);
     let (mut greeted, mut may_say) = (false, true);
+    let mut over_at = None;
     loop {
         core.begin_write();
+        if over_at.is_none() && core.is_closing() {
+            over_at = Some(Instant::now() + LAST_MESSAGE);
+        }
         let (awaited, wakes_at) = core.waits_for();
         let behind = *revisions.borrow() < awaited;
         tokio::select! {
@@ -146,6 +150,10 @@ async fn talk(
                 stopped = true;
                 let reason = format!("control {} goes down", shared.options.name);
                 core.close(reason, shared.spread());
+            }
+            // It does not take its goodbye.
+            () = sleep_until(over_at.unwrap_or_else(Instant::now)), if over_at.is_some() => {
+                return End::Left;
             }
             () = hello_by.as_mut(), if !greeted => {
                 let text = format!("no hello within {} s", HELLO.as_secs());
@@ -214,6 +222,10 @@ impl Core<'_> {
 
     fn next_frame(&self) -> Option<Bytes> {
         self.shared.next_frame(&mut self.session(), &self.waker)
+    }
+
+    fn is_closing(&self) -> bool {
+        self.session().is_closing()
     }
 
     fn is_closed(&self) -> bool {

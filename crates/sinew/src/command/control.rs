@@ -86,14 +86,11 @@ async fn serve(args: RunControl) -> Result<(), Error> {
     let networks = networks::open(&*store, args.instances4).await.map_err(failed)?;
     let name = args.name.map_or_else(own_name, Ok)?;
     let mut options = Options::new(name.clone(), args.listen);
-    if let Some(advertise) = args.advertise {
-        options.advertise = advertise;
-    }
-    let advertise = options.advertise.clone();
+    options.advertise = args.advertise;
     let replica = Replica::bind(store, authority, options).await.map_err(failed)?;
     let at = replica.address().map_err(Error::system("find the own address"))?;
-    let stored = args.store.to_string();
-    tracing::info!(%name, network = %args.network, listens = %at, hosts_connect_to = advertise, instances4 = %networks.instances4, instances6 = %networks.instances6, store = stored, "control serves");
+    let (stored, told) = (args.store.to_string(), replica.handle().addresses().swap_remove(0));
+    tracing::info!(%name, network = %args.network, listens = %at, hosts_connect_to = told, instances4 = %networks.instances4, instances6 = %networks.instances6, store = stored, "control serves");
     if !sealed {
         tracing::info!(
             "the authority's key lies in the store as it is: who reads the store can pass for any \
