@@ -55,9 +55,10 @@ pub fn nearly_full(registry: &Registry) -> Vec<NearlyFull> {
         let what = Capacity::Endpoints(service.clone());
         (what, registry.endpoints(service), limits.service_endpoints)
     });
+    let hosts = registry.sessions().filter(|(.., session)| !session.withdrawn).count();
     let all = [
         (Capacity::Services, registry.services().count(), limits.services),
-        (Capacity::Nodes, registry.sessions().count(), limits.nodes),
+        (Capacity::Nodes, hosts, limits.nodes),
     ];
     let near = |(what, used, limit): (Capacity, usize, u32)| {
         let limit = usize::try_from(limit).unwrap_or(usize::MAX);

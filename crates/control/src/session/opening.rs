@@ -27,6 +27,15 @@ pub(super) enum NoPlace {
         /// Of both networks.
         number: u64,
     },
+    /// As many as are declared.
+    #[error(
+        "the network has {number} hosts, and no more are declared: `sinew limits set nodes=NUMBER` \
+         allows more, `sinew nodes withdraw` takes one out"
+    )]
+    Hosts {
+        /// There are so many.
+        number: usize,
+    },
     /// Two meanings of one address.
     #[error(
         "the host's own address {address} is one of the instance network {network}, which no host \
@@ -51,6 +60,14 @@ pub(super) fn open(
 ) -> Result<(Write, Opening), NoPlace> {
     let node = &member.node;
     let (revision, before) = registry.session(node);
+    if before.is_none() {
+        // Those that were taken out have left their place.
+        let number = registry.sessions().filter(|(.., session)| !session.withdrawn).count();
+        let most = registry.config().limits().nodes;
+        if number >= usize::try_from(most).unwrap_or(usize::MAX) {
+            return Err(NoPlace::Hosts { number });
+        }
+    }
     let epoch = before.map_or(0, |before| before.epoch).saturating_add(1);
     let session = StoredSession {
         control: control.to_owned(),

@@ -96,9 +96,17 @@ impl Reports {
             let before = write.len();
             let held = wanted.hold(&name, of, now_ms, registry);
             let room = MAX_OPS.saturating_sub(write.len()).max(4);
-            wanted.write_endpoints(&name, node, of, room, now_ms, &mut write);
+            let most = registry.config().limits().service_endpoints;
+            let more = usize::try_from(most).unwrap_or(usize::MAX).saturating_sub(all);
+            let refused = wanted.write_endpoints(&name, node, of, [room, more], now_ms, &mut write);
+            let full = (refused > 0).then(|| {
+                format!(
+                    "{refused} of its endpoints on the host are not taken: a service has at most \
+                     {most}, which `sinew limits set service_endpoints=NUMBER` changes"
+                )
+            });
             let conflict = wanted.write_record(&name, node, of, all, &mut write);
-            match held.or(conflict) {
+            match held.or(full).or(conflict) {
                 Some(why) => drop(self.held.insert(name.clone(), why)),
                 None => drop(self.held.remove(&name)),
             }
@@ -183,16 +191,17 @@ impl Wanted {
         })
     }
 
-    /// Endpoints, tombstones of those that go, and an end to tombstones of those that come back.
+    /// Endpoints, tombstones of those that go, and an end to tombstones of those that come back. Room
+    /// is for so many operations, and so many new endpoints; how many are refused is answered.
     fn write_endpoints(
         &self,
         name: &ServiceName,
         node: &NodeName,
         of: OfNode<'_>,
-        room: usize,
+        [room, mut more]: [usize; 2],
         now_ms: u64,
         write: &mut Write,
-    ) {
+    ) -> usize {
         let none = StoredEndpoints::new();
         let stored = of.endpoints.unwrap_or(&none);
         let stays = |it: &u32| self.held.as_ref().is_some_and(|held| held.contains(it));
@@ -203,7 +212,15 @@ impl Wanted {
             Key::Tombstone(name.clone(), key).bytes()
         };
         let mut ops = Vec::new();
+        let mut refused = 0;
         for (instance, endpoint) in &self.report.endpoints {
+            if !stored.contains_key(instance) {
+                if more == 0 {
+                    refused += 1;
+                    continue;
+                }
+                more -= 1;
+            }
             if of.is_buried(node, *instance) {
                 if left == 0 {
                     continue;
@@ -224,13 +241,14 @@ impl Wanted {
             ops.push(Op::put(tombstone(*instance), removals[forgone].clone()));
         }
         if next == *stored {
-            return;
+            return refused;
         }
         let key = Key::Endpoints(name.clone(), node.clone());
         let bytes = key.bytes();
         write.compare(&key, of.revision);
         let put = if next.is_empty() { Op::delete(bytes) } else { Op::put(bytes, encode(&next)) };
         [put].into_iter().chain(ops).for_each(|op| write.push(op));
+        refused
     }
 
     /// What the service is. In words, when another host says otherwise.

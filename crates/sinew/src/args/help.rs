@@ -357,7 +357,7 @@ show what is paused, frozen, or gets less than its share.";
 
 pub(super) const PAUSE_EXAMPLES: &str = "\
 Examples:
-  sudo sinew pause removals --reason 'the switches are replaced'
+  sudo sinew pause removals --reason maintenance
   sudo sinew pause";
 
 pub(super) const RESUME: &str = "\
@@ -375,7 +375,7 @@ is up of some service is in that zone.";
 pub(super) const EVACUATE_EXAMPLES: &str = "\
 Examples:
   sudo sinew evacuate a --dry-run                show whom it touches
-  sudo sinew evacuate a --reason 'power works'
+  sudo sinew evacuate a --reason maintenance
   sudo sinew return a";
 
 pub(super) const RETURN: &str = "\
