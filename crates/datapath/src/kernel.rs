@@ -180,7 +180,7 @@ impl Kernel {
         }
         let plan = self.ledger.plan(&mut self.maps, &wanted.services, members)?;
         // Nothing comes where nobody looks at it: routes go first and come last.
-        self.fleet_routes.withdraw(fleet)?;
+        self.fleet_routes.withdraw(fleet, self.routes.has_ipv6())?;
         self.hosts.set(&mut self.maps, fleet)?;
         self.joined = fleet.is_some();
         self.routes.set_instances(members)?;
@@ -312,7 +312,7 @@ impl Datapath for Kernel {
             let probed_now = needs_probe(&hot, now) && self.maps.probed(index, &hot, now);
             let known = self.maps.known_listeners.get(index);
             let dying = known.is_some_and(|known| dying(&known, &hot, now));
-            let suspect = suspects.contains(&self.maps.node(index));
+            let suspect = !suspects.is_empty() && suspects.contains(&self.maps.node(index));
             found.insert(key, BackendStats { dying, probed_now, suspect, ..stats(&hot, now) });
         }
         Ok(found)

@@ -143,6 +143,11 @@ impl Routes {
         Ok(())
     }
 
+    /// Whether the network namespace has IPv6.
+    pub(crate) fn has_ipv6(&self) -> bool {
+        self.ipv6
+    }
+
     fn connect(&self) -> Result<Connection, Error> {
         Connection::open(Family::Route).map_err(|e| Error::system("open a netlink socket", e))
     }

@@ -52,6 +52,10 @@ pub(crate) struct FleetRoutes {
     /// This host's IPv6 slice.
     slice6: Option<Network>,
     notices: Vec<Notice>,
+    /// Slices that a route of ours led to when it was looked last.
+    made: BTreeSet<Network>,
+    /// Whether this network namespace has IPv6.
+    ipv6: bool,
     /// What was found to overlap nothing.
     checked: Option<(Vec<Network>, Vec<Network>)>,
     /// Heard while there are other hosts.
@@ -70,6 +74,8 @@ impl FleetRoutes {
             known,
             addresses: HashSet::new(),
             notices: Vec::new(),
+            made: BTreeSet::new(),
+            ipv6: true,
             checked: None,
             news: None,
             disturbed: false,
@@ -117,14 +123,18 @@ impl FleetRoutes {
 
     /// Takes away what is not wanted any more: first of all, so that nothing comes here that nobody
     /// looks at.
-    pub(crate) fn withdraw(&mut self, fleet: Option<&Fleet>) -> Result<(), Error> {
-        let (wanted, nowhere) = ways(fleet);
+    pub(crate) fn withdraw(&mut self, fleet: Option<&Fleet>, ipv6: bool) -> Result<(), Error> {
+        let (wanted, nowhere) = ways(fleet, ipv6);
+        self.ipv6 = ipv6;
         let is_own6 =
             |(slice, way): &(&Network, &Way)| slice.address().is_ipv6() && **way == Way::Here;
         let slice6 = wanted.iter().find(is_own6).map(|(slice, _)| *slice);
-        if wanted == self.wanted
-            && nowhere == self.nowhere
+        // One that left while nobody ran has routes still.
+        let as_known = self.news.is_some() || self.known.is_empty();
+        if as_known
             && self.news.is_some() == fleet.is_some()
+            && wanted == self.wanted
+            && nowhere == self.nowhere
         {
             return Ok(());
         }
@@ -146,6 +156,7 @@ impl FleetRoutes {
         if fleet.is_none() {
             (self.news, self.checked, self.disturbed) = (None, None, false);
             (self.known, self.notices) = (BTreeSet::new(), Vec::new());
+            self.made.clear();
         }
         Ok(())
     }
@@ -192,16 +203,24 @@ impl FleetRoutes {
             lost.push("addresses of instances for other hosts");
         }
         self.remove_others(&mut netlink)?;
-        let there: BTreeSet<Network> =
+        let mut there: BTreeSet<Network> =
             self.ours(&mut netlink)?.into_iter().map(|route| route.destination).collect();
         let mut notices = self.nowhere.clone();
-        for (slice, way) in self.wanted.iter().filter(|(slice, _)| !there.contains(slice)) {
-            match make(&mut netlink, slice, way)? {
-                None => lost.push("routes to hosts"),
-                Some(notice) => notices.push(notice),
+        for (slice, way) in &self.wanted {
+            if there.contains(slice) {
+                continue;
+            }
+            if let Some(notice) = make(&mut netlink, slice, way)? {
+                notices.push(notice);
+                continue;
+            }
+            there.insert(*slice);
+            if self.made.contains(slice) {
+                lost.push("routes to hosts");
             }
         }
         lost.dedup();
+        self.made = there;
         self.tell(notices);
         self.disturbed = false;
         Ok(lost)
@@ -242,7 +261,7 @@ impl FleetRoutes {
         netlink: &mut Connection,
         wanted: &HashSet<Ipv6Addr>,
     ) -> Result<bool, Error> {
-        let Some(slice6) = self.slice6 else { return Ok(false) };
+        let Some(slice6) = self.slice6.filter(|_| self.ipv6) else { return Ok(false) };
         let mut there = HashSet::new();
         for (address, index) in message::addresses(netlink)? {
             if let IpAddr::V6(six) = address
@@ -272,7 +291,7 @@ impl FleetRoutes {
         self.remove_others(&mut netlink)?;
         self.keep_addresses(&mut netlink, &HashSet::new())?;
         self.slice6 = None;
-        self.withdraw(None)
+        self.withdraw(None, self.ipv6)
     }
 }
 
@@ -280,18 +299,21 @@ fn connect() -> Result<Connection, Error> {
     Connection::open(Family::Route).map_err(|e| Error::system("open a netlink socket", e))
 }
 
-/// Where packets to each slice are to go, and which go nowhere.
-fn ways(fleet: Option<&Fleet>) -> (BTreeMap<Network, Way>, Vec<Notice>) {
+/// Where packets to each slice are to go, and which go nowhere. Where there is no IPv6, that is no
+/// news of any host.
+fn ways(fleet: Option<&Fleet>, ipv6: bool) -> (BTreeMap<Network, Way>, Vec<Notice>) {
     let (mut ways, mut nowhere) = (BTreeMap::new(), Vec::new());
+    let counts = |slice: &&Network| ipv6 || slice.address().is_ipv4();
     for (name, peer) in fleet.iter().flat_map(|fleet| &fleet.peers) {
-        for slice in &peer.slices {
+        for slice in peer.slices.iter().filter(counts) {
             match peer.address_like(slice.address()) {
                 Some(address) => drop(ways.insert(*slice, Way::Via(name.clone(), address))),
                 None => nowhere.push(Notice::NoAddress { host: name.clone(), slice: *slice }),
             }
         }
     }
-    ways.extend(fleet.iter().flat_map(|fleet| &fleet.slices).map(|slice| (*slice, Way::Here)));
+    let own = fleet.iter().flat_map(|fleet| &fleet.slices).filter(counts);
+    ways.extend(own.map(|slice| (*slice, Way::Here)));
     (ways, nowhere)
 }
 

@@ -2,11 +2,11 @@
 
 use std::{net::IpAddr, sync::Arc};
 
-use sinew_datapath::{Datapath as _, Error, Event, Notice};
+use sinew_datapath::{Datapath as _, Error, Event, Notice, Reach};
 use sinew_model::Protocol::{self, Tcp, Udp};
 
 use crate::{
-    hosts::{Hosts, fleet, fleet4, fleet6, host4, network, peer},
+    hosts::{Hosts, fleet, fleet4, fleet6, host4, host6, network, peer},
     world::{World, eventually, instance4, run, service4, service6},
 };
 
@@ -371,4 +371,94 @@ fn a_host_on_no_network_of_this_one_is_told_and_routed_to_when_it_is() {
         world.kernel.detach().unwrap();
         assert!(routes().contains("10.111.2.0/24 via 10.9.0.77"));
     });
+}
+
+#[test]
+fn callers_without_an_address_keep_their_hosts() {
+    let mut hosts = two(Tcp, &[DUAL]);
+    let call = ask("STREAM", &[to(service4(1), 7007), to(fleet6(2, 1, 0), 7007)]);
+    let wanted = format!(
+        "::ffff:{} ::ffff:{} as asked\n{} {} as asked",
+        host4(1),
+        fleet4(2, 1, 0),
+        host6(1),
+        fleet6(2, 1, 0)
+    );
+    hosts.host(1).on(|world| {
+        let (adopted, reached) = (world.outside("adopted"), world.outside("reached"));
+        world.adopt_nothing(&adopted);
+        assert_eq!(world.python_in(&adopted, &call), wanted);
+        let reach = Reach { cgroups: vec![reached.clone()], ..Reach::default() };
+        world.reopen_with(reach);
+        assert_eq!(world.python_in(&reached, &call), wanted);
+        assert!(world.pins().join("links/watch").read_dir().unwrap().next().is_some());
+    });
+}
+
+#[test]
+fn an_instance_binds_its_own_address_and_nobody_elses() {
+    let mut hosts = two(Tcp, &[("STREAM", "127.0.0.1", 7007)]);
+    let (own, other) = (fleet4(2, 1, 0).to_string(), fleet4(2, 3, 0).to_string());
+    let (own6, other6) = (fleet6(2, 1, 0).to_string(), fleet6(2, 3, 0).to_string());
+    hosts.host(2).on(|world| {
+        let first = world.children().next().unwrap();
+        world.kill(first);
+        let at = [("STREAM", own.as_str(), 7007), ("STREAM", own6.as_str(), 7007)];
+        world.python_server(1, 0, &server(&at));
+    });
+    let call = ask("STREAM", &[to(fleet4(2, 1, 0), 7007), to(fleet6(2, 1, 0), 7007)]);
+    let answers = hosts.host(1).on(|world| world.python(2, 0, &call));
+    assert_eq!(answers.matches("as asked").count(), 2, "{answers}");
+    let local = ask("STREAM", &[to(service4(1), 7007)]);
+    let local = hosts.host(2).on(|world| world.python(3, 0, &local));
+    assert!(local.ends_with("as asked"), "{local}");
+    let bind = format!(
+        r#"
+import socket
+for kind, to in [(socket.AF_INET, "{other}"), (socket.AF_INET6, "{other6}"), (socket.AF_INET6, "::ffff:{other}")]:
+    try: socket.socket(kind).bind((to, 7007)); print("bound")
+    except OSError as e: print(e.errno)
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+for source in ["0.0.0.0", "{own}", "{other}"]:
+    try: s.sendmsg([b"x"], [(0, 8, bytes(4) + socket.inet_aton(source) + bytes(4))], 0, ("10.111.1.21", 9)); print("sent")
+    except OSError as e: print(e.errno)
+"#
+    );
+    let bound = hosts.host(2).on(|world| world.python(1, 0, &bind));
+    assert_eq!(bound, "13\n13\n13\nsent\nsent\n13");
+}
+
+#[test]
+fn who_left_while_no_agent_ran_keeps_nothing() {
+    let mut hosts = two(Tcp, &[DUAL]);
+    hosts.host(2).on(|world| {
+        world.wanted.fleet = None;
+        world.reopen();
+        assert!(!routes().contains("10.111.") && !routes().contains("fd01:"), "{}", routes());
+        let addresses = run("ip", &["-6", "addr", "show", "lo"]);
+        assert!(!addresses.contains("fd01:"), "{addresses}");
+        assert!(addresses.contains("::1/128"), "others are left alone: {addresses}");
+    });
+}
+
+#[test]
+fn without_ipv6_the_hosts_reach_each_other_over_ipv4() {
+    let mut hosts = Hosts::new(2);
+    for number in [1, 2] {
+        hosts.host(number).on(|world| {
+            run("sysctl", &["-qw", "net.ipv6.conf.all.disable_ipv6=1"]);
+            world.reopen();
+            world.service(1, 7007, Tcp, 1);
+            world.client(2);
+            if number == 2 {
+                world.python_server(1, 0, &server(&[("STREAM", "0.0.0.0", 7007)]));
+                world.wait_listening(1, 0);
+            }
+        });
+        hosts.host(number).join(2);
+    }
+    let call = ask("STREAM", &[to(fleet4(2, 1, 0), 7007)]);
+    let answer = hosts.host(1).on(|world| world.python(2, 0, &call));
+    assert!(answer.ends_with("as asked"), "{answer}");
+    assert_eq!(hosts.host(1).on(|world| world.kernel.notices()), []);
 }
