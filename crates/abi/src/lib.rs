@@ -61,8 +61,9 @@ pub mod capacity {
     pub const HOSTS: u32 = 16_384;
     /// Hosts that may be under suspicion.
     pub const NODES: u32 = 4096;
-    /// Ports at which other hosts reach instances of this one, by address.
-    pub const FLEET_PORTS: u32 = 32_768;
+    /// Ports at which other hosts reach instances of this one, by address: each is listened for at as
+    /// many addresses of this host, of which there are no more than backends.
+    pub const FLEET_PORTS: u32 = BACKENDS;
     /// Ports from which instances sent datagrams to other hosts without having bound them to an
     /// address; the least recently used one makes room.
     pub const AWAITED_REPLIES: u32 = 16_384;

@@ -51,8 +51,8 @@ pub fn callback(context: *mut bpf_sock_ops, op: u32) {
         }
         TCP_CONNECT_CB => begins(context),
         ACTIVE_ESTABLISHED_CB => {
-            // SAFETY: the context of the running program. What comes later is nobody's business.
-            unsafe { bpf_sock_ops_cb_flags_set(context, 0) };
+            // What comes later is nobody's business.
+            watch(context, false);
             if let Some(host) = fleet::owner(&addr) {
                 suspect::answered(host.node);
             }
@@ -71,13 +71,25 @@ pub fn callback(context: *mut bpf_sock_ops, op: u32) {
 #[inline(always)]
 fn begins(context: *mut bpf_sock_ops) {
     let (mut tries, mut fewer) = (0u32, RETRIES);
+    watch(context, true);
     // SAFETY: the context of the running program; the options are words on the stack.
     unsafe {
-        bpf_sock_ops_cb_flags_set(context, BPF_SOCK_OPS_RTO_CB_FLAG as i32);
         let asked = bpf_getsockopt(context.cast(), SOL_TCP, TCP_SYNCNT, (&raw mut tries).cast(), 4);
         if asked != 0 || tries > RETRIES {
             let fewer = (&raw mut fewer).cast();
             bpf_setsockopt(context.cast(), SOL_TCP, TCP_SYNCNT, fewer, 4);
         }
+    }
+}
+
+/// Whether tries that got no answer are told. What others are told of stays.
+#[inline(always)]
+fn watch(context: *mut bpf_sock_ops, on: bool) {
+    // SAFETY: a word of the context, and the context itself.
+    unsafe {
+        let others =
+            read_volatile(&raw const (*context).bpf_sock_ops_cb_flags) & !BPF_SOCK_OPS_RTO_CB_FLAG;
+        let own = if on { BPF_SOCK_OPS_RTO_CB_FLAG } else { 0 };
+        bpf_sock_ops_cb_flags_set(context, (others | own) as i32);
     }
 }

@@ -15,27 +15,26 @@ use crate::{
     wanted::{Instance, Service},
 };
 
-/// Entries of some tables.
-type Counts<const TABLES: usize> = [u64; TABLES];
+/// Entries of three tables.
+type Counts = [u64; 3];
 
 const OF_SERVICES: [(&str, u32); 3] = [
     ("the service table", capacity::SERVICES),
     ("the backend table", capacity::BACKENDS),
     ("the table of published ports", capacity::PUBLISHED),
 ];
-const OF_MEMBERS: [(&str, u32); 4] = [
+const OF_MEMBERS: [(&str, u32); 3] = [
     ("the table of instances", capacity::INSTANCES),
     // It is as large as that of backends.
     ("the table of listening addresses", capacity::BACKENDS),
     ("the table of adopted listeners", capacity::ADOPTED_LISTENERS),
-    ("the table of ports that other hosts reach", capacity::FLEET_PORTS),
 ];
 
 /// What is wanted of the tables.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Demand {
-    services: Counts<3>,
-    members: Counts<4>,
+    services: Counts,
+    members: Counts,
 }
 
 impl Demand {
@@ -56,37 +55,29 @@ impl Demand {
     }
 }
 
-fn of_service(service: &Service) -> Counts<3> {
+fn of_service(service: &Service) -> Counts {
     let backends = service.ports.iter().map(|port| port.backends.len() as u64).sum();
     let published = published::addresses(service).count() as u64;
     [service.ports.len() as u64, backends, published]
 }
 
-fn of_member(instance: &Arc<Instance>) -> Counts<4> {
-    let [listens, reached] = [ledger::listens(instance).count(), ledger::reached(instance).count()];
-    [1, listens as u64, instance.brought.len() as u64, reached as u64]
+fn of_member(instance: &Arc<Instance>) -> Counts {
+    [1, ledger::listens(instance).count() as u64, instance.brought.len() as u64]
 }
 
-fn after<T, const TABLES: usize>(
-    before: Counts<TABLES>,
-    delta: &Delta<T>,
-    of: impl Fn(&T) -> Counts<TABLES>,
-) -> Counts<TABLES> {
+fn after<T>(before: Counts, delta: &Delta<T>, of: impl Fn(&T) -> Counts) -> Counts {
     let sum = |parts: &[T]| {
         parts
             .iter()
             .map(&of)
-            .fold([0; TABLES], |sum, part| std::array::from_fn(|table| sum[table] + part[table]))
+            .fold([0; 3], |sum: Counts, part| std::array::from_fn(|table| sum[table] + part[table]))
     };
     let (left, came) = (sum(&delta.left), sum(&delta.came));
-    let before = if delta.whole { [0; TABLES] } else { before };
+    let before = if delta.whole { [0; 3] } else { before };
     std::array::from_fn(|table| (before[table] + came[table]).saturating_sub(left[table]))
 }
 
-fn check<const TABLES: usize>(
-    wanted: Counts<TABLES>,
-    tables: [(&'static str, u32); TABLES],
-) -> Result<(), Error> {
+fn check(wanted: Counts, tables: [(&'static str, u32); 3]) -> Result<(), Error> {
     let mut tables = tables.into_iter().zip(wanted);
     match tables.find(|((_, capacity), wanted)| *wanted > (*capacity).into()) {
         Some(((map, capacity), wanted)) => Err(Error::Full { map, capacity, wanted }),

@@ -23,7 +23,7 @@ use crate::{
 mod members;
 
 pub(crate) use members::Member;
-pub(super) use members::{listens, reached};
+pub(super) use members::listens;
 
 /// How much may wait for a grace period before one is waited for.
 const RETIRED: usize = 4096;
@@ -162,14 +162,13 @@ impl Ledger {
     }
 
     /// How full the maps are: (name, used, capacity).
-    pub(crate) fn usage(&self) -> [(&'static str, u32, u32); 8] {
+    pub(crate) fn usage(&self) -> [(&'static str, u32, u32); 7] {
         let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
-        let [instances, listening, brought, reached] = self.members.counts();
+        let [instances, listening, brought] = self.members.counts();
         [
             ("instances", count(instances), abi::capacity::INSTANCES),
             ("listening addresses", count(listening), abi::capacity::BACKENDS),
             ("adopted listeners", count(brought), abi::capacity::ADOPTED_LISTENERS),
-            ("ports that other hosts reach", count(reached), abi::capacity::FLEET_PORTS),
             ("service ports", count(self.ports.len()), abi::capacity::SERVICES),
             ("backends", count(self.backends.len()), abi::capacity::BACKENDS),
             ("published ports", count(self.published.len()), abi::capacity::PUBLISHED),

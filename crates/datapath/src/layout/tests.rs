@@ -75,8 +75,11 @@ fn instance(service: u32, n: u8) -> Instance {
         service,
         address4: Ipv4Addr::new(127, 80, service as u8, n),
         address6: Ipv6Addr::new(0xfd00, 0, 0, 1, 0, 0, service as u16, n.into()),
-        fleet4: None,
-        fleet6: None,
+        // Some are reached by other hosts, some over one family only.
+        fleet4: (!n.is_multiple_of(3)).then(|| Ipv4Addr::new(10, 111, service as u8, n)),
+        fleet6: n
+            .is_multiple_of(2)
+            .then(|| Ipv6Addr::new(0xfd01, 0, 0, 1, 0, 0, service as u16, n.into())),
         ports: vec![(Protocol::Tcp, 80)],
         own_address: true,
         brought: vec![key(service, n)],
@@ -97,6 +100,8 @@ struct View {
     keys6: usize,
     backends: BTreeMap<u64, u16>,
     listen: BTreeMap<([u32; 4], u16), (u64, u64)>,
+    /// Whose listener takes what other hosts send there; 0: nobody's any more.
+    reached: BTreeMap<([u32; 4], u16, u16), u64>,
     instances: BTreeMap<u64, u64>,
     brought: BTreeMap<u64, u32>,
 }
@@ -164,6 +169,15 @@ impl Host {
             backends: placed.map(|b| (b.key, b.flags)).collect(),
             listen: listen
                 .map(|(k, v)| (*k, (v.instance, tables.backend(v.backend).key)))
+                .collect(),
+            reached: tables
+                .reached
+                .iter()
+                .map(|(key, port)| {
+                    let backend = tables.backend(port.backend);
+                    let holds = backend.generation == port.generation;
+                    ((key.addr, key.port, key.protocol), if holds { backend.key } else { 0 })
+                })
                 .collect(),
             instances: tables.instances.iter().map(|(k, v)| (*k, v.id)).collect(),
             brought: tables.adopted.clone(),
@@ -299,6 +313,33 @@ fn listen_keys_follow_the_backend_of_the_instance() {
 }
 
 #[test]
+fn what_other_hosts_reach_is_the_instances_own() {
+    let mut host = Host::default();
+    applied(&mut host, &[(1, &[2, 7])]);
+    let at = |ip: &str, protocol| (mapped(ip.parse().unwrap()), 80u16.to_be(), protocol);
+    let (four, six) =
+        (at("10.111.1.2", abi::protocol::TCP), at("fd01::1:0:0:1:2", abi::protocol::TCP));
+    let other = at("10.111.1.7", abi::protocol::TCP);
+    let all: BTreeMap<_, _> = [(four, key(1, 2)), (six, key(1, 2)), (other, key(1, 7))].into();
+    assert_eq!(host.view().reached, all);
+    // It has no endpoint any more, and is a member still.
+    host.wanted.set_service(service(1, &[(7, true)]));
+    host.apply().unwrap();
+    assert_eq!(host.view().reached, [(other, key(1, 7))].into());
+    // It is reached at another address; and an adopted one at none.
+    let mut moved = instance(1, 7);
+    moved.fleet4 = Some(Ipv4Addr::new(10, 111, 1, 99));
+    moved.ports.push((Protocol::Udp, 80));
+    host.wanted.set_instance(moved.clone());
+    host.apply().unwrap();
+    let moved_to = at("10.111.1.99", abi::protocol::TCP);
+    assert_eq!(host.view().reached, [(moved_to, key(1, 7))].into(), "no endpoint takes datagrams");
+    host.wanted.set_instance(Instance { own_address: false, ..moved });
+    host.apply().unwrap();
+    assert!(host.view().reached.is_empty());
+}
+
+#[test]
 fn published_ports_lead_to_the_service_and_leave_no_trace() {
     let mut host = Host::default();
     let publish = |host: &mut Host, id: u32, hosts: &[&str]| {
@@ -376,6 +417,8 @@ fn members(count: u64, ports: u16, brought: u64) -> Vec<Instance> {
         id,
         ports: ports.clone(),
         brought: (0..brought).map(|n| 1 + id * brought + n).collect(),
+        fleet4: None,
+        fleet6: None,
         ..instance(1, 0)
     };
     (0..count).map(member).collect()

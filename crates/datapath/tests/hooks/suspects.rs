@@ -185,7 +185,7 @@ open("PLACE", "w").write("%s %s" % (ended["two"] == all["two"] > 0, ended["three
 }
 
 #[test]
-fn datagrams_and_other_addresses_are_left_alone_by_a_host_that_closes() {
+fn what_is_no_members_stays_open_when_a_host_is_closed_to() {
     let mut hosts = world();
     // A program of the host that is connected with the other host's own address.
     hosts.host(2).on(|world| {

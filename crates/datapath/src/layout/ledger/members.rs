@@ -60,9 +60,9 @@ impl Members {
         })
     }
 
-    /// Instances, listening addresses, adopted listeners and ports that other hosts reach.
-    pub(super) fn counts(&self) -> [usize; 4] {
-        [self.instances.len(), self.listen_keys.len(), self.brought.len(), self.reached.len()]
+    /// Instances, listening addresses and adopted listeners.
+    pub(super) fn counts(&self) -> [usize; 3] {
+        [self.instances.len(), self.listen_keys.len(), self.brought.len()]
     }
 
     pub(super) fn forget_backends_of(&mut self, service: &Service) {
@@ -298,9 +298,7 @@ pub(in crate::layout) fn listens(
 }
 
 /// The ports at which other hosts reach an instance.
-pub(in crate::layout) fn reached(
-    instance: &Instance,
-) -> impl Iterator<Item = ((Protocol, u16), abi::FleetKey)> {
+fn reached(instance: &Instance) -> impl Iterator<Item = ((Protocol, u16), abi::FleetKey)> {
     let ports = instance.ports.iter().filter(|_| instance.own_address);
     ports.flat_map(|(protocol, port)| {
         fleet_addresses(instance).into_iter().map(|address| {
