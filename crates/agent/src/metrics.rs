@@ -3,7 +3,7 @@
 use std::{collections::HashMap, fmt::Write as _};
 
 use sinew_abi::histogram;
-use sinew_api::{EndpointStatus, ServiceStatus, WorkloadState, WorkloadStatus};
+use sinew_api::{EndpointStatus, FleetStatus, ServiceStatus, WorkloadState, WorkloadStatus};
 use sinew_datapath::{EdgeStats, Totals};
 use sinew_model::Protocol;
 
@@ -30,6 +30,8 @@ pub(crate) struct Counted {
     /// How full the kernel's maps are.
     pub(crate) maps: Vec<Filled>,
     pub(crate) started_at_ms: u64,
+    /// This host among others; `None`: it is alone.
+    pub(crate) fleet: Option<FleetStatus>,
 }
 
 /// The text of a page.
@@ -66,7 +68,65 @@ pub(crate) fn render(counted: &Counted) -> String {
     edges(&mut page, counted);
     totals(&mut page, &counted.totals, counted.ended_unseen);
     capacities(&mut page, &counted.maps);
+    if let Some(status) = &counted.fleet {
+        fleet(&mut page, status);
+    }
     page.0
+}
+
+fn fleet(page: &mut Page, status: &FleetStatus) {
+    let name = "sinew_fleet_info";
+    page.family(name, "gauge", "This host among others.");
+    page.sample(name, &[("node", status.node.as_str()), ("zone", status.zone.as_str())], 1);
+    let count = |count: usize| count as f64;
+    let gauges = [
+        (
+            "sinew_fleet_session_open",
+            "Whether this host hears of changes: a session with control is open.",
+            f64::from(u8::from(status.session.is_some())),
+        ),
+        (
+            "sinew_fleet_session_open_seconds",
+            "For how long the session has been open.",
+            status.session.as_ref().map_or(0.0, |session| session.open_s as f64),
+        ),
+        (
+            "sinew_fleet_revision",
+            "Revision of the newest change that is known.",
+            status.revision.0 as f64,
+        ),
+        ("sinew_fleet_hosts", "Other hosts.", count(status.hosts.len())),
+        ("sinew_fleet_names", "Names of services of all hosts.", count(status.names)),
+        (
+            "sinew_fleet_subscriptions",
+            "Services whose changes this host hears of.",
+            count(status.subscribed.len()),
+        ),
+        (
+            "sinew_fleet_endpoints_in_doubt",
+            "Endpoints that may be gone and are kept in use.",
+            count(status.doubts.len()),
+        ),
+        (
+            "sinew_fleet_services_refused",
+            "Services of which control said what could not be followed.",
+            count(status.refused.len()),
+        ),
+        (
+            "sinew_fleet_certificate_end_time_seconds",
+            "Until when this host's certificate holds, since 1970; 0: it has none.",
+            status.certificate.as_ref().map_or(0.0, |certificate| certificate.until_s as f64),
+        ),
+        (
+            "sinew_fleet_certificate_alarm",
+            "Whether something is wrong with the certificate or its renewal.",
+            f64::from(u8::from(status.certificate.as_ref().is_none_or(|c| c.alarm.is_some()))),
+        ),
+    ];
+    for (name, help, value) in gauges {
+        page.family(name, "gauge", help);
+        page.sample(name, &[], value);
+    }
 }
 
 fn agent(page: &mut Page, counted: &Counted) {
@@ -387,7 +447,27 @@ mod tests {
             workloads: Vec::new(),
             maps: crate::capacity::Usage::default().maps().into(),
             started_at_ms: 1_500,
+            fleet: None,
         })
+    }
+
+    #[test]
+    fn a_host_among_others_tells_its_session() {
+        assert!(!page().contains("sinew_fleet"), "a host that is alone has none");
+        let json = r#"{"node":"h1","zone":"a","control":[],"addresses":[],"slices":[],"session":null,
+            "lost":null,"revision":17,"hosts":{"h2":"b"},"names":3,"subscribed":{},"doubts":[],
+            "refused":[],"limited_zones":{},"certificate":null,"notices":[]}"#;
+        let mut page = Page(String::new());
+        fleet(&mut page, &serde_json::from_str(json).unwrap());
+        for line in [
+            "sinew_fleet_info{node=\"h1\",zone=\"a\"} 1\n",
+            "sinew_fleet_session_open 0\n",
+            "sinew_fleet_revision 17\n",
+            "sinew_fleet_hosts 1\n",
+            "sinew_fleet_certificate_alarm 1\n",
+        ] {
+            assert!(page.0.contains(line), "{line}{}", page.0);
+        }
     }
 
     #[test]

@@ -208,7 +208,7 @@ mod tests {
             let of = candidates.iter().zip(places).filter(|(c, _)| c.well && c.near == near);
             of.map(|(_, place)| u64::from(place.slots)).sum()
         };
-        sum(false) * 100 / (sum(false) + sum(true))
+        sum(false) * 100 / (sum(false) + sum(true)).max(1)
     }
 
     fn spread(candidates: &[Candidate]) -> Vec<Place> {

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, path::Path, time::Duration};
 
 use crate::{
     Balance, Check, Command, Health, Invalid, InvalidProject, Limits, Outlier, Privileges, Project,
-    Rule, Service, ServiceName, Stop,
+    Rule, Service, ServiceName, Stop, ZoneName,
     field::Field,
     order,
     units::{MAX_DURATION, format_cpu, format_duration, format_size},
@@ -102,7 +102,8 @@ impl Rules {
         self.balance(service.balance, &field.key("balance"));
         self.outlier(&service.outlier, &field.key("outlier"));
         if let Some(zone) = &service.zone {
-            self.need(is_word(zone), &field.key("zone"), || Rule::Word(zone.clone()));
+            let is_zone = ZoneName::new(zone.as_str()).is_ok();
+            self.need(is_zone, &field.key("zone"), || Rule::Zone(zone.clone()));
         }
         let placement = field.key("placement").key("labels");
         for (labels, field) in

@@ -365,9 +365,9 @@ fn values_of_the_wrong_kind() {
             r#"privileges.keep_capabilities[0]: "kitten" is not a capability of Linux; use a name of capabilities(7), such as CAP_NET_ADMIN"#,
         ),
         (
-            "zone: a b",
+            "zone: Rack 1",
             7,
-            r#"zone: "a b" is not a short word; use 1 to 63 visible ASCII characters without spaces"#,
+            r#"zone: "Rack 1" cannot be a zone; use 1 to 63 of a-z, 0-9 and '-', with a letter or digit at both ends"#,
         ),
         (
             "group: a:b",

@@ -9,11 +9,12 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use sinew_api::{
-    Agent, EdgeStatus, ExplainQuery, Explanation, ProjectStatus, ServiceStatus, Shadowed, Status,
-    WorkloadStatus,
+    Agent, EdgeStatus, ExplainQuery, Explanation, FleetStatus, ProjectStatus, ServiceStatus,
+    Shadowed, Status, WorkloadStatus,
 };
 use sinew_datapath::{Carrier, Datapath};
 use sinew_model::{Project, ServiceName};
+use tokio::sync::oneshot;
 
 use super::answer::{Answer, Failure, blocking, named};
 use crate::{
@@ -59,11 +60,7 @@ pub(super) async fn status(State(handle): State<Handle>) -> Answer<Status> {
     let (started_at_ms, mut warnings, asked) = handle
         .call(|runtime| (runtime.started_at_ms, runtime.warnings(), runtime.ask_others()))
         .await?;
-    let mut fleet = match asked {
-        // When its task has ended, so does the agent.
-        Some(answer) => Some(answer.await.map_err(|_| Refusal::Stopping)?),
-        None => None,
-    };
+    let mut fleet = answered(asked).await?;
     if let Some(fleet) = &mut fleet {
         let notices = look_plainly(&handle, |datapath| datapath.notices()).await?;
         fleet.notices = notices.iter().map(ToString::to_string).collect();
@@ -71,6 +68,17 @@ pub(super) async fn status(State(handle): State<Handle>) -> Answer<Status> {
     }
     let version = env!("CARGO_PKG_VERSION").to_owned();
     Ok(Json(Status { version, started_at_ms, fleet, warnings }))
+}
+
+/// What the task that owns this host's membership says; `None`: there is none.
+async fn answered(
+    asked: Option<oneshot::Receiver<FleetStatus>>,
+) -> Result<Option<FleetStatus>, Refusal> {
+    match asked {
+        // When it has ended, so does the agent.
+        Some(answer) => answer.await.map(Some).map_err(|_| Refusal::Stopping),
+        None => Ok(None),
+    }
 }
 
 async fn look_plainly<T: Send + 'static>(
@@ -174,13 +182,15 @@ pub(super) async fn metrics(State(handle): State<Handle>) -> Result<Response, Fa
         Ok((datapath.edges()?, datapath.totals()?, datapath.filling()?))
     })
     .await?;
-    let (workloads, usage, ended_unseen, started_at_ms) = handle
+    let (workloads, usage, ended_unseen, started_at_ms, asked) = handle
         .call(|runtime| {
             let core = &runtime.core;
             let usage = core.usage(core.intent());
-            (status::workloads(core), usage, runtime.ended_unseen(), runtime.started_at_ms)
+            let (unseen, started_at_ms) = (runtime.ended_unseen(), runtime.started_at_ms);
+            (status::workloads(core), usage, unseen, started_at_ms, runtime.ask_others())
         })
         .await?;
+    let fleet = answered(asked).await?;
     let maps = usage.maps().into_iter().chain(filling.into_iter().map(Into::into)).collect();
     let counted = metrics::Counted {
         names,
@@ -191,6 +201,7 @@ pub(super) async fn metrics(State(handle): State<Handle>) -> Result<Response, Fa
         ended_unseen,
         maps,
         started_at_ms,
+        fleet,
     };
     let text = metrics::render(&counted);
     let headers = [(header::CONTENT_TYPE, metrics::CONTENT_TYPE)];

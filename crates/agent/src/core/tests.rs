@@ -8,6 +8,7 @@ use sinew_api::WorkloadState;
 use super::*;
 
 mod host;
+mod others;
 mod room;
 mod scenes;
 

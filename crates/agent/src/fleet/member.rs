@@ -538,3 +538,6 @@ fn identity(joined: &Joined, boot_id: String, capacity: Resources) -> Identity {
         }),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -32,6 +32,9 @@ use crate::{random, store::StoreError};
 const WRITE: Duration = Duration::from_secs(2);
 /// What happens on connections and waits to be looked at: beyond that, control waits.
 const EVENTS: usize = 64;
+/// For what is to be said when the agent ends.
+const LAST_WORD: Duration = Duration::from_secs(1);
+const ON_ITS_WAY: Duration = Duration::from_millis(20);
 /// From a renewal that failed to the next attempt.
 const RENEW_AGAIN: Duration = Duration::from_secs(60);
 /// Nobody sleeps longer over a certificate: the clock may be set.
@@ -104,6 +107,9 @@ pub(crate) struct Session {
     wire: Option<Wire>,
     wires: JoinSet<()>,
     news: mpsc::UnboundedSender<News>,
+    /// The heart has told what runs. Before that nobody is called: a first report that lacks what
+    /// runs could have it removed.
+    met: bool,
     /// The disk refused: said once.
     unwritten: Option<String>,
 }
@@ -130,6 +136,7 @@ impl Session {
             wire: None,
             wires: JoinSet::new(),
             news,
+            met: false,
             unwritten: None,
         }
     }
@@ -143,8 +150,10 @@ impl Session {
     pub(crate) async fn run(mut self, mut told: mpsc::UnboundedReceiver<Tell>) {
         loop {
             let now = Instant::now();
-            let steps = self.member.tick(now);
-            self.perform(now, steps);
+            if self.met {
+                let steps = self.member.tick(now);
+                self.perform(now, steps);
+            }
             self.write(now);
             self.say(now);
             let wake = self.wake(now);
@@ -152,7 +161,7 @@ impl Session {
             tokio::select! {
                 word = told.recv() => match word {
                     Some(word) => self.take(word),
-                    None => return self.end(),
+                    None => return self.end().await,
                 },
                 Some((connection, event)) = self.happened.recv() => self.hear(connection, event),
                 () = tokio::time::sleep_until(wake.into()) => {}
@@ -168,7 +177,10 @@ impl Session {
     fn take(&mut self, word: Tell) {
         let now = Instant::now();
         match word {
-            Tell::Runs(all) => self.member.runs(all),
+            Tell::Runs(all) => {
+                self.member.runs(all);
+                self.met = true;
+            }
             Tell::Report(service, run) => self.member.report(&service, run),
             Tell::Used(services) => self.member.used(now, &services),
             Tell::Configured(services) => self.member.configure(now, services),
@@ -234,6 +246,22 @@ impl Session {
         }
     }
 
+    async fn last_word(&mut self) {
+        if self.member.session().is_none() {
+            return;
+        }
+        self.say(Instant::now());
+        while let Some(wire) = &self.wire
+            && wire.messages.capacity() == 0
+        {
+            let messages = wire.messages.clone();
+            taken(Some(messages)).await;
+            self.say(Instant::now());
+        }
+        // What the stream took is on its way by then.
+        tokio::time::sleep(ON_ITS_WAY).await;
+    }
+
     fn target(&self, address: &str) -> Result<super::dial::Target, String> {
         let certified = self.certified.as_ref().ok_or("this host has no certificate")?;
         target(address, &certified.holder).map_err(|error| error.to_string())
@@ -282,7 +310,8 @@ impl Session {
 
     fn wake(&self, now: Instant) -> Instant {
         let never = now + LOOK_AT_CERTIFICATE;
-        let due = [self.member.next_tick(), self.files.mirror.due(now), self.files.known.due(now)];
+        let tick = self.member.next_tick().filter(|_| self.met);
+        let due = [tick, self.files.mirror.due(now), self.files.known.due(now)];
         let certificate = self.certified.as_ref().map(|_| self.renew_at);
         due.into_iter().flatten().chain(certificate).min().unwrap_or(never).min(never)
     }
@@ -345,8 +374,10 @@ impl Session {
         self.unrenewed = Some(why);
     }
 
-    /// The next life begins with what is known now.
-    fn end(mut self) {
+    /// Says what there is still to say, and has the next life begin with what is known now.
+    async fn end(mut self) {
+        // Who does not hear it in that time hears that the session ended.
+        let _ = tokio::time::timeout(LAST_WORD, self.last_word()).await;
         let changed = self.member.take_changed();
         let now = Instant::now();
         let mirror = changed.mirror || self.files.mirror.due(now).is_some();

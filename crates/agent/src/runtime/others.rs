@@ -2,8 +2,11 @@
 //! told to them.
 
 use std::{
-    collections::{BTreeSet, HashSet},
-    sync::Arc,
+    collections::{BTreeSet, HashMap},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -14,9 +17,9 @@ use tokio::{
     time::timeout,
 };
 
-use super::Runtime;
+use super::{Runtime, SharedDatapath};
 use crate::{
-    core::{Input, remote_keys},
+    core::{Input, backend_keys, remote_keys},
     dns::Lookups,
     fleet::{Fleet, FleetStatus, News, Tell},
     intent::Intent,
@@ -44,7 +47,46 @@ struct Tie {
     task: JoinHandle<()>,
     lookups: Option<Lookups>,
     /// Connections to each service at the last look.
-    calls: std::collections::HashMap<u32, u64>,
+    calls: Arc<Mutex<HashMap<u32, u64>>>,
+    /// A look is under way.
+    looks: Arc<AtomicBool>,
+}
+
+/// A look at what the kernel counted, which takes a while when there is much.
+struct Look {
+    keys: Vec<u64>,
+    services: HashMap<u32, ServiceName>,
+    calls: Arc<Mutex<HashMap<u32, u64>>>,
+    tell: mpsc::UnboundedSender<Tell>,
+}
+
+impl Look {
+    fn look(
+        &self,
+        datapath: &SharedDatapath,
+        inputs: &mpsc::UnboundedSender<Input>,
+    ) -> Result<(), sinew_datapath::Error> {
+        let stats = datapath.lock().backends()?;
+        let passed_over =
+            |key: &u64| stats.get(key).is_some_and(|seen| seen.ejected_now || seen.suspect);
+        let unwell = self.keys.iter().copied().filter(passed_over).collect();
+        // Neither end outlives the other by much.
+        let _ = inputs.send(Input::Unwell(unwell));
+        let mut calls: HashMap<u32, u64> = HashMap::new();
+        for edge in datapath.lock().edges()? {
+            let made = edge.counters.connects() + edge.counters.active;
+            *calls.entry(edge.destination).or_default() += made;
+        }
+        let mut seen = self.calls.lock().unwrap_or_else(PoisonError::into_inner);
+        let called = |(number, _): &(&u32, &ServiceName)| calls.get(number) != seen.get(number);
+        let used = self.services.iter().filter(called).map(|(_, name)| name.clone());
+        let used: Vec<ServiceName> = used.collect();
+        if !used.is_empty() {
+            let _ = self.tell.send(Tell::Used(used));
+        }
+        *seen = calls;
+        Ok(())
+    }
 }
 
 impl Ties {
@@ -104,8 +146,8 @@ impl Runtime {
                 None
             }
         };
-        let calls = std::collections::HashMap::new();
-        self.ties = Ties(Some(Tie { tell, news, first, task, lookups, calls }));
+        let (calls, looks) = (Arc::default(), Arc::default());
+        self.ties = Ties(Some(Tie { tell, news, first, task, lookups, calls, looks }));
     }
 
     /// What was known when the last agent ended has numbers before anything is told of it.
@@ -177,50 +219,30 @@ impl Runtime {
     /// Tells which services are called, and looks which backends the kernel passes over. Nothing is
     /// looked at as long as no service has endpoints elsewhere.
     pub(super) fn look_at_others(&mut self) {
-        if self.core.remotes().next().is_none() {
+        let Some(tie) = &self.ties.0 else { return };
+        if self.core.remotes().next().is_none() || tie.looks.swap(true, Ordering::AcqRel) {
             return;
         }
-        self.look_at_unwell();
-        self.look_at_calls();
-    }
-
-    fn look_at_unwell(&mut self) {
-        let stats = match self.datapath.lock().backends() {
-            Ok(stats) => stats,
-            Err(error) => {
-                tracing::debug!("cannot read the backends: {error}");
-                return;
-            }
-        };
-        let passed_over = |key: &u64| {
-            stats.get(key).is_some_and(|seen| seen.ejected_now || seen.suspect || seen.hung > 0)
-        };
         let elsewhere = self.core.remotes().flat_map(|(name, remote)| remote_keys(name, remote));
-        let mut unwell: HashSet<u64> =
-            elsewhere.map(|(_, _, key)| key).filter(passed_over).collect();
-        for (name, _) in self.core.remotes() {
-            let own = self.core.instances_of(name).flat_map(crate::core::backend_keys);
-            unwell.extend(own.filter(passed_over));
-        }
-        self.feed(Input::Unwell(unwell));
-    }
-
-    fn look_at_calls(&mut self) {
-        let Ok(edges) = self.datapath.lock().edges() else { return };
-        let mut calls = std::collections::HashMap::new();
-        for edge in &edges {
-            let made = edge.counters.connects() + edge.counters.active;
-            *calls.entry(edge.destination).or_default() += made;
-        }
-        let Some(tie) = &mut self.ties.0 else { return };
-        let before = std::mem::replace(&mut tie.calls, calls);
+        let here = self.core.remotes().flat_map(|(name, _)| self.core.instances_of(name));
+        let keys = elsewhere.map(|(_, _, key)| key).chain(here.flat_map(backend_keys)).collect();
         let numbers = &self.core.intent().numbers;
-        let called = |number: &u32| tie.calls.get(number) != before.get(number);
-        let used = self.core.remotes().filter(|(name, _)| numbers.get(*name).is_some_and(called));
-        let used: Vec<ServiceName> = used.map(|(name, _)| name.clone()).collect();
-        if !used.is_empty() {
-            self.ties.tell(Tell::Used(used));
-        }
+        let services =
+            self.core.remotes().filter_map(|(name, _)| Some((*numbers.get(name)?, name)));
+        let look = Look {
+            keys,
+            services: services.map(|(number, name)| (number, name.clone())).collect(),
+            calls: tie.calls.clone(),
+            tell: tie.tell.clone(),
+        };
+        let (datapath, inputs, looks) =
+            (self.datapath.clone(), self.inputs.clone(), tie.looks.clone());
+        self.background.spawn_blocking(move || {
+            if let Err(error) = look.look(&datapath, &inputs) {
+                tracing::debug!("cannot look at what other hosts run: {error}");
+            }
+            looks.store(false, Ordering::Release);
+        });
     }
 
     /// How this host is among others; `None`: it is alone.

@@ -42,7 +42,10 @@ pub enum Rule {
     /// What cannot be a user or group.
     #[error("{} cannot be a user or group", quoted(.0))]
     Account(String),
-    /// What cannot be a zone or the key of a label.
+    /// What cannot be a zone.
+    #[error("{} cannot be a zone", quoted(.0))]
+    Zone(String),
+    /// What cannot be the key of a label.
     #[error("{} is not a short word", quoted(.0))]
     Word(String),
     /// A port's name that reads as a number.
@@ -174,6 +177,7 @@ impl Rule {
             Self::Relative(_) => "write it from / on",
             Self::VariableName(_) => "use a name without = and without spaces",
             Self::Account(_) => "use a name or number of /etc/passwd or /etc/group",
+            Self::Zone(_) => "use 1 to 63 of a-z, 0-9 and '-', with a letter or digit at both ends",
             Self::Word(_) => "use 1 to 63 visible ASCII characters without spaces",
             Self::PortNameDigits(_) => "use a name with a letter, such as http",
             Self::PortNameTwice { .. } => "give each port its own name",

@@ -65,8 +65,8 @@ fn every_rule_holds_for_what_comes_over_the_api() {
             r#"group: "" cannot be a user or group; use a name or number of /etc/passwd or /etc/group"#,
         ),
         (
-            |s| s.zone = Some("a b".into()),
-            r#"zone: "a b" is not a short word; use 1 to 63 visible ASCII characters without spaces"#,
+            |s| s.zone = Some("Rack 1".into()),
+            r#"zone: "Rack 1" cannot be a zone; use 1 to 63 of a-z, 0-9 and '-', with a letter or digit at both ends"#,
         ),
         (
             |s| drop(s.placement.labels.insert("a b".into(), String::new())),

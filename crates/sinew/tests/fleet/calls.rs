@@ -23,6 +23,16 @@ fn a_service_of_another_host_is_called_by_name_and_r1_goes_on_without_control() 
     assert_eq!(known["endpoints"].as_array().unwrap().len(), 2, "{known}");
     assert_eq!(known["endpoints"][0]["node"], "h1", "{known}");
 
+    // The agent of the callee goes and comes back under calls; nobody is told otherwise.
+    world.kill_agent(1);
+    assert_eq!(world.calls(2, "web", 20), ["h1"; 20]);
+    world.start_agent(1, &[]);
+    for _ in 0..20 {
+        assert_eq!(world.calls(2, "web", 10), ["h1"; 10]);
+    }
+    world.wait("a session of the callee", || hears(&world, 1));
+    assert_eq!(world.calls(2, "web", 20), ["h1"; 20]);
+
     world.kill_control();
     assert_eq!(world.calls(2, "web", 20), ["h1"; 20]);
     world.kill_agent(2);

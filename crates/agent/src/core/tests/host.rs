@@ -694,7 +694,7 @@ impl Host {
         let present = self.core.instances.keys().map(|key| key.service.clone());
         let all: BTreeSet<_> =
             present.chain(self.intent.numbers.keys().cloned().map(Some)).collect();
-        self.core.wanted = Wanted::default();
+        self.core.wanted = Wanted { fleet: kept.fleet.clone(), ..Wanted::default() };
         self.core.stale = all;
         assert_eq!(kept, *self.core.wanted(Path::new("/c"), None));
         self.core.wanted = kept.clone();
@@ -706,7 +706,7 @@ impl Host {
         self.core.check_launches();
         let wanted = self.wanted();
         for backend in wanted.services.values().flat_map(|s| &s.ports).flat_map(|p| &p.backends) {
-            if !backend.in_choice {
+            if !backend.in_choice || !backend.local {
                 continue;
             }
             let number = (backend.key >> 17) as u32;

@@ -1,0 +1,199 @@
+use sinew_model::fleet::{EndpointStatus, Snapshot};
+use sinew_proto::{Catalog, Reported, bounds};
+
+use super::*;
+
+const WALL: Duration = Duration::from_secs(1_000_000);
+
+fn name(text: &str) -> ServiceName {
+    text.parse().unwrap()
+}
+
+fn endpoint(number: u8) -> Endpoint {
+    Endpoint {
+        address4: Some([10, 111, 3, number].into()),
+        address6: None,
+        ports: BTreeMap::new(),
+        zone: "a".parse().unwrap(),
+        weight: 256,
+        status: EndpointStatus::Up,
+    }
+}
+
+fn run(numbers: &[u8]) -> Run {
+    (None, numbers.iter().map(|n| (u32::from(*n), endpoint(*n))).collect())
+}
+
+fn beginning(known: Option<Known>) -> Beginning {
+    Beginning {
+        joined: Joined {
+            control: vec!["c1:1".to_owned()],
+            node: "here".parse().unwrap(),
+            zone: "a".parse().unwrap(),
+            labels: BTreeMap::new(),
+            addresses: Vec::new(),
+            token: None,
+        },
+        certified: true,
+        boot_id: "b".to_owned(),
+        capacity: Resources::default(),
+        mirror: None,
+        known,
+        random: Box::new(|| 0.5),
+    }
+}
+
+/// A member with a clock and a control that says what a test has it say.
+struct World {
+    member: Member,
+    now: Instant,
+    connection: Connection,
+}
+
+impl World {
+    fn new(known: Option<Known>) -> Self {
+        let now = Instant::now();
+        Self { member: Member::new(now, beginning(known)), now, connection: 0 }
+    }
+
+    fn open(&mut self) -> Vec<Step> {
+        self.now = self.now.max(self.member.next_tick().unwrap());
+        let steps = self.member.tick(self.now);
+        let connects = |step: &Step| match step {
+            Step::Connect(connection, _) => Some(*connection),
+            _ => None,
+        };
+        self.connection = steps.iter().find_map(connects).expect("it connects");
+        self.member.connected(self.now, self.connection);
+        assert!(matches!(self.say(), Some(FromAgent::Hello(_))));
+        self.hear(&FromControl::Welcome(Welcome {
+            epoch: 1,
+            session_timeout: Duration::from_secs(5),
+            control: "c1".to_owned(),
+            wall_clock: WALL,
+            instances4: Some("10.111.3.0/24".parse().unwrap()),
+            instances6: None,
+        }))
+    }
+
+    fn say(&mut self) -> Option<FromAgent> {
+        self.member.next_message(self.now, WALL)
+    }
+
+    fn hear(&mut self, message: &FromControl) -> Vec<Step> {
+        self.member.received(self.now, WALL, self.connection, message.encode())
+    }
+
+    fn report(&mut self) -> sinew_proto::Report {
+        match self.say() {
+            Some(FromAgent::Report(report)) => report,
+            other => panic!("no report but {other:?}"),
+        }
+    }
+}
+
+/// What is kept of `member`, as the next life reads it.
+fn kept(member: &Member) -> Known {
+    serde_json::from_str(&serde_json::to_string(member.known()).unwrap()).unwrap()
+}
+
+#[test]
+fn what_ended_between_two_lives_is_told_gone_until_control_has_heard() {
+    let mut first = World::new(None);
+    first.member.runs([(name("web"), run(&[1, 2]))].into());
+    first.open();
+    assert!(first.member.take_changed().known);
+    let mut second = World::new(Some(kept(&first.member)));
+    let given: Vec<_> = second.member.known().given().map(|(_, n, at)| (n, at)).collect();
+    assert_eq!(given, [1, 2].map(|n| (n, Ipv4Addr::new(10, 111, 3, n as u8))));
+    second.member.runs([(name("web"), run(&[2]))].into());
+    second.member.take_changed();
+    // Nobody has heard that one is gone: a third life would have to say it.
+    assert_eq!(kept(&second.member).reported[&name("web")].len(), 2);
+    second.open();
+    let report = second.report();
+    assert!(report.full);
+    assert_eq!(report.services[&name("web")].gone, [1].into());
+    let (sequence, generation) = (report.sequence, Generation(9));
+    second.hear(&FromControl::Reported(Reported { sequence, generation, held: Vec::new() }));
+    second.member.take_changed();
+    assert_eq!(kept(&second.member).reported[&name("web")].len(), 1);
+}
+
+#[test]
+fn the_slice_of_a_welcome_is_news_once_and_is_kept() {
+    let mut world = World::new(None);
+    let news = |steps: &[Step]| {
+        steps.iter().filter(|step| matches!(step, Step::News(News::Around(_)))).count()
+    };
+    let steps = world.open();
+    assert_eq!(news(&steps), 1);
+    let mut next = World::new(Some(kept(&world.member)));
+    let slices = |member: &Member| member.around().fleet.slices;
+    assert_eq!(slices(&next.member), slices(&world.member));
+    assert_eq!(news(&next.open()), 0);
+}
+
+#[test]
+fn names_that_were_missed_begin_a_new_session() {
+    let mut world = World::new(None);
+    world.open();
+    let list = |from: Option<u64>, to, added: &[&str]| {
+        FromControl::Catalog(Catalog {
+            from: from.map(Generation),
+            to: Generation(to),
+            added: added.iter().map(|text| name(text)).collect(),
+            removed: Vec::new(),
+        })
+    };
+    let steps = world.hear(&list(None, 3, &["far"]));
+    assert!(matches!(&steps[..], [Step::News(News::Names(names))] if names.len() == 1));
+    let steps = world.hear(&list(Some(7), 8, &["other"]));
+    assert!(steps.iter().any(|step| matches!(step, Step::Close(_))), "{steps:?}");
+    assert!(world.member.session().is_none());
+    assert!(world.member.lost().unwrap().contains("names of services were missed"));
+    world.open();
+    assert!(world.member.session().is_some());
+}
+
+#[test]
+fn only_names_that_there_are_are_subscribed_to() {
+    let mut world = World::new(None);
+    world.open();
+    world.report();
+    world.member.used(world.now, [&name("nobody")]);
+    assert_eq!(world.say(), None);
+    let all =
+        Catalog { from: None, to: Generation(3), added: vec![name("far")], removed: Vec::new() };
+    world.hear(&FromControl::Catalog(all));
+    world.member.used(world.now, [&name("far")]);
+    assert_eq!(world.say(), Some(FromAgent::Subscribe(vec![name("far")])));
+}
+
+#[test]
+fn r11_what_cannot_be_read_is_refused_and_told() {
+    let mut world = World::new(None);
+    world.open();
+    world.report();
+    let names =
+        Catalog { from: None, to: Generation(3), added: vec![name("far")], removed: Vec::new() };
+    world.hear(&FromControl::Catalog(names));
+    world.member.used(world.now, [&name("far")]);
+    world.say();
+    let mut bad = endpoint(1);
+    bad.weight = u32::MAX;
+    let key = sinew_model::fleet::EndpointKey { node: "there".parse().unwrap(), instance: 1 };
+    let snapshot = Snapshot {
+        service: name("far"),
+        generation: Generation(4),
+        record: None,
+        endpoints: [(key, bad)].into(),
+        tombstones: BTreeMap::new(),
+    };
+    let steps = world.hear(&FromControl::Snapshot(snapshot));
+    assert!(steps.iter().any(|step| matches!(step, Step::Told(_))), "{steps:?}");
+    let Some(FromAgent::Nack { service, generation, reason }) = world.say() else { panic!() };
+    assert_eq!((service, generation), (name("far"), Generation(4)));
+    assert!(reason.contains("weight") && reason.len() <= bounds::MAX_REASON_BYTES, "{reason}");
+    assert_eq!(world.member.refused().len(), 1);
+}
