@@ -19,7 +19,10 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
 
 use super::{clock, heard::Heard, refusal, sessions::Ending, shared::Shared, writer::Writing};
-use crate::session::{Member, Outcome, Session};
+use crate::{
+    session::{Member, Outcome, Session},
+    store::Revision,
+};
 
 /// For the first message.
 const HELLO: Duration = Duration::from_secs(10);
@@ -107,13 +110,18 @@ async fn talk(
     tokio::pin!(hello_by, expiry);
     let (mut greeted, mut may_say) = (false, true);
     let mut over_at = None;
+    let mut known = Revision(0);
     loop {
+        // Looked at before the registry is: what that comes to know in between is not missed.
+        let newest = *revisions.borrow();
+        may_say |= newest != known;
+        known = newest;
         core.begin_write();
         if over_at.is_none() && core.is_closing() {
             over_at = Some(Instant::now() + LAST_MESSAGE);
         }
         let (awaited, wakes_at) = core.waits_for();
-        let behind = *revisions.borrow() < awaited;
+        let behind = known < awaited;
         tokio::select! {
             heard = inbound.message() => match heard {
                 Ok(Some(message)) => {
@@ -200,7 +208,7 @@ impl Core<'_> {
         }
     }
 
-    fn waits_for(&self) -> (crate::store::Revision, Option<Duration>) {
+    fn waits_for(&self) -> (Revision, Option<Duration>) {
         let session = self.session();
         (session.awaits(), session.wakes_at())
     }

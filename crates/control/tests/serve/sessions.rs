@@ -215,3 +215,43 @@ async fn what_cannot_be_read_ends_the_session_with_words_and_what_is_unknown_doe
     let ended = soon(talk.hear()).await.unwrap_err();
     assert_eq!(ended.reason(), "the first message of a session is hello, and is so once");
 }
+
+/// On several threads what a session waits for may come between two of its looks.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_sessions_at_once_miss_nothing() {
+    const HOSTS: usize = 40;
+    let world = World::new().await;
+    let replica = world.replica("c1").await;
+    let (heard, mut weights) = tokio::sync::mpsc::unbounded_channel();
+    for n in 0..HOSTS {
+        let member = world.member(replica.at, &format!("n{n}")).await;
+        let (at, heard) = (replica.at, heard.clone());
+        tokio::spawn(async move {
+            let (mut talk, _) = open(&member, at).await;
+            subscribe(&talk).await;
+            let (mut known, mut last) = (Known::default(), 0);
+            while let Ok(message) = talk.hear().await {
+                known.take(message);
+                let weight = known.all.values().map(|it| it.weight).max().unwrap_or(0);
+                if weight != last {
+                    last = weight;
+                    heard.send(weight).unwrap();
+                }
+            }
+        });
+    }
+    let owner = world.member(replica.at, "owner").await;
+    let (mut owner, _) = open(&owner, replica.at).await;
+    owner.say(report(1, true, [1])).await.unwrap();
+    soon(reported(&mut owner, 1)).await;
+    for change in 1..=20 {
+        let sequence = u64::from(change) + 1;
+        owner.say(reweighed(sequence, [1], change)).await.unwrap();
+        soon(reported(&mut owner, sequence)).await;
+        let mut current = 0;
+        while current < HOSTS {
+            let weight = soon(weights.recv()).await.unwrap();
+            current += usize::from(weight == change);
+        }
+    }
+}
