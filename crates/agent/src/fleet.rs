@@ -18,6 +18,8 @@ mod member;
 pub mod mirror;
 mod names;
 mod news;
+#[cfg_attr(not(test), expect(dead_code))]
+mod placed;
 mod session;
 mod status;
 mod wire;

@@ -62,6 +62,9 @@ pub(crate) struct Intent {
     /// What runs without Sinew and is an endpoint.
     #[serde(default)]
     pub adopted: Vec<Arc<Adoption>>,
+    /// Projects that control has this host run.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub placed: BTreeSet<ProjectName>,
 }
 
 impl Intent {
@@ -76,6 +79,7 @@ impl Intent {
             rollouts: BTreeMap::new(),
             drained: BTreeSet::new(),
             adopted: Vec::new(),
+            placed: BTreeSet::new(),
         }
     }
 
@@ -177,6 +181,7 @@ impl Intent {
             next.rollouts.remove(service);
             next.drained.retain(|key| key.service.as_ref() != Some(service));
         }
+        next.placed.remove(name);
         next.generation += 1;
         Ok(next)
     }
