@@ -5,12 +5,17 @@ mod change;
 mod connect;
 mod contender;
 mod cost;
+mod failstatic;
 mod kill;
 pub(crate) mod load;
+mod network;
+mod node_death;
 mod prompt;
+mod propagate;
 mod report;
 mod scale;
 pub(crate) mod server;
+mod set;
 pub(crate) mod world;
 
 use std::os::unix::process::CommandExt;
@@ -45,6 +50,13 @@ enum Bench {
     Kill,
     /// How soon changes take effect, and what clients see of them
     Change,
+    /// How soon other hosts know what happens on one
+    Propagate,
+    /// What callers on three hosts see while control is dead
+    Failstatic,
+    /// What callers see of a host that is cut off
+    #[value(name = "node_death")]
+    NodeDeath,
     /// Time and memory for many services, and what connections cost beside them
     Scale,
 }
@@ -60,6 +72,9 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         Bench::Connect => connect::run(args),
         Bench::Kill => kill::run(args),
         Bench::Change => change::run(args),
+        Bench::Propagate => propagate::run(args),
+        Bench::Failstatic => failstatic::run(args),
+        Bench::NodeDeath => node_death::run(args),
         Bench::Scale => scale::run(args),
     }
 }

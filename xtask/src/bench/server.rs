@@ -28,6 +28,9 @@ pub(crate) struct Args {
     /// Write to a file of this directory when it listened and when it was first connected to
     #[arg(long)]
     times: Option<PathBuf>,
+    /// Write to a file of this directory when it listened, at once
+    #[arg(long, conflicts_with = "times")]
+    listened: Option<PathBuf>,
     /// On SIGUSR1, write to a file of this directory when it is, and die
     #[arg(long)]
     last_words: Option<PathBuf>,
@@ -52,6 +55,12 @@ const LISTENER: u64 = u64::MAX;
 pub(crate) fn run(args: &Args) -> Result<()> {
     if let Some(directory) = &args.last_words {
         last_words::prepare(directory)?;
+    }
+    if let Some(directory) = &args.listened {
+        let listened_ns = now_ns();
+        let server = begin(args.listen)?;
+        fs::write(directory.join(std::process::id().to_string()), listened_ns.to_string())?;
+        return server.serve();
     }
     match &args.times {
         None => begin(args.listen)?.serve(),

@@ -7,21 +7,19 @@
 //! The kernel looks for the listener before it chooses, so a dead one is not chosen even before.
 
 use std::fs;
-use std::net::Ipv4Addr;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
-use sinew_abi::{ABI_VERSION, Service, ServiceKey4, protocol};
 
-use crate::bench::bpf::Map;
 use crate::bench::contender::sinew::{Host, PORT, echo};
 use crate::bench::load::{Quantiles, now_ns};
 use crate::bench::prompt::Prompt;
 use crate::bench::report::Report;
 use crate::bench::server::last_words;
+use crate::bench::set::Set;
 use crate::process;
 
 /// They stay dead: one that came back would hide that another one left.
@@ -45,7 +43,7 @@ pub(super) fn run(host: &Host, rounds: usize, report: &mut Report) -> Result<()>
     let _prompt = Prompt::become_so();
     for _ in 0..rounds {
         host.up(&json!({"name": MORTAL, "services": {MORTAL: mortal}}))?;
-        let set = Set::of(host, MORTAL)?;
+        let set = Set::of(host.room.pins(), host.address(MORTAL)?.parse()?, PORT)?;
         for pair in host.processes(MORTAL)?[1..].chunks_exact(2) {
             std::thread::sleep(CALM);
             exits.push(exit(&set, pair[0], &directory)?);
@@ -65,7 +63,7 @@ pub(super) fn run(host: &Host, rounds: usize, report: &mut Report) -> Result<()>
 
 /// Nanoseconds from what the process says was its end.
 fn exit(set: &Set, victim: Pid, directory: &Path) -> Result<u32> {
-    let removed_ns = set.without(victim, Signal::USR1)?;
+    let removed_ns = without(set, victim, Signal::USR1)?;
     let exit_ns = last_words::heard(directory, victim)
         .with_context(|| format!("process {victim} did not say when it died"))?;
     Ok(span(exit_ns, removed_ns))
@@ -74,7 +72,7 @@ fn exit(set: &Set, victim: Pid, directory: &Path) -> Result<u32> {
 /// Nanoseconds from the kill.
 fn kill(set: &Set, victim: Pid) -> Result<u32> {
     let killed_ns = now_ns();
-    let removed_ns = set.without(victim, Signal::KILL)?;
+    let removed_ns = without(set, victim, Signal::KILL)?;
     Ok(span(killed_ns, removed_ns))
 }
 
@@ -82,41 +80,16 @@ fn span(from_ns: u64, to_ns: u64) -> u32 {
     u32::try_from(to_ns.saturating_sub(from_ns)).unwrap_or(u32::MAX)
 }
 
-/// The kernel's set of backends of the service.
-struct Set {
-    services: Map,
-    key: ServiceKey4,
-}
-
-impl Set {
-    fn of(host: &Host, service: &str) -> Result<Self> {
-        let map = host.room.pins().join(format!("v{ABI_VERSION}/SERVICES4"));
-        let address: Ipv4Addr = host.address(service)?.parse()?;
-        let key = ServiceKey4 {
-            addr: u32::from_ne_bytes(address.octets()),
-            port: PORT.to_be(),
-            protocol: protocol::TCP,
-        };
-        Ok(Self { services: Map::pinned(&map)?, key })
-    }
-
-    fn len(&self) -> Result<u32> {
-        // SAFETY: key and value are what the ABI says of this map, integers only.
-        let service: Service = unsafe { self.services.get(&self.key) }?;
-        Ok(service.len)
-    }
-
-    /// Sends the signal, and tells when the set was first seen without the process.
-    fn without(&self, victim: Pid, signal: Signal) -> Result<u64> {
-        let before = self.len()?;
-        let start = Instant::now();
-        kill_process(victim, signal)?;
-        while self.len()? >= before {
-            if start.elapsed() > DEADLINE {
-                bail!("process {victim} was killed and is a backend still");
-            }
-            std::thread::sleep(PAUSE);
+/// Sends the signal, and tells when the set was first seen without the process.
+fn without(set: &Set, victim: Pid, signal: Signal) -> Result<u64> {
+    let before = set.len()?;
+    let start = Instant::now();
+    kill_process(victim, signal)?;
+    while set.len()? >= before {
+        if start.elapsed() > DEADLINE {
+            bail!("process {victim} was killed and is a backend still");
         }
-        Ok(now_ns())
+        std::thread::sleep(PAUSE);
     }
+    Ok(now_ns())
 }

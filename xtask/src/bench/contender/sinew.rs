@@ -169,6 +169,6 @@ impl Host {
 }
 
 /// The `sinew` built beside this binary.
-fn sinew() -> PathBuf {
+pub(crate) fn sinew() -> PathBuf {
     world::own().with_file_name("sinew")
 }

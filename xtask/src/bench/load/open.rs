@@ -46,6 +46,30 @@ pub(crate) struct Found {
     pub(crate) failed: Vec<u32>,
 }
 
+/// What became of connections begun in some time.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Sum {
+    pub(crate) begun: u64,
+    /// Without an answer in time, or otherwise.
+    pub(crate) failed: u64,
+}
+
+impl Found {
+    /// Those begun within `first` after that moment, and those begun later.
+    pub(crate) fn since(&self, moment_ns: u64, first: Duration) -> (Sum, Sum) {
+        let mut sums = (Sum::default(), Sum::default());
+        for slice in 0..self.begun.len() {
+            let at_ns = self.start_ns + (SLICE * slice as u32).as_nanos() as u64;
+            let Some(after_ns) = at_ns.checked_sub(moment_ns) else { continue };
+            let sum =
+                if u128::from(after_ns) < first.as_nanos() { &mut sums.0 } else { &mut sums.1 };
+            sum.begun += u64::from(self.begun[slice]);
+            sum.failed += u64::from(self.unanswered[slice]) + u64::from(self.failed[slice]);
+        }
+        sums
+    }
+}
+
 /// Length of a slice of time.
 pub(crate) const SLICE: Duration = Duration::from_millis(10);
 /// So many begun in one go at most, when the client fell behind.
