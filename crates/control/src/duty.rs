@@ -20,6 +20,7 @@ pub mod capacity;
 pub mod history;
 pub mod liveness;
 pub mod people;
+pub mod placing;
 pub mod plan;
 pub mod removal;
 pub mod rollback;
@@ -102,6 +103,7 @@ impl Duty {
             .flatten();
         let calm = self.frozen.is_empty() && !config.is_paused(Pausable::Placement);
         let plan = removal.or_else(|| calm.then(|| zones::step(now, registry)).flatten());
+        let plan = plan.or_else(|| calm.then(|| placing::step(now, registry)).flatten());
         let paused = config.is_paused(Pausable::Removals);
         let act = plan.map(|plan| Act::Plan(Box::new(plan)));
         act.or_else(|| (!paused).then(|| self.sweep(now, registry)).flatten())

@@ -78,7 +78,7 @@ impl fmt::Display for Unplaced {
         let Self { replicas, closed, unlike, full } = self;
         write!(
             f,
-            "{replicas} replicas have no place: of the hosts {full} lack the room, {unlike} lack a label, and {closed} take no more"
+            "replicas without a place: {replicas}; of the hosts {full} lack the room, {unlike} a label, and {closed} take no more"
         )
     }
 }

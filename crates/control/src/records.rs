@@ -13,6 +13,8 @@
 //! | `controls/<id>` | [`StoredControl`], under a lease of that replica |
 //! | `duty/lead` | [`StoredLead`](config::StoredLead), under the lease of the replica that has the duty |
 //! | `zones/<zone>` | [`StoredZone`](config::StoredZone), while it gets less than its share |
+//! | `projects/<project>` | [`StoredProject`](placed::StoredProject): services that are placed together |
+//! | `assigned/<node>` | [`StoredAssigned`](placed::StoredAssigned): what of them a host runs |
 //! | `pauses/<what>` | [`StoredPause`](config::StoredPause), while it lasts |
 //! | `history/<id>` | [`Action`](crate::duty::history::Action): what was done, by 20 digits of the revision that it was
 //! computed from |
@@ -23,6 +25,7 @@
 
 pub mod config;
 mod nodes;
+pub mod placed;
 
 pub use nodes::{NetworksError, StoredNetworks, StoredNode};
 
@@ -34,7 +37,7 @@ use std::{
 use bytes::Bytes;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use sinew_model::{
-    ControlName, NodeName, ServiceName, ZoneName,
+    ControlName, NodeName, ProjectName, ServiceName, ZoneName,
     fleet::{Endpoint, EndpointKey, Generation, OutOfBounds, Removal, ServiceRecord},
 };
 
@@ -71,6 +74,10 @@ pub enum Key {
     Pause(Pausable),
     /// The limits.
     Limits,
+    /// Services that are placed together.
+    Project(ProjectName),
+    /// What of placed services a host runs.
+    Assigned(NodeName),
     /// What was done.
     History(u64),
 }
@@ -185,6 +192,8 @@ impl Key {
             Self::Zone(zone) => format!("{ROOT}zones/{zone}"),
             Self::Pause(what) => format!("{ROOT}pauses/{what}"),
             Self::Limits => format!("{ROOT}config/limits"),
+            Self::Project(project) => format!("{ROOT}projects/{project}"),
+            Self::Assigned(node) => format!("{ROOT}assigned/{node}"),
             Self::History(id) => format!("{ROOT}history/{id:020}"),
         };
         text.into()
@@ -215,10 +224,12 @@ impl Key {
             ("zones", [zone]) => part(zone).map(Self::Zone),
             ("pauses", [what]) => part(what).map(Self::Pause),
             ("config", ["limits"]) => Ok(Self::Limits),
+            ("projects", [project]) => part(project).map(Self::Project),
+            ("assigned", [node]) => part(node).map(Self::Assigned),
             ("history", [id]) if id.len() == 20 => part(id).map(Self::History),
             (
                 "services" | "swept" | "sessions" | "endpoints" | "tombstones" | "controls"
-                | "zones" | "pauses" | "nodes" | "slices" | "history",
+                | "zones" | "pauses" | "nodes" | "slices" | "projects" | "assigned" | "history",
                 _,
             ) => Err(Poison::Key),
             _ => return None,
@@ -285,6 +296,8 @@ mod tests {
             (Key::Node(node), "sinew/nodes/n"),
             (Key::Slice(7), "sinew/slices/7"),
             (Key::Networks, "sinew/config/networks"),
+            (Key::Project("shop".parse().unwrap()), "sinew/projects/shop"),
+            (Key::Assigned("n".parse().unwrap()), "sinew/assigned/n"),
             (Key::Control("c1".to_owned()), "sinew/controls/c1"),
             (Key::Lead, "sinew/duty/lead"),
             (Key::Zone("z".parse().unwrap()), "sinew/zones/z"),

@@ -7,6 +7,7 @@
 mod catalog;
 mod config;
 mod hosts;
+pub mod placed;
 mod service;
 mod subscribers;
 #[cfg(test)]
@@ -30,6 +31,7 @@ use catalog::Names;
 pub use config::Config;
 pub use hosts::Slice;
 use hosts::{Hosts, Slices};
+use placed::Placed;
 use service::Service;
 pub use service::{Grave, OfNode, Owned};
 pub use subscribers::SubscriberId;
@@ -81,6 +83,7 @@ pub struct Registry {
     names: Names,
     hosts: Hosts,
     slices: Slices,
+    placed: Placed,
     /// Keys whose values are of no use, and why.
     poisoned: BTreeMap<Bytes, Poison>,
     /// Keys that are there, to find those that a later list lacks.
@@ -178,6 +181,7 @@ impl Registry {
             Key::Node(node) => return self.hosts.put(node, revision, value),
             Key::Slice(index) => return self.slices.put(index, value),
             Key::Networks => return self.slices.put_networks(revision, value),
+            Key::Project(_) | Key::Assigned(_) => return self.placed.take(key, revision, value),
             Key::Zone(_) => {
                 touched.zones = true;
                 return self.config.take(key, revision, value);
@@ -266,7 +270,8 @@ impl Registry {
             topics.push(Topic::Zones);
         }
         let mut woken = self.subscribers.changed(&changed, &topics);
-        for node in &touched.sessions {
+        let assigned = self.placed.take_touched();
+        for node in touched.sessions.union(&assigned) {
             woken.extend(self.subscribers.of_node(node));
         }
         woken
@@ -517,6 +522,12 @@ impl Registry {
         let hosts = self.hosts.since(since)?;
         self.subscribers.told_hosts(subscriber, hosts.to);
         Some(hosts)
+    }
+
+    /// What is placed on which hosts.
+    #[must_use]
+    pub const fn placed(&self) -> &Placed {
+        &self.placed
     }
 
     /// The zones that get less than their share, when they changed since it was told last. They

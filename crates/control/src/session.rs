@@ -124,6 +124,8 @@ pub struct Session {
     acked: BTreeMap<ServiceName, Generation>,
     nacked: BTreeMap<ServiceName, (Generation, String)>,
     placed: Option<Placed>,
+    /// The newest of what the host is to run that it was told.
+    told_assigned: Generation,
     writing: bool,
     /// Nothing is computed before the registry has seen that.
     seen: Revision,
@@ -190,6 +192,7 @@ impl Session {
             acked: BTreeMap::new(),
             nacked: BTreeMap::new(),
             placed: None,
+            told_assigned: Generation(0),
             writing: false,
             // An empty store is at it: before, the registry knows nothing.
             seen: Revision(1),
@@ -451,6 +454,11 @@ impl Session {
         }
         if let Some(zones) = registry.take_zones(subscriber) {
             return Some(FromControl::Zones(zones).encode());
+        }
+        if registry.placed().generation(self.node()) > self.told_assigned {
+            let assigned = registry.placed().of(self.node());
+            self.told_assigned = assigned.generation;
+            return Some(FromControl::Assigned(assigned).encode());
         }
         self.update(subscriber, now, registry, admission, random)
     }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use sinew_model::{NodeName, ZoneName, fleet::OutOfBounds};
+use sinew_model::{NodeName, ProjectName, ServiceName, ZoneName, fleet::OutOfBounds};
 
 use super::plan::{Change, Plan, Rule};
 use crate::{
@@ -68,6 +68,20 @@ pub enum Refused {
     /// Nothing of that name.
     #[error(transparent)]
     NotPausable(#[from] NotPausable),
+    /// Another project has the service.
+    #[error("service {service} is placed by project {project}: one of them needs another name")]
+    Taken {
+        /// Which.
+        service: ServiceName,
+        /// Whose it is.
+        project: ProjectName,
+    },
+    /// Nothing of that name is placed.
+    #[error("no project {project} is placed: `sinew placement` lists them")]
+    NoProject {
+        /// Asked for.
+        project: ProjectName,
+    },
     /// No limit of that name, or not that value.
     #[error(transparent)]
     Limit(#[from] OutOfBounds),

@@ -37,6 +37,12 @@ pub enum Rule {
     Resume,
     /// A person changes limits.
     SetLimits,
+    /// A person has services placed on hosts.
+    Place,
+    /// A person has them run nowhere.
+    Unplace,
+    /// Replicas begin or end on hosts.
+    Spread,
     /// A person undoes actions.
     Rollback,
 }

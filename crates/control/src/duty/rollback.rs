@@ -18,6 +18,7 @@ use crate::{
     records::{
         Key,
         config::{Limits, StoredPause, StoredZone},
+        placed::StoredProject,
     },
     registry::Registry,
     session::{Now, milliseconds},
@@ -132,6 +133,11 @@ fn undo(
             let is = (revision != Revision(0)).then(|| (revision, config.limits().clone()));
             set_back(parsed, is.as_ref(), touched, |limits: Limits| limits)
         }
+        Key::Project(project) => {
+            let is = registry.placed().projects().get(project);
+            set_back(parsed.clone(), is, touched, |project: StoredProject| project)
+        }
+        Key::Assigned(_) => Err("it follows from what is placed".to_owned()),
         Key::Session(_) | Key::Endpoints(..) => {
             Err("a host comes back by itself, with its next session and report".to_owned())
         }

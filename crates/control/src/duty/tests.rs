@@ -2,6 +2,7 @@
 
 mod liveness;
 mod people;
+mod placing;
 mod removal;
 
 use std::time::Duration;

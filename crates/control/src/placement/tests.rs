@@ -94,7 +94,7 @@ fn what_has_no_place_is_told_with_what_the_hosts_lack() {
     assert_eq!(
         told,
         [
-            "3 replicas have no place: of the hosts 1 lack the room, 1 lack a label, and 1 take no more"
+            "replicas without a place: 3; of the hosts 1 lack the room, 1 a label, and 1 take no more"
         ]
     );
 }

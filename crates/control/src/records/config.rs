@@ -132,6 +132,8 @@ pub struct Limits {
     pub nodes: u32,
     /// How long a zone that comes back stays at a step before the next.
     pub return_step_ms: u64,
+    /// What a dead host had placed on it runs elsewhere after that.
+    pub reschedule_ms: u64,
 }
 
 impl Default for Limits {
@@ -148,12 +150,13 @@ impl Default for Limits {
             services: 16_384,
             nodes: 4_096,
             return_step_ms: 10_000,
+            reschedule_ms: 60_000,
         }
     }
 }
 
 /// The least and the most of each.
-const BOUNDS: [(&str, u64, u64); 11] = [
+const BOUNDS: [(&str, u64, u64); 12] = [
     ("session_timeout_ms", 1_000, 600_000),
     ("reconnect_ms", 0, 600_000),
     ("mass_percent", 1, 100),
@@ -165,6 +168,7 @@ const BOUNDS: [(&str, u64, u64); 11] = [
     ("services", 1, 100_000),
     ("nodes", 1, 100_000),
     ("return_step_ms", 1_000, 86_400_000),
+    ("reschedule_ms", 0, 86_400_000),
 ];
 
 impl Limits {
@@ -183,6 +187,7 @@ impl Limits {
             self.services.into(),
             self.nodes.into(),
             self.return_step_ms,
+            self.reschedule_ms,
         ];
         BOUNDS.iter().map(|(name, ..)| *name).zip(values).collect()
     }
@@ -214,7 +219,8 @@ impl Limits {
             "service_endpoints" => self.service_endpoints = word,
             "services" => self.services = word,
             "nodes" => self.nodes = word,
-            _ => self.return_step_ms = value,
+            "return_step_ms" => self.return_step_ms = value,
+            _ => self.reschedule_ms = value,
         }
         Ok(())
     }

@@ -1,0 +1,150 @@
+//! What is to run on which hosts.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use sinew_model::{
+    NodeName, ProjectName, Service, ServiceName,
+    fleet::{Generation, Resources},
+};
+use sinew_proto::{Assigned, Assignment};
+
+use crate::{
+    placement::{Demand, Placement},
+    records::{
+        self, Key, Poison,
+        placed::{StoredAssigned, StoredProject},
+    },
+    store::Revision,
+};
+
+/// Projects that are placed, and what each host runs of them.
+#[derive(Debug, Default)]
+pub struct Placed {
+    projects: BTreeMap<ProjectName, (Revision, StoredProject)>,
+    assigned: BTreeMap<NodeName, (Revision, StoredAssigned)>,
+    /// Hosts that have to be told something since the last settling.
+    touched: BTreeSet<NodeName>,
+}
+
+impl Placed {
+    pub(super) fn take(
+        &mut self,
+        key: Key,
+        revision: Revision,
+        value: Option<&[u8]>,
+    ) -> Result<(), Poison> {
+        match key {
+            Key::Project(project) => {
+                self.touch_all_of(&project);
+                match value {
+                    Some(value) => {
+                        let read = records::read(value)?;
+                        self.projects.insert(project.clone(), (revision, read));
+                        self.touch_all_of(&project);
+                    }
+                    None => drop(self.projects.remove(&project)),
+                }
+            }
+            Key::Assigned(node) => {
+                self.touched.insert(node.clone());
+                match value {
+                    Some(value) => {
+                        drop(self.assigned.insert(node, (revision, records::read(value)?)));
+                    }
+                    None => drop(self.assigned.remove(&node)),
+                }
+            }
+            _ => (),
+        }
+        Ok(())
+    }
+
+    fn touch_all_of(&mut self, project: &ProjectName) {
+        let Some((_, stored)) = self.projects.get(project) else { return };
+        let runs = |assigned: &StoredAssigned| {
+            assigned.keys().any(|service| stored.services.contains_key(service))
+        };
+        let there = self.assigned.iter().filter(|(_, (_, assigned))| runs(assigned));
+        self.touched.extend(there.map(|(node, _)| node.clone()));
+    }
+
+    pub(super) fn take_touched(&mut self) -> BTreeSet<NodeName> {
+        std::mem::take(&mut self.touched)
+    }
+
+    /// Projects that are placed, with the revisions that put them.
+    #[must_use]
+    pub const fn projects(&self) -> &BTreeMap<ProjectName, (Revision, StoredProject)> {
+        &self.projects
+    }
+
+    /// What each host runs, with the revisions that decided so.
+    #[must_use]
+    pub const fn assigned(&self) -> &BTreeMap<NodeName, (Revision, StoredAssigned)> {
+        &self.assigned
+    }
+
+    /// What was decided last.
+    #[must_use]
+    pub fn placement(&self) -> Placement {
+        let mut placement = Placement::new();
+        for (node, (_, assigned)) in &self.assigned {
+            for (service, replicas) in assigned.iter().filter(|(_, replicas)| **replicas > 0) {
+                placement.entry(service.clone()).or_default().insert(node.clone(), *replicas);
+            }
+        }
+        placement
+    }
+
+    /// What is wanted of each service.
+    #[must_use]
+    pub fn demands(&self) -> BTreeMap<ServiceName, Demand> {
+        let all = self.projects.values().flat_map(|(_, project)| &project.services);
+        all.map(|(name, service)| (name.clone(), demand(service))).collect()
+    }
+
+    /// The project of a placed service.
+    #[must_use]
+    pub fn project_of(&self, service: &ServiceName) -> Option<&ProjectName> {
+        self.service(service).map(|(project, ..)| project)
+    }
+
+    fn service(&self, name: &ServiceName) -> Option<(&ProjectName, Revision, &Service)> {
+        self.projects.iter().find_map(|(project, (revision, stored))| {
+            stored.services.get(name).map(|service| (project, *revision, service))
+        })
+    }
+
+    /// The newest change of what a host runs; 0: nothing was ever placed there.
+    #[must_use]
+    pub fn generation(&self, node: &NodeName) -> Generation {
+        let Some((revision, assigned)) = self.assigned.get(node) else { return Generation(0) };
+        let projects = assigned.keys().filter_map(|service| self.service(service));
+        let newest = projects.map(|(_, revision, _)| revision).max().unwrap_or_default();
+        Generation((*revision).max(newest).0)
+    }
+
+    /// All that a host is to run.
+    #[must_use]
+    pub fn of(&self, node: &NodeName) -> Assigned {
+        let assigned = self.assigned.get(node).map(|(_, assigned)| assigned);
+        let one = |(name, replicas): (&ServiceName, &u16)| {
+            let (project, _, service) = self.service(name).filter(|_| *replicas > 0)?;
+            let definition = records::write(service);
+            let project = project.clone();
+            Some((name.clone(), Assignment { project, replicas: *replicas, definition }))
+        };
+        let services = assigned.into_iter().flatten().filter_map(one).collect();
+        Assigned { generation: self.generation(node), services }
+    }
+}
+
+/// What is wanted of a service: its limits say what one of it takes.
+#[must_use]
+pub fn demand(service: &Service) -> Demand {
+    let each = Resources {
+        cpu_millis: service.limits.cpu_millis.unwrap_or(0).into(),
+        memory_bytes: service.limits.memory_bytes.unwrap_or(0),
+    };
+    Demand { replicas: service.replicas, each, labels: service.placement.labels.clone() }
+}
