@@ -18,8 +18,7 @@ mod member;
 pub mod mirror;
 mod names;
 mod news;
-#[cfg_attr(not(test), expect(dead_code))]
-mod placed;
+pub(crate) mod placed;
 mod session;
 mod status;
 mod wire;

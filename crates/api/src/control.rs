@@ -11,6 +11,7 @@
 //! | `POST /v1/actions` | [`Act`] | [`Acted`] |
 //! | `GET /v1/history/{after}/{limit}` | | `[`[`Entry`]`]`: the newest `limit` after a generation, oldest first |
 //! | `GET /v1/limits` | | their values by name |
+//! | `GET /v1/placement` | | `[`[`Placed`]`]` |
 //! | `GET /v1/overview` | | [`Overview`] |
 //! | `POST /v1/root/rotate` | | [`NewRoot`] |
 //! | `GET /v1/export` | | an export of the store: lines of JSON |
@@ -33,7 +34,7 @@ use sinew_model::{
 };
 
 pub use actions::{
-    Act, Acted, Diff, Duty, Entry, NotUndone, Overview, Pause, Request, Zone, ZoneRadius,
+    Act, Acted, Diff, Duty, Entry, NotUndone, Overview, Pause, Placed, Request, Zone, ZoneRadius,
 };
 pub use client::{Client, Export};
 pub use error::Error;

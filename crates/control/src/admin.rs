@@ -49,6 +49,7 @@ fn router(handle: Handle) -> Router {
         .route("/v1/nodes/{node}", delete(nodes::withdraw))
         .route("/v1/actions", post(actions::act))
         .route("/v1/history/{after}/{limit}", get(actions::list))
+        .route("/v1/placement", get(actions::placement))
         .route("/v1/limits", get(actions::limits))
         .route("/v1/overview", get(actions::overview))
         .route("/v1/root/rotate", post(rotate))

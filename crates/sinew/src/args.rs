@@ -17,7 +17,8 @@ mod help;
 mod value;
 
 pub(crate) use actions::{
-    DryRun, Evacuate, History, Limits, LimitsAction, Pause, Resume, Return, Rollback,
+    DryRun, Evacuate, History, Limits, LimitsAction, Pause, Place, Resume, Return, Rollback,
+    Unplace,
 };
 pub(crate) use control::{
     Control, ControlAction, Nodes, NodesAction, Run as RunControl, StoreAt, Token, TokenAction,
@@ -145,6 +146,15 @@ pub(crate) enum Command {
     /// Bring a zone back, step by step
     #[command(long_about = help::RETURN, after_long_help = help::RETURN_EXAMPLES)]
     Return(Return),
+    /// Have the services of a file run on any hosts of the network
+    #[command(long_about = help::PLACE, after_long_help = help::PLACE_EXAMPLES)]
+    Place(Place),
+    /// Have the services of a placed file run nowhere
+    #[command(long_about = help::UNPLACE, after_long_help = help::UNPLACE_EXAMPLES)]
+    Unplace(Unplace),
+    /// Show what is placed, and on which hosts
+    #[command(long_about = help::PLACEMENT, after_long_help = help::PLACEMENT_EXAMPLES)]
+    Placement,
     /// Show or change the limits of the network
     #[command(long_about = help::LIMITS, after_long_help = help::LIMITS_EXAMPLES)]
     Limits(Limits),
@@ -416,6 +426,10 @@ pub(crate) struct Join {
     /// of its connection to control]
     #[arg(long = "address", value_name = "IP")]
     pub(crate) addresses: Vec<IpAddr>,
+    /// Run what `sinew place` puts on this host, as root where it names no user
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true)]
+    #[arg(default_missing_value = "true")]
+    pub(crate) placement: Option<bool>,
 }
 
 #[derive(Debug, Args)]

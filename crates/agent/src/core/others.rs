@@ -154,7 +154,7 @@ impl Core {
                 }
             }
             // The connections are closed by who has the data path.
-            News::Dead(_) => {}
+            News::Dead(_) | News::Assigned(_) => {}
         }
     }
 

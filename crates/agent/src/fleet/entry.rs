@@ -78,10 +78,11 @@ pub(crate) async fn enter(
     let (mirror, known) = files.load(&joined.node, now_ms)?;
     let given = known.iter().flat_map(super::member::Known::given);
     let given = given.map(|(service, instance, at)| (service.clone(), instance, at)).collect();
+    let capacity = if joined.placement { capacity() } else { Resources::default() };
     let beginning = Beginning {
         joined,
         certified: certified.is_some(),
-        capacity: capacity(),
+        capacity,
         boot_id: boot_id().unwrap_or_else(|_| random::number().to_string()),
         mirror,
         known,

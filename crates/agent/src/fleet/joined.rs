@@ -36,6 +36,8 @@ pub struct JoinOptions {
     pub labels: BTreeMap<String, String>,
     /// Addresses of this host that lead to its instances, of each family at most one.
     pub addresses: Vec<IpAddr>,
+    /// Whether it runs what is placed on it.
+    pub placement: Option<bool>,
 }
 
 /// A text that says where control is, with the port; `None`: it says no such thing.
@@ -133,6 +135,9 @@ pub(crate) struct Joined {
     pub(crate) labels: BTreeMap<String, String>,
     /// Addresses that lead to its instances; those that are missing, control sees.
     pub(crate) addresses: Vec<IpAddr>,
+    /// Whether it runs what is placed on it.
+    #[serde(default)]
+    pub(crate) placement: bool,
     /// By which token: another one is a word to join again.
     pub(crate) token: Option<TokenId>,
 }
@@ -198,7 +203,7 @@ fn enter(
         return options.given().map_or(Ok(None), |option| Err(JoinError::NoControl { option }));
     }
     check_addresses(&options.addresses)?;
-    let JoinOptions { control, token, node, zone, labels, addresses } = options;
+    let JoinOptions { control, token, node, zone, labels, addresses, placement } = options;
     let first = before.is_none();
     let node = match (node, &before) {
         (Some(asked), Some(before)) if asked != before.node && token.is_none() => {
@@ -216,6 +221,7 @@ fn enter(
         zone: fallback,
         labels: BTreeMap::new(),
         addresses: Vec::new(),
+        placement: false,
         token: None,
     });
     // The token that let it in stands in many a unit file: it is of no use a second time.
@@ -228,6 +234,7 @@ fn enter(
         zone: zone.unwrap_or(before.zone),
         labels: if labels.is_empty() { before.labels } else { labels },
         addresses: or(addresses, before.addresses),
+        placement: placement.unwrap_or(before.placement),
         token: before.token,
     };
     Ok(Some(Entry { joined, token, first }))
@@ -242,6 +249,7 @@ impl JoinOptions {
             (self.zone.is_some(), "--zone"),
             (!self.labels.is_empty(), "--label"),
             (!self.addresses.is_empty(), "--address"),
+            (self.placement.is_some(), "--placement"),
         ]
         .into_iter()
         .find_map(|(given, option)| given.then_some(option))

@@ -22,7 +22,7 @@ use sinew_model::{
     NodeName, ServiceName, ZoneName,
     fleet::{Endpoint, Generation, Resources, ServiceRecord},
 };
-use sinew_proto::{FromAgent, FromControl, Held, Hello, PROTOCOL, Reported, Welcome};
+use sinew_proto::{FromAgent, FromControl, Held, Hello, PROTOCOL, Placed, Reported, Welcome};
 
 use super::mirror::Answer;
 use outbox::Outbox;
@@ -278,6 +278,11 @@ impl Link {
     /// What the mirror said of a message.
     pub fn answered(&mut self, service: &ServiceName, answer: Answer) {
         self.outbox.answered(service, answer);
+    }
+
+    /// What became of what this host is to run.
+    pub fn placed(&mut self, placed: Placed) {
+        self.outbox.placed = Some(placed);
     }
 
     /// What this host runs of a service now; nothing when `endpoints` is empty.

@@ -15,7 +15,7 @@ use sinew_model::{
     NodeName, ServiceName,
     fleet::{Endpoint, Generation, Network, Resources, ServiceRecord},
 };
-use sinew_proto::{DecodeError, Error, FromAgent, FromControl, Welcome};
+use sinew_proto::{Assigned, DecodeError, Error, FromAgent, FromControl, Held, Placed, Welcome};
 
 use super::{
     hosts::{Hosts, Taken},
@@ -417,9 +417,33 @@ impl Member {
                 let changed = self.known.hosts.limit(zones);
                 changed.then(|| self.tell_around());
             }
+            FromControl::Assigned(assigned) => self.assigned(assigned),
             // The link keeps what else there is to itself.
             _ => {}
         }
+    }
+
+    /// A host that was not told to take what others place runs none of it.
+    fn assigned(&mut self, mut assigned: Assigned) {
+        if !self.joined.placement {
+            let reason = "this host does not run what is placed: its agent wants --placement";
+            let held = |service: &ServiceName| Held {
+                service: service.clone(),
+                reason: reason.to_owned(),
+            };
+            let refused = assigned.services.keys().map(held).collect();
+            self.placed(Placed { generation: assigned.generation, refused });
+            assigned.services.clear();
+        }
+        self.steps.push(Step::News(News::Assigned(assigned.into())));
+    }
+
+    /// What became of what control has this host run.
+    pub(crate) fn placed(&mut self, placed: Placed) {
+        for held in &placed.refused {
+            self.tell(format!("{} is placed here and not run: {}", held.service, held.reason));
+        }
+        self.link.placed(placed);
     }
 
     fn answer(&mut self, service: &ServiceName, answer: Answer) {

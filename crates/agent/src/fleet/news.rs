@@ -13,6 +13,8 @@ use sinew_model::{
     fleet::{EndpointKey, EndpointStatus, Host, Network, ServiceRecord},
 };
 
+use sinew_proto::Assigned;
+
 use super::mirror;
 use crate::alloc;
 
@@ -27,6 +29,8 @@ pub(crate) enum News {
     Services(Vec<(ServiceName, Option<Arc<Remote>>)>),
     /// The host is dead.
     Dead(NodeName),
+    /// All that control has this host run.
+    Assigned(Arc<Assigned>),
 }
 
 /// This host among the others.

@@ -85,7 +85,8 @@ fn definition(
     Ok(service)
 }
 
-fn held(service: &ServiceName, reason: &str) -> Held {
+/// What is not run, and why not, as far as a message has room for it.
+pub(crate) fn held(service: &ServiceName, reason: &str) -> Held {
     let mut reason = reason.to_owned();
     reason.truncate(reason.floor_char_boundary(bounds::MAX_REASON_BYTES));
     Held { service: service.clone(), reason }

@@ -10,6 +10,7 @@ use std::{
 
 use sinew_identity::{Due, Key, Moment, tls::Holder};
 use sinew_model::ServiceName;
+use sinew_proto::Placed;
 use tokio::{
     sync::{mpsc, oneshot},
     task::JoinSet,
@@ -51,6 +52,8 @@ pub(crate) enum Tell {
     Used(Vec<ServiceName>),
     /// What services of this host name as what they call.
     Configured(BTreeSet<ServiceName>),
+    /// What became of what control has this host run.
+    Placed(Placed),
     /// Somebody asks how things are.
     Status(oneshot::Sender<Status>),
 }
@@ -184,6 +187,7 @@ impl Session {
             Tell::Report(service, run) => self.member.report(&service, run),
             Tell::Used(services) => self.member.used(now, &services),
             Tell::Configured(services) => self.member.configure(now, services),
+            Tell::Placed(placed) => self.member.placed(placed),
             Tell::Status(asked) => {
                 let certificate = self.certified.as_ref().map(|certified| {
                     let life = certified.holder.current().certificate().life;

@@ -11,6 +11,7 @@ use std::{
 };
 
 use sinew_model::{NodeName, ServiceName};
+use sinew_proto::{Assigned, Placed};
 use tokio::{
     sync::{mpsc, oneshot},
     task::JoinHandle,
@@ -21,7 +22,7 @@ use super::{Runtime, SharedDatapath};
 use crate::{
     core::{Input, backend_keys, remote_keys},
     dns::Lookups,
-    fleet::{Fleet, FleetStatus, News, Tell},
+    fleet::{Fleet, FleetStatus, News, Tell, placed},
     intent::Intent,
 };
 
@@ -188,10 +189,23 @@ impl Runtime {
                 tracing::warn!("services of other hosts have no address: {refusal}");
             }
         }
-        if let News::Dead(node) = &news {
-            self.close_host(node);
+        match &news {
+            News::Dead(node) => self.close_host(node),
+            News::Assigned(assigned) => self.run_assigned(assigned),
+            _ => {}
         }
         self.feed(Input::News(news));
+    }
+
+    /// Runs what control has this host run, and answers what of it is not.
+    fn run_assigned(&mut self, assigned: &Assigned) {
+        let attached: BTreeSet<_> = self.core.attached_names().into_keys().collect();
+        let (next, mut refused) = placed::take(self.core.intent(), assigned, &attached);
+        if let Err(refusal) = self.check_not_ending().and_then(|()| self.intend(next)) {
+            let reason = refusal.to_string();
+            refused = assigned.services.keys().map(|name| placed::held(name, &reason)).collect();
+        }
+        self.ties.tell(Tell::Placed(Placed { generation: assigned.generation, refused }));
     }
 
     /// Its numbers are derived from the names, so that little is lost when they are not on disk.
@@ -261,6 +275,6 @@ fn names_in(news: &News) -> BTreeSet<ServiceName> {
             let known = services.iter().filter(|(_, remote)| remote.is_some());
             known.map(|(name, _)| name.clone()).collect()
         }
-        News::Around(_) | News::Dead(_) => BTreeSet::new(),
+        News::Around(_) | News::Dead(_) | News::Assigned(_) => BTreeSet::new(),
     }
 }

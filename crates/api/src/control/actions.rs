@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use sinew_model::{ZoneName, fleet::Generation};
+use sinew_model::{NodeName, Project, ProjectName, ServiceName, ZoneName, fleet::Generation};
 
 /// What is to be done, or only shown.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -49,6 +49,16 @@ pub enum Request {
     Return {
         /// Which.
         zone: ZoneName,
+    },
+    /// Have a project's services run wherever there is room.
+    Place {
+        /// The whole project; an earlier one of its name is replaced.
+        project: Box<Project>,
+    },
+    /// Have them run nowhere.
+    Unplace {
+        /// Which.
+        project: ProjectName,
     },
     /// Change limits.
     SetLimits {
@@ -128,6 +138,23 @@ pub struct NotUndone {
     pub what: String,
     /// Why it stays.
     pub why: String,
+}
+
+/// A placed service.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Placed {
+    /// Its name.
+    pub service: ServiceName,
+    /// Whose it is.
+    pub project: ProjectName,
+    /// Replicas that are wanted.
+    pub wanted: u16,
+    /// Replicas by host.
+    pub hosts: BTreeMap<NodeName, u16>,
+    /// How many have no place, and what the hosts lack.
+    pub unplaced: Option<String>,
+    /// Hosts that do not run it, and why not; told by the replica that holds their sessions alone.
+    pub refused: BTreeMap<NodeName, String>,
 }
 
 /// What holds for the whole network.

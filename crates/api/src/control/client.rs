@@ -9,7 +9,8 @@ use hyper::body::Incoming;
 use sinew_model::{NodeName, fleet::Generation};
 
 use super::{
-    Act, Acted, Control, Done, Entry, Error, MadeToken, NewRoot, NewToken, Node, Overview, Token,
+    Act, Acted, Control, Done, Entry, Error, MadeToken, NewRoot, NewToken, Node, Overview, Placed,
+    Token,
 };
 use crate::{Client as Caller, ClientError};
 
@@ -69,6 +70,11 @@ impl Client {
     /// What was done after a generation: the newest `limit`, oldest first.
     pub async fn history(&self, after: Generation, limit: usize) -> Answer<Vec<Entry>> {
         Ok(self.0.get(&format!("/v1/history/{after}/{limit}")).await?)
+    }
+
+    /// Services that are placed.
+    pub async fn placement(&self) -> Answer<Vec<Placed>> {
+        Ok(self.0.get("/v1/placement").await?)
     }
 
     /// Limits by name.

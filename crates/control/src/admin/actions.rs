@@ -20,6 +20,7 @@ use crate::{
         history::Action,
         liveness, people,
         people::Refused,
+        placing,
         plan::Plan,
         rollback::{self, NotUndone},
         zones,
@@ -57,6 +58,8 @@ fn plan(action: &api::Request, who: &Who, now: Now, registry: &Registry) -> Resu
             zones::evacuate(zone, reason, *force, now, registry)
         }
         api::Request::Return { zone } => zones::bring_back(zone, now, registry),
+        api::Request::Place { project } => placing::put(project, &who.0, now, registry),
+        api::Request::Unplace { project } => placing::remove(project, now, registry),
         api::Request::SetLimits { limits } => people::set_limits(limits, registry),
         api::Request::Rollback { generation } => {
             rollback::plan(*generation, &[], now, registry)?.plan.ok_or_else(nothing_set)
@@ -130,6 +133,31 @@ pub(super) async fn list(
     let entries = handle.history(Generation(after), limit.min(MOST)).await?;
     let shown = |it: history::Entry| entry(Some(it.generation), it.action);
     Ok(Json(entries.into_iter().map(shown).collect()))
+}
+
+pub(super) async fn placement(State(handle): State<Handle>) -> Answer<Vec<api::Placed>> {
+    let seen = handle.shared.seen();
+    let now = handle.shared.now();
+    let registry = handle.shared.registry();
+    let unplaced = placing::unplaced(now, &registry);
+    let mut hosts = registry.placed().placement();
+    let placed = registry.placed().projects().iter().flat_map(|(project, (_, stored))| {
+        stored.services.iter().map(move |(service, it)| (project, service, it.replicas))
+    });
+    let placed = placed.map(|(project, service, wanted)| {
+        let refused = seen.iter().filter_map(|(node, seen)| {
+            seen.refused.get(service).map(|reason| (node.clone(), reason.clone()))
+        });
+        api::Placed {
+            service: service.clone(),
+            project: project.clone(),
+            wanted,
+            hosts: hosts.remove(service).unwrap_or_default(),
+            unplaced: unplaced.get(service).map(ToString::to_string),
+            refused: refused.collect(),
+        }
+    });
+    Ok(Json(placed.collect()))
 }
 
 pub(super) async fn limits(State(handle): State<Handle>) -> Answer<BTreeMap<String, u64>> {

@@ -56,6 +56,8 @@ pub struct Seen {
     pub acked: BTreeMap<ServiceName, Generation>,
     /// What it has refused since, and why.
     pub nacked: BTreeMap<ServiceName, (Generation, String)>,
+    /// What of the services that are placed on it it does not run, and why not.
+    pub refused: BTreeMap<ServiceName, String>,
 }
 
 impl Sessions {
@@ -108,7 +110,9 @@ impl Sessions {
             let subscribed = session.subscriber().map(|id| registry.subscribed(id));
             let subscribed = subscribed.into_iter().flatten().cloned().collect();
             let (acked, nacked) = (session.acked().clone(), session.nacked().clone());
-            (entry.node, Seen { epoch: session.epoch(), subscribed, acked, nacked })
+            let refused = session.placed().into_iter().flat_map(|placed| &placed.refused);
+            let refused = refused.map(|held| (held.service.clone(), held.reason.clone())).collect();
+            (entry.node, Seen { epoch: session.epoch(), subscribed, acked, nacked, refused })
         };
         all.into_iter().map(seen).collect()
     }

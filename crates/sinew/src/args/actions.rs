@@ -1,9 +1,9 @@
 //! What people have the control plane do.
 
 use clap::{Args, Subcommand, ValueEnum};
-use sinew_model::ZoneName;
+use sinew_model::{ProjectName, ZoneName};
 
-use super::value;
+use super::{FileArg, value};
 
 #[derive(Debug, Args)]
 pub(crate) struct History {
@@ -92,6 +92,22 @@ pub(crate) struct Evacuate {
 pub(crate) struct Return {
     /// The zone
     pub(crate) zone: ZoneName,
+    #[command(flatten)]
+    pub(crate) run: DryRun,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Place {
+    #[command(flatten)]
+    pub(crate) file: FileArg,
+    #[command(flatten)]
+    pub(crate) run: DryRun,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Unplace {
+    /// The project: `name` in the file, or the name of its directory
+    pub(crate) project: ProjectName,
     #[command(flatten)]
     pub(crate) run: DryRun,
 }

@@ -378,6 +378,37 @@ Examples:
   sudo sinew evacuate a --reason maintenance
   sudo sinew return a";
 
+pub(super) const PLACE: &str = "\
+Have the services of a file run on any hosts of the network that take what is placed (`sinew agent \
+--placement`): `replicas` are those of the whole network, spread over zones and then over hosts, within \
+the processor and memory of each that `limits` declare, on hosts with the labels of `placement`. What \
+runs stays where it is; what a dead host had runs elsewhere after reschedule_ms. Commands and \
+directories have to be there on those hosts; a service without a `user` runs as root. A changed file is \
+placed again under the same name.";
+
+pub(super) const PLACE_EXAMPLES: &str = "\
+Examples:
+  sudo sinew place -f shop.yaml --dry-run    show where everything would run
+  sudo sinew place -f shop.yaml
+  sudo sinew placement
+  sudo sinew unplace shop";
+
+pub(super) const UNPLACE: &str = "\
+Have the services of a placed file run nowhere: hosts drain and stop their replicas.";
+
+pub(super) const UNPLACE_EXAMPLES: &str = "\
+Examples:
+  sudo sinew unplace shop";
+
+pub(super) const PLACEMENT: &str = "\
+Show what is placed, how many replicas each host runs of it, what has no place and why, and what hosts \
+refuse to run.";
+
+pub(super) const PLACEMENT_EXAMPLES: &str = "\
+Examples:
+  sudo sinew placement
+  sudo sinew --output json placement";
+
 pub(super) const RETURN: &str = "\
 Bring a zone back that was evacuated: it gets 10 % of its share, then 25, 50 and 100. Each step waits \
 for return_step_ms, and for the zone to be as well as when the step began; else it stops there and \

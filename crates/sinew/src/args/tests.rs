@@ -97,12 +97,13 @@ fn block(command: &mut Clap) -> String {
 
 #[test]
 fn an_agent_is_told_what_to_join() {
-    let words = "sinew agent --join a,b:99 --token t --node n --zone z --label k=v --label w= --address ::1";
+    let words = "sinew agent --join a,b:99 --token t --node n --zone z --label k=v --label w= --address ::1 --placement";
     let cli = Cli::try_parse_from(words.split(' ')).unwrap();
     let Command::Agent(agent) = cli.command else { panic!("an agent") };
-    let Join { join, token, node, zone, labels, addresses } = agent.join;
+    let Join { join, token, node, zone, labels, addresses, placement } = agent.join;
     assert_eq!(join, ["a:7443", "b:99"]);
     assert_eq!((token.as_deref(), addresses.len()), (Some("t"), 1));
+    assert_eq!(placement, Some(true));
     assert_eq!((node.unwrap().as_str(), zone.unwrap().as_str()), ("n", "z"));
     assert_eq!(labels, [("k", "v"), ("w", "")].map(|(k, v)| (k.to_owned(), v.to_owned())));
 }

@@ -3,13 +3,17 @@
 
 use std::{fmt::Write as _, time::Duration};
 
-use sinew_api::control::{Act, Acted, Client, Entry, Overview, Request};
+use sinew_api::control::{Act, Acted, Client, Entry, Overview, Placed, Request};
 use sinew_model::fleet::Generation;
 
 use crate::{
-    args::{DryRun, Evacuate, History, Limits, LimitsAction, Pause, Resume, Return, Rollback},
+    args::{
+        DryRun, Evacuate, History, Limits, LimitsAction, Pause, Place, Resume, Return, Rollback,
+        Unplace,
+    },
     context::Context,
     error::Error,
+    file,
     render::{
         table::{Align, Cell, Table},
         time,
@@ -93,6 +97,47 @@ pub(super) async fn evacuate(args: &Evacuate, context: &Context) -> Result<(), E
 
 pub(super) async fn bring_back(args: &Return, context: &Context) -> Result<(), Error> {
     act(Request::Return { zone: args.zone.clone() }, args.run, context).await
+}
+
+pub(super) async fn place(args: &Place, context: &Context) -> Result<(), Error> {
+    let project = Box::new(file::read(&args.file.file)?);
+    act(Request::Place { project }, args.run, context).await
+}
+
+pub(super) async fn unplace(args: &Unplace, context: &Context) -> Result<(), Error> {
+    act(Request::Unplace { project: args.project.clone() }, args.run, context).await
+}
+
+pub(super) async fn placement(context: &Context) -> Result<(), Error> {
+    let placed = context.control().await?.placement().await?;
+    context.show(&placed, |placed| placed_table(placed, context))
+}
+
+fn placed_table(placed: &[Placed], context: &Context) -> String {
+    let mut table = Table::new(&[
+        ("SERVICE", Align::Left),
+        ("PROJECT", Align::Left),
+        ("WANTED", Align::Right),
+        ("ON", Align::Left),
+    ]);
+    let mut notes = String::new();
+    for it in placed {
+        let hosts: Vec<_> =
+            it.hosts.iter().map(|(node, count)| format!("{node}: {count}")).collect();
+        table.row([
+            Cell::new(it.service.as_str()),
+            Cell::new(it.project.as_str()),
+            Cell::new(it.wanted.to_string()),
+            Cell::or_dash((!hosts.is_empty()).then(|| hosts.join(", "))),
+        ]);
+        if let Some(unplaced) = &it.unplaced {
+            let _ = writeln!(notes, "{}: {unplaced}", it.service);
+        }
+        for (node, reason) in &it.refused {
+            let _ = writeln!(notes, "{} is not run by {node}: {reason}", it.service);
+        }
+    }
+    table.render(context.style, context.width) + &notes
 }
 
 pub(super) async fn limits(args: &Limits, context: &Context) -> Result<(), Error> {

@@ -46,14 +46,15 @@ pub(super) fn agent(mut args: Agent, context: &Context) -> Result<(), Error> {
 }
 
 fn join(args: Join) -> Result<JoinOptions, Error> {
-    let Join { join: control, token, node, zone, labels, addresses } = args;
+    let Join { join: control, token, node, zone, labels, addresses, placement } = args;
     // Not by the parser of arguments, which would show what it cannot read.
     let token = token.map(|text| text.parse::<Token>()).transpose();
     let token = token.map_err(|error| Error::Usage {
         what: format!("--token: {error}"),
         help: "give the whole of what `sinew token create` printed".to_owned(),
     })?;
-    Ok(JoinOptions { control, token, node, zone, labels: labels.into_iter().collect(), addresses })
+    let labels = labels.into_iter().collect();
+    Ok(JoinOptions { control, token, node, zone, labels, addresses, placement })
 }
 
 /// The cgroup that is named; `host` is the root of those that this agent sees.

@@ -8,4 +8,5 @@
 )]
 
 mod calls;
+mod placed;
 mod world;

@@ -112,6 +112,13 @@ impl World {
         self.agents[usize::from(number) - 1].take().unwrap().kill();
     }
 
+    /// Everything that runs on it is killed (-9).
+    pub(crate) fn crash(&mut self, number: u8) {
+        self.host(number).kill().unwrap();
+        // Nothing is left to be ended, and the process is collected.
+        drop(self.agents[usize::from(number) - 1].take());
+    }
+
     pub(crate) fn try_sinew(&self, number: u8, arguments: &[&str]) -> Output {
         self.command(number, arguments).output().unwrap()
     }

@@ -4,7 +4,7 @@
 use std::{collections::BTreeMap, time::Instant};
 
 use sinew_model::ServiceName;
-use sinew_proto::FromAgent;
+use sinew_proto::{FromAgent, Placed};
 
 use super::{reports::Reports, subscriptions::Subscriptions};
 use crate::fleet::mirror::{Answer, Refused};
@@ -15,6 +15,8 @@ pub(super) struct Outbox {
     pub(super) subscriptions: Subscriptions,
     /// The last one of each service.
     answers: BTreeMap<ServiceName, Answer>,
+    /// What became of what control has this host run.
+    pub(super) placed: Option<Placed>,
 }
 
 impl Outbox {
@@ -22,6 +24,8 @@ impl Outbox {
         self.reports.begin();
         self.subscriptions.begin();
         self.answers.clear();
+        // Control says again what is to run.
+        self.placed = None;
     }
 
     pub(super) fn answered(&mut self, service: &ServiceName, answer: Answer) {
@@ -38,6 +42,9 @@ impl Outbox {
     pub(super) fn next(&mut self, now: Instant) -> Option<FromAgent> {
         if let Some(report) = self.reports.next() {
             return Some(FromAgent::Report(report));
+        }
+        if let Some(placed) = self.placed.take() {
+            return Some(FromAgent::Placed(placed));
         }
         let Some((service, answer)) = self.answers.pop_first() else {
             return self.subscriptions.next(now);
