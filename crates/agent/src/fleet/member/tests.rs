@@ -32,6 +32,7 @@ fn beginning(known: Option<Known>) -> Beginning {
             zone: "a".parse().unwrap(),
             labels: BTreeMap::new(),
             addresses: Vec::new(),
+            placement: false,
             token: None,
         },
         certified: true,
