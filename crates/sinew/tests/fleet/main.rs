@@ -10,3 +10,4 @@
 mod calls;
 mod placed;
 mod world;
+mod zones;

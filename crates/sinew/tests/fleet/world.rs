@@ -62,6 +62,14 @@ impl World {
         self.hosts.host(number).unwrap()
     }
 
+    pub(crate) fn cut(&self, number: u8) {
+        self.hosts.cut(self.host(number)).unwrap();
+    }
+
+    pub(crate) fn heal(&self, number: u8) {
+        self.hosts.heal(self.host(number)).unwrap();
+    }
+
     pub(crate) fn file(&self, number: u8, name: &str) -> PathBuf {
         self.host(number).files().join(name)
     }
