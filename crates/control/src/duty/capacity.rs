@@ -28,6 +28,8 @@ pub enum Capacity {
     Services,
     /// Hosts.
     Nodes,
+    /// Slices of the instance networks.
+    Slices,
 }
 
 impl fmt::Display for Capacity {
@@ -36,6 +38,7 @@ impl fmt::Display for Capacity {
             Self::Endpoints(service) => write!(f, "endpoints of service {service}"),
             Self::Services => f.write_str("services"),
             Self::Nodes => f.write_str("hosts"),
+            Self::Slices => f.write_str("slices of the instance networks"),
         }
     }
 }
@@ -43,7 +46,12 @@ impl fmt::Display for Capacity {
 impl fmt::Display for NearlyFull {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { what, used, limit } = self;
-        write!(f, "{used} of {limit} {what}: no more are taken at {limit}; see `sinew limits`")
+        write!(f, "{used} of {limit} {what}: no more are taken at {limit}")?;
+        match what {
+            // Their number is that of the network, which is chosen before the first host joins.
+            Capacity::Slices => Ok(()),
+            _ => f.write_str("; see `sinew limits`"),
+        }
     }
 }
 
@@ -56,6 +64,11 @@ pub fn nearly_full(registry: &Registry) -> Vec<NearlyFull> {
         (what, registry.endpoints(service), limits.service_endpoints)
     });
     let hosts = registry.sessions().filter(|(.., session)| !session.withdrawn).count();
+    let slices = registry.networks().map(|(_, networks)| {
+        let used = registry.nodes().filter(|(_, node)| node.instances4.is_some()).count();
+        let limit = u32::try_from(networks.number()).unwrap_or(u32::MAX);
+        (Capacity::Slices, used, limit)
+    });
     let all = [
         (Capacity::Services, registry.services().count(), limits.services),
         (Capacity::Nodes, hosts, limits.nodes),
@@ -64,5 +77,5 @@ pub fn nearly_full(registry: &Registry) -> Vec<NearlyFull> {
         let limit = usize::try_from(limit).unwrap_or(usize::MAX);
         (used * 5 >= limit * 4).then_some(NearlyFull { what, used, limit })
     };
-    all.into_iter().chain(services).filter_map(near).collect()
+    all.into_iter().chain(slices).chain(services).filter_map(near).collect()
 }

@@ -37,7 +37,7 @@ pub(super) struct Reports {
     held: BTreeMap<ServiceName, String>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq)]
 struct Wanted {
     report: ServiceReport,
     /// It came by a full report: what others say that the service is goes before.
@@ -93,6 +93,10 @@ impl Reports {
             let Some(wanted) = self.wanted.get_mut(&name) else { continue };
             let of = registry.of_node(&name, node);
             let all = registry.endpoints(&name);
+            if let Some(why) = wanted.no_room(of, registry) {
+                self.held.insert(name, why);
+                continue;
+            }
             let before = write.len();
             let held = wanted.hold(&name, of, now_ms, registry);
             let room = MAX_OPS.saturating_sub(write.len()).max(4);
@@ -187,6 +191,19 @@ impl Wanted {
                 "{} of its endpoints on the host are not in the report, and it does not say that \
                  they are gone; more than {percent} % of {all} are not removed like that",
                 held.len()
+            )
+        })
+    }
+
+    /// Why a service that is new is not taken; it is tried again with the next report of it.
+    fn no_room(&self, of: OfNode<'_>, registry: &Registry) -> Option<String> {
+        let most = registry.config().limits().services;
+        let is_new = of.owned.is_none() && *self != Self::default();
+        let full = is_new && registry.services().count() >= usize::try_from(most).ok()?;
+        full.then(|| {
+            format!(
+                "the service is not taken: there are at most {most}, which `sinew limits set \
+                 services=NUMBER` changes"
             )
         })
     }

@@ -195,6 +195,17 @@ pub(crate) async fn r16_no_more_is_taken_than_is_declared(store: Shared) {
     world.change(0, &[], &[]);
     world.pass(s(2)).await;
     assert_eq!(world.stored(), world.truth());
+    // Of services too: there is one.
+    let limits = [("services".to_owned(), 1)].into();
+    let plan = people::set_limits(&limits, &world.observer.registry).unwrap();
+    assert!(does(&mut world, &plan).await);
+    world.agents[2].held_is_fine = true;
+    world.agents[2].also = Some("other".parse().unwrap());
+    world.change(2, &[], &[]);
+    world.pass(s(2)).await;
+    let held = world.agents[2].held.clone().unwrap();
+    assert!(held.starts_with("the service is not taken: there are at most 1"), "{held}");
+    assert_eq!(world.observer.registry.services().count(), 1);
     world.join("n9", "b");
     world.pass(s(5)).await;
     let known: BTreeSet<_> =

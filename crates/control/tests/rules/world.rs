@@ -120,6 +120,8 @@ pub(crate) struct Agent {
     /// Part of its newest report may not be taken.
     pub(crate) held_is_fine: bool,
     pub(crate) held: Option<String>,
+    /// Another service of which it runs the same.
+    pub(crate) also: Option<ServiceName>,
     pub(crate) goodbye: Option<String>,
     pub(crate) snapshot_bytes: usize,
     /// The replica that it goes to.
@@ -523,6 +525,7 @@ impl Agent {
             told_dead: BTreeSet::new(),
             held_is_fine: false,
             held: None,
+            also: None,
             goodbye: None,
             snapshot_bytes: 0,
             prefers: None,
@@ -566,8 +569,9 @@ impl Agent {
         let endpoints = self.truth.iter().map(|it| (*it, endpoint(&self.zone))).collect();
         let gone = self.gone.clone();
         let service = ServiceReport { record: Some(record), endpoints, gone };
-        let report =
-            Report { sequence: self.sequence, full, services: [(orders(), service)].into() };
+        let also = self.also.clone().map(|name| (name, service.clone()));
+        let services = [(orders(), service)].into_iter().chain(also).collect();
+        let report = Report { sequence: self.sequence, full, services };
         open.session.receive(FromAgent::Report(report), &mut replica.follower.registry).unwrap();
     }
 
