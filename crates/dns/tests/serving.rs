@@ -15,7 +15,8 @@ use common::{
     zone,
 };
 use hickory_proto::{op::ResponseCode, rr::RecordType};
-use sinew_dns::{Resolver, Upstream};
+use sinew_dns::{Resolver, Upstream, Zone};
+use sinew_model::ServiceName;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -187,4 +188,52 @@ async fn nobody_forwards_to_himself() {
     let reply = ask(address, &query(1, "example.com.", RecordType::A)).await;
     assert_eq!(reply.metadata.response_code, ResponseCode::ServFail);
     task.abort();
+}
+
+/// What is told of lookups.
+#[derive(Debug, Default)]
+struct Told(std::sync::Mutex<Vec<(String, bool)>>);
+
+impl sinew_dns::Lookups for Told {
+    fn looked_up(&self, service: &str, ready: bool) {
+        self.0.lock().unwrap().push((service.to_owned(), ready));
+    }
+}
+
+#[tokio::test]
+async fn the_answer_for_a_service_that_cannot_be_called_yet_is_held_back_and_then_given() {
+    let far: ServiceName = "far".parse().unwrap();
+    let zone = |ready: Option<bool>| {
+        let mut zone = Zone::new("sinew.internal").unwrap();
+        zone.insert(&far, [127, 64, 0, 9].into(), "fd00::9".parse().unwrap(), Vec::new()).unwrap();
+        if let Some(ready) = ready {
+            zone.hear(&far, ready);
+        }
+        Arc::new(zone)
+    };
+    let (sender, zones) = watch::channel(zone(Some(false)));
+    let upstream = Upstream::fixed(servers(Vec::new()));
+    let resolver = Resolver::bind("127.0.0.1:0".parse().unwrap(), None, upstream, zones);
+    let told = Arc::new(Told::default());
+    let resolver = resolver.await.unwrap().telling(told.clone());
+    let server = resolver.local_addr().into();
+    tokio::spawn(resolver.serve(std::future::pending()));
+    let query = query(1, "far.", RecordType::A);
+    // Nobody gets it ready: the address is given all the same.
+    assert_eq!(ask(server, &query).await.answers.len(), 1);
+    let asking = ask(server, &query);
+    let readying = async {
+        while told.0.lock().unwrap().len() < 2 {
+            tokio::task::yield_now().await;
+        }
+        sender.send_replace(zone(Some(true)));
+    };
+    let (reply, ()) = tokio::join!(asking, readying);
+    assert_eq!(reply.answers.len(), 1);
+    ask(server, &query).await;
+    sender.send_replace(zone(None));
+    ask(server, &query).await;
+    let seen: Vec<bool> = told.0.lock().unwrap().iter().map(|(_, ready)| *ready).collect();
+    assert_eq!(seen, [false, false, true]);
+    assert!(told.0.lock().unwrap().iter().all(|(service, _)| service == "far"));
 }

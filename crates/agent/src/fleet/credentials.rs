@@ -196,3 +196,6 @@ async fn ask_any(
     }
     Err(failed)
 }
+
+#[cfg(test)]
+mod tests;
