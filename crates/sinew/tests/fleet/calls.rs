@@ -86,3 +86,21 @@ fn endpoints(world: &World) -> usize {
     let known = world.sinew(2, &["services", "web", "--output", "json"]);
     known["endpoints"].as_array().map_or(0, Vec::len)
 }
+
+#[test]
+fn connections_with_a_dead_host_are_closed_and_calls_go_elsewhere() {
+    let mut world = World::new("dead", 4);
+    for number in [1, 2, 3, 4] {
+        world.start_agent(number, &["--zone", "a"]);
+    }
+    world.serve(3, "web", 1);
+    world.wait("the service", || world.calls(2, "web", 1) == ["h3"]);
+    let held = world.hold(2, "web");
+    world.cut(3);
+    assert_eq!(held.end(), "ConnectionAbortedError");
+    world.wait("the endpoint to go", || endpoints(&world) == 0);
+    world.serve(4, "web", 1);
+    world.wait("calls elsewhere", || world.calls(2, "web", 3) == ["h4"; 3]);
+    world.heal(3);
+    world.wait("the host to be back", || endpoints(&world) == 2);
+}

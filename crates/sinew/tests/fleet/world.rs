@@ -2,8 +2,9 @@
 
 use std::{
     fs::{self, File},
+    io::{BufRead as _, BufReader},
     path::PathBuf,
-    process::{Child, Command, Output},
+    process::{Child, ChildStdout, Command, Output, Stdio},
     time::{Duration, Instant},
 };
 
@@ -31,6 +32,21 @@ impl Running {
 impl Drop for Running {
     fn drop(&mut self) {
         self.end();
+    }
+}
+
+/// A connection that is open.
+pub(crate) struct Held {
+    output: BufReader<ChildStdout>,
+    _child: Running,
+}
+
+impl Held {
+    /// What comes of it.
+    pub(crate) fn end(mut self) -> String {
+        let mut line = String::new();
+        self.output.read_line(&mut line).unwrap();
+        line.trim().to_owned()
     }
 }
 
@@ -62,6 +78,7 @@ impl World {
         self.hosts.host(number).unwrap()
     }
 
+    /// From now on nothing gets to the host or back.
     pub(crate) fn cut(&self, number: u8) {
         self.hosts.cut(self.host(number)).unwrap();
     }
@@ -185,6 +202,26 @@ for _ in range({count}):
         let said: Vec<String> = text.lines().map(str::to_owned).collect();
         assert!(said.len() == count as usize, "{output:?}\n{}", self.logs());
         said
+    }
+
+    /// A member that is connected to a service, and waits for what the server says.
+    pub(crate) fn hold(&self, number: u8, service: &str) -> Held {
+        let program = format!(
+            r#"
+import socket
+held = socket.create_connection(("{service}", 8080))
+print("open", flush=True)
+try: print(held.recv(1))
+except OSError as e: print(type(e).__name__)
+"#
+        );
+        let mut command = self.command(number, &["exec", "--", "python3", "-c", &program]);
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+        let mut output = BufReader::new(child.stdout.take().unwrap());
+        let mut line = String::new();
+        output.read_line(&mut line).unwrap();
+        assert_eq!(line, "open\n");
+        Held { output, _child: Running(child) }
     }
 
     pub(crate) fn wait(&self, for_what: &str, is_so: impl Fn() -> bool) {
