@@ -244,7 +244,7 @@ async fn many_sessions_at_once_miss_nothing() {
     let (mut owner, _) = open(&owner, replica.at).await;
     owner.say(report(1, true, [1])).await.unwrap();
     soon(reported(&mut owner, 1)).await;
-    for change in 1..=20 {
+    for change in 1..=60 {
         let sequence = u64::from(change) + 1;
         owner.say(reweighed(sequence, [1], change)).await.unwrap();
         soon(reported(&mut owner, sequence)).await;
