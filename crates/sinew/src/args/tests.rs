@@ -78,15 +78,23 @@ fn reference() -> String {
     page.push_str(&block(&mut top));
     for command in subcommands() {
         let name = command.get_name().to_owned();
-        let known: Vec<_> =
-            command.get_arguments().map(|argument| argument.get_id().to_string()).collect();
-        let global = GLOBAL.into_iter().filter(|id| known.iter().any(|known| known == id));
-        let mut command = global.fold(command.clone(), |command, id| {
-            command.mut_arg(id, |argument| argument.hide(true))
-        });
-        let _ = write!(page, "\n## sinew {name}\n\n{}", block(&mut command));
+        let _ = write!(page, "\n## sinew {name}\n\n{}", block(&mut own(&command)));
+        let below = command.get_subcommands().filter(|below| below.get_name() != "help");
+        for below in below {
+            let title = format!("\n### sinew {name} {}\n\n", below.get_name());
+            page.push_str(&title);
+            page.push_str(&block(&mut own(below)));
+        }
     }
     page
+}
+
+/// A command without what is said to every other too.
+fn own(command: &Clap) -> Clap {
+    let known: Vec<_> =
+        command.get_arguments().map(|argument| argument.get_id().to_string()).collect();
+    let global = GLOBAL.into_iter().filter(|id| known.iter().any(|known| known == id));
+    global.fold(command.clone(), |command, id| command.mut_arg(id, |argument| argument.hide(true)))
 }
 
 fn block(command: &mut Clap) -> String {
