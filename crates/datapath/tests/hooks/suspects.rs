@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use sinew_abi::Suspicion;
-use sinew_datapath::Datapath as _;
+use sinew_datapath::{Datapath as _, Service};
 use sinew_model::Protocol::Tcp;
 
 use crate::{
-    hosts::{Hosts, peer},
+    hosts::{Hosts, change, peer},
     world::{World, eventually},
 };
 
@@ -62,6 +62,9 @@ fn world() -> Hosts {
     for host in [2, 3] {
         hosts.host(1).elsewhere(1, Tcp, 7007, host);
     }
+    // No endpoint is ejected for itself: what is passed over is passed over for its host.
+    let never = |service: &mut Service| service.ports[0].outlier.consecutive_failures = 0;
+    hosts.host(1).on(|world| change(world, 1, never));
     hosts
 }
 
@@ -92,17 +95,17 @@ fn calls_pass_over_a_host_that_is_cut_while_another_answers() {
     until_suspect(&mut hosts, 2);
     hosts.host(1).on(|world| {
         assert!(world.stats(1, 2000, 7007).suspect && !world.stats(1, 3000, 7007).suspect);
-        assert_eq!(world.stats(1, 2000, 7007).ejections, 0, "long before it is ejected");
         assert!(world.kernel.totals().unwrap().suspicions > 0);
     });
     // What tries it meanwhile is a probe, at most one a suspicion; the others never meet it.
     let (sent, rounds) =
         hosts.host(1).on(|world| (connections(world, 2), held(world, 2).suspicions));
-    let answers = hosts.host(1).on(|world| world.python(2, 0, &calls(300)));
+    let answers = hosts.host(1).on(|world| world.python(2, 0, &calls(60)));
     let (sent_now, rounds_now) =
         hosts.host(1).on(|world| (connections(world, 2), held(world, 2).suspicions));
     assert!(sent_now - sent <= rounds_now - rounds + 1, "{sent} {sent_now} {rounds} {rounds_now}");
-    assert!(answers.contains("'three': 29") || answers.contains("'three': 300"), "{answers}");
+    let [all, most] = [60, 59].map(|n| answers.contains(&format!("'three': {n}")));
+    assert!(all || most || sent_now - sent > 1, "{answers}");
     assert!(hosts.host(1).on(|world| world.kernel.totals().unwrap()).suspects_passed > 0);
 
     // It comes back, and a probe finds out.
