@@ -172,6 +172,7 @@ fn counted(
         timed_out: counted.timed_out,
         hung: counted.hung,
         ejected: counted.ejected_now,
+        suspect: counted.suspect,
         ejections: counted.ejections,
         connect_us: counted.connect_us,
         connect_histogram: times.connect_us,

@@ -159,6 +159,9 @@ pub struct EndpointStatus {
     pub hung: u32,
     /// Whether the kernel holds it ejected.
     pub ejected: bool,
+    /// Whether its host, another one, has left calls without an answer: callers pass it by.
+    #[serde(default)]
+    pub suspect: bool,
     /// Times it was ejected.
     pub ejections: u64,
     /// Smoothed connect time.

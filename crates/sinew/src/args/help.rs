@@ -221,7 +221,8 @@ in flight, median and 99th percentile of the connect time, errors a second, ejec
 bytes a second; all but ejections over the last second. Ejections are counted since the edge was \
 first used, or the endpoint made. The bars are calls a second at the last 20 looks. An endpoint is \
 `hung` when callers passed it by because it does not accept, until it gets a call or ends those it \
-has, and `ejected` while they pass it by because it failed.
+has, `ejected` while they pass it by because it failed, and `suspect` while its host, another \
+one, leaves calls without an answer.
 
 Connect times, errors and bytes are counted when a connection closes; of connections from `outside` \
 only that they began. Keys: up and down select an \

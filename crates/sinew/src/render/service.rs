@@ -87,9 +87,12 @@ fn endpoints(endpoints: &[EndpointStatus]) -> Table {
     ]);
     let mut table = Table::new(&columns.collect::<Vec<_>>());
     for endpoint in endpoints {
-        let state = match endpoint.ejected {
-            true => Cell::tinted(format!("{}, ejected", state_word(endpoint.state)), Tint::Bad),
-            false => Cell::tinted(state_word(endpoint.state), state_tint(endpoint.state)),
+        let held =
+            |what| Cell::tinted(format!("{}, {what}", state_word(endpoint.state)), Tint::Bad);
+        let state = match (endpoint.suspect, endpoint.ejected) {
+            (true, _) => held("suspect"),
+            (_, true) => held("ejected"),
+            _ => Cell::tinted(state_word(endpoint.state), state_tint(endpoint.state)),
         };
         let failures = if endpoint.failures > 0 { Tint::Bad } else { Tint::Plain };
         let suffix = if endpoint.protocol == Protocol::Udp { "/udp" } else { "" };
@@ -177,6 +180,7 @@ mod tests {
             timed_out: 0,
             hung: 0,
             ejected: false,
+            suspect: false,
             ejections: 0,
             connect_us: 42,
             connect_histogram: Vec::new(),

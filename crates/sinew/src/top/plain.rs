@@ -69,10 +69,11 @@ pub(crate) fn endpoint_cells(endpoint: &EndpointRates) -> [String; 8] {
 /// What the agent says of it, and what the kernel does.
 fn standing(endpoint: &EndpointRates) -> String {
     let state = state_word(endpoint.state);
-    match (endpoint.ejected, endpoint.hung) {
-        (true, _) => format!("{state}, ejected"),
-        (false, true) => format!("{state}, hung"),
-        (false, false) => state.to_owned(),
+    match (endpoint.suspect, endpoint.ejected, endpoint.hung) {
+        (true, ..) => format!("{state}, suspect"),
+        (_, true, _) => format!("{state}, ejected"),
+        (_, _, true) => format!("{state}, hung"),
+        _ => state.to_owned(),
     }
 }
 
@@ -134,6 +135,8 @@ api/0:80  up        1000          2     10 us     12 us       2.0          1
         assert_eq!(endpoint_cells(&ejected)[1], "up, hung");
         ejected.ejected = true;
         assert_eq!(endpoint_cells(&ejected)[1], "up, ejected");
+        ejected.suspect = true;
+        assert_eq!(endpoint_cells(&ejected)[1], "up, suspect");
         assert_eq!(text(&Frame::default(), Style { colour: false }, None), "no calls\n");
     }
 }

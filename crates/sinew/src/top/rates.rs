@@ -54,6 +54,7 @@ pub(crate) struct EndpointRates {
     pub(crate) protocol: Protocol,
     pub(crate) state: WorkloadState,
     pub(crate) ejected: bool,
+    pub(crate) suspect: bool,
     /// Whether callers passed it by, since it does not accept, and nothing shows that it does again.
     pub(crate) hung: bool,
     pub(crate) calls_per_s: f64,
@@ -160,6 +161,7 @@ fn endpoint_rates(
         protocol: now.protocol,
         state: now.state,
         ejected: now.ejected,
+        suspect: now.suspect,
         hung: added_to(|endpoint| endpoint.hung.into()) > 0.0,
         calls_per_s: added_to(|endpoint| endpoint.connections) / seconds,
         in_flight: now.active,
@@ -217,6 +219,7 @@ pub(crate) mod tests {
             timed_out: 0,
             hung: 0,
             ejected: false,
+            suspect: false,
             ejections: 1,
             connect_us: 40,
             connect_histogram: vec![0, 0, 0, 0, connections],

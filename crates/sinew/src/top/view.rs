@@ -184,7 +184,7 @@ impl View {
         let columns = Columns::of(self.names, ENDPOINT_COLUMNS.len(), area.width);
         let head = columns.head(&ENDPOINT_COLUMNS, |_| Modifier::DIM);
         let rows = shown.map(|endpoint| {
-            let sick = endpoint.ejected || endpoint.hung;
+            let sick = endpoint.ejected || endpoint.suspect || endpoint.hung;
             let stands = hue(if sick { Tint::Bad } else { state_tint(endpoint.state) });
             let past = self.endpoints.line(&place(endpoint));
             columns.row(endpoint_cells(endpoint), &past, |index| match index {

@@ -76,6 +76,7 @@ fn frame(look: usize) -> Frame {
                 protocol: Protocol::Tcp,
                 state: WorkloadState::Up,
                 ejected: false,
+                suspect: false,
                 hung: (service, replica) == ("api", 1),
                 calls_per_s: rates(calls, past)[look],
                 in_flight,
