@@ -6,6 +6,7 @@ mod connect;
 mod contender;
 mod cost;
 mod failstatic;
+mod fleet;
 mod kill;
 pub(crate) mod load;
 mod network;
@@ -16,6 +17,7 @@ mod report;
 mod scale;
 pub(crate) mod server;
 mod set;
+mod simulated;
 pub(crate) mod world;
 
 use std::os::unix::process::CommandExt;
@@ -52,6 +54,8 @@ enum Bench {
     Change,
     /// How soon other hosts know what happens on one
     Propagate,
+    /// What control costs with many agents, how soon it tells and how soon it is back
+    Fleet,
     /// What callers on three hosts see while control is dead
     Failstatic,
     /// What callers see of a host that is cut off
@@ -73,6 +77,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         Bench::Kill => kill::run(args),
         Bench::Change => change::run(args),
         Bench::Propagate => propagate::run(args),
+        Bench::Fleet => fleet::run(args),
         Bench::Failstatic => failstatic::run(args),
         Bench::NodeDeath => node_death::run(args),
         Bench::Scale => scale::run(args),
@@ -84,9 +89,14 @@ fn become_release() -> Result<()> {
     let mut build = process::cargo();
     build.args(["build", "--release", "--package", "xtask", "--package", "sinew"]);
     process::run(build.current_dir(workspace::root()))?;
-    for (package, example) in [("sinew-datapath", "host"), ("sinew-agent", "crowd")] {
+    for (package, example, features) in [
+        ("sinew-datapath", "host", ""),
+        ("sinew-agent", "crowd", ""),
+        ("sinew-control", "fleet", "testing"),
+    ] {
         let mut build = process::cargo();
         build.args(["build", "--release", "--package", package, "--example", example]);
+        build.args(["--features", features]);
         process::run(build.current_dir(workspace::root()))?;
     }
     let profile = world::own().parent().map(Path::to_path_buf).unwrap_or_default();

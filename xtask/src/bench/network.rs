@@ -58,15 +58,21 @@ pub(crate) struct Network {
 impl Network {
     /// Makes a network of so many hosts with an agent, all of one zone.
     pub(crate) fn start(name: &str, agents: u8, store: Store) -> Result<Self> {
-        let hosts = Hosts::new(name, agents + store.hosts())?;
-        let mut network = Self { hosts, store, agents: Vec::new(), controls: Vec::new() };
-        network.agents.resize_with(agents.into(), || None);
-        network.start_control()?;
-        let token = network.token()?;
+        let mut network = Self::without_agents(name, agents, store)?;
+        let token = network.token(agents.into())?;
         for number in 1..=agents {
             network.start_agent_with(number, &["--token", &token])?;
         }
         network.await_hosts()?;
+        Ok(network)
+    }
+
+    /// Makes hosts for so many agents, and starts what controls them.
+    pub(crate) fn without_agents(name: &str, agents: u8, store: Store) -> Result<Self> {
+        let hosts = Hosts::new(name, agents + store.hosts())?;
+        let mut network = Self { hosts, store, agents: Vec::new(), controls: Vec::new() };
+        network.agents.resize_with(agents.into(), || None);
+        network.start_control()?;
         Ok(network)
     }
 
@@ -155,6 +161,11 @@ impl Network {
         spawn(etcd, host, "etcd.log")
     }
 
+    /// The processes of control, without those of the store.
+    pub(crate) fn control_processes(&self) -> impl Iterator<Item = u32> {
+        self.controls.iter().filter_map(|children| children.last()).map(Child::id)
+    }
+
     /// Kills all that controls the network (-9).
     pub(crate) fn kill_control(&mut self) -> Result<()> {
         for mut child in self.controls.drain(..).flatten() {
@@ -164,9 +175,10 @@ impl Network {
         Ok(())
     }
 
-    fn token(&self) -> Result<String> {
+    /// With which so many hosts join.
+    pub(crate) fn token(&self, hosts: usize) -> Result<String> {
         let host = &self.control_hosts()[0];
-        let uses = self.agents.len().to_string();
+        let uses = hosts.to_string();
         let words = ["--output", "json", "token", "create", "--uses", &uses];
         let made = ask(sinew_on(host)?.args(words))?;
         let token = made["token"].as_str().context("no token in what was made")?;

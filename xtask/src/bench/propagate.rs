@@ -18,10 +18,13 @@ use super::load::{Quantiles, now_ns};
 use super::network::{self, Network, Store};
 use super::report::Report;
 use super::set::Set;
+use super::simulated::Simulated;
 use super::{Args, command, world};
 use crate::workspace;
 
 const HOSTS: u8 = 3;
+/// Simulated, beside the real ones.
+const SUBSCRIBERS: usize = 200;
 const SERVICE: &str = "target";
 const PORT: u16 = 8080;
 const PAUSE: Duration = Duration::from_micros(50);
@@ -66,6 +69,7 @@ fn measure(store: Store, rounds: usize, report: &mut Report) -> Result<()> {
         network.await_backends(host, address, PORT, 1)?;
         sets.push(Set::of(&network::pins(host), address, PORT)?);
     }
+    let subscribers = Simulated::start(&network, HOSTS, SUBSCRIBERS, 0, 0.0, Some(SERVICE))?;
     let others = &sets[1..];
     let (mut ups, mut downs) = (Vec::new(), Vec::new());
     let mut known = BTreeSet::new();
@@ -86,6 +90,7 @@ fn measure(store: Store, rounds: usize, report: &mut Report) -> Result<()> {
             println!("{}: {} of {rounds} rounds", store.name(), round + 1);
         }
     }
+    subscribers.finish()?;
     for (what, samples) in [("up", &mut ups), ("down", &mut downs)] {
         let found = Quantiles::of(samples);
         report.single(&format!("{}_{what}_p50_ms", store.name()), found.p50_ns / 1e6);
