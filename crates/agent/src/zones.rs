@@ -6,11 +6,12 @@
 //! a zone that has lost little is expected to carry the load of what it lost.
 
 use std::{
+    collections::BTreeMap,
     hash::{DefaultHasher, Hash, Hasher as _},
     time::Duration,
 };
 
-use sinew_model::{NodeName, fleet::EndpointKey};
+use sinew_model::{NodeName, Protocol, fleet::EndpointKey};
 
 /// What a zone carries of what it has lost: 1.4 times the healthy share of its capacity.
 const OVERPROVISIONED_PERCENT: u64 = 140;
@@ -61,6 +62,9 @@ pub(crate) struct Spill {
     /// When that was.
     at: Duration,
 }
+
+/// Of the ports of a service.
+pub(crate) type Spills = BTreeMap<(u16, Protocol), Spill>;
 
 impl Spill {
     /// Whether calls leave the zone although it could carry them: it shall be looked at again soon.

@@ -1,5 +1,5 @@
-//! The API for people, over a unix socket: routes to what answers them. Whoever may open the socket
-//! may do everything: its file says who that is.
+//! The API for people, over a unix socket: routes to what answers them. Its file says who may open the
+//! socket: root, who may do everything, and the group `sinew`, who may look.
 
 mod actions;
 mod answer;
@@ -9,9 +9,10 @@ mod tokens;
 
 use axum::{
     Extension, Json, Router,
-    extract::State,
+    extract::{Request, State},
     http::{Method, Uri},
-    response::IntoResponse,
+    middleware::{self, Next},
+    response::{IntoResponse, Response},
     routing::{delete, get, post},
 };
 use sinew_api::control::{Control, NewRoot};
@@ -25,19 +26,40 @@ use tokio::{
 use crate::serve::Handle;
 use answer::{Answer, Failure};
 
-/// Who calls, for the history.
+/// Who calls: for the history, and for what only root may do.
 #[derive(Clone, Debug)]
-struct Who(String);
+struct Who(String, Option<u32>);
 
 impl Who {
     fn of(stream: &UnixStream) -> Self {
-        Self(match stream.peer_cred() {
-            Ok(peer) if peer.uid() == 0 => "root".to_owned(),
-            Ok(peer) => format!("user {}", peer.uid()),
-            Err(_) => "somebody at the socket".to_owned(),
-        })
+        let uid = stream.peer_cred().ok().map(|peer| peer.uid());
+        let name = match uid {
+            Some(0) => "root".to_owned(),
+            Some(uid) => format!("user {uid}"),
+            None => "somebody at the socket".to_owned(),
+        };
+        Self(name, uid)
+    }
+
+    /// Members of the group look; what changes the network or runs commands on its hosts, and the
+    /// export with all that the store holds, is root's.
+    fn may(&self, method: &Method, path: &str) -> bool {
+        self.1 == Some(0) || (method == Method::GET && path != EXPORT)
     }
 }
+
+async fn check(
+    Extension(who): Extension<Who>,
+    request: Request,
+    next: Next,
+) -> Result<Response, Failure> {
+    if who.may(request.method(), request.uri().path()) {
+        return Ok(next.run(request).await);
+    }
+    Err(Failure::not_root(&who.0))
+}
+
+const EXPORT: &str = "/v1/export";
 
 fn router(handle: Handle) -> Router {
     Router::new()
@@ -53,9 +75,10 @@ fn router(handle: Handle) -> Router {
         .route("/v1/limits", get(actions::limits))
         .route("/v1/overview", get(actions::overview))
         .route("/v1/root/rotate", post(rotate))
-        .route("/v1/export", get(export::export))
+        .route(EXPORT, get(export::export))
         .fallback(unknown)
         .method_not_allowed_fallback(unknown)
+        .layer(middleware::from_fn(check))
         .with_state(handle)
 }
 
@@ -95,4 +118,27 @@ async fn rotate(State(handle): State<Handle>) -> Answer<NewRoot> {
     let fingerprint = handle.shared.authority.rotate(Moment::now()).await?;
     tracing::warn!(%fingerprint, "the root certificate was replaced");
     Ok(Json(NewRoot { fingerprint: fingerprint.to_string() }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_root_changes_the_network_or_takes_all_that_is_stored() {
+        let root = Who("root".to_owned(), Some(0));
+        for who in [Who("user 7".to_owned(), Some(7)), Who("somebody".to_owned(), None)] {
+            assert!(who.may(&Method::GET, "/v1/nodes"));
+            for (method, path) in [
+                (Method::POST, "/v1/actions"),
+                (Method::POST, "/v1/tokens"),
+                (Method::DELETE, "/v1/nodes/a"),
+                (Method::POST, "/v1/root/rotate"),
+                (Method::GET, EXPORT),
+            ] {
+                assert!(!who.may(&method, path), "{who:?} {method} {path}");
+                assert!(root.may(&method, path));
+            }
+        }
+    }
 }

@@ -524,6 +524,23 @@ impl Registry {
         Some(hosts)
     }
 
+    /// How many services there are: not those of which only the end is remembered.
+    #[must_use]
+    pub fn offered(&self) -> usize {
+        self.names.count()
+    }
+
+    /// Whether something of what is placed, or of the hosts that it is placed on, cannot be read: what
+    /// is known of it then lacks what is there.
+    #[must_use]
+    pub fn is_placement_poisoned(&self) -> bool {
+        let of_placement =
+            |key: &Key| matches!(key, Key::Project(_) | Key::Assigned(_) | Key::Node(_));
+        self.poisoned.keys().any(|bytes| {
+            Key::parse(bytes).is_some_and(|key| key.is_ok_and(|key| of_placement(&key)))
+        })
+    }
+
     /// What is placed on which hosts.
     #[must_use]
     pub const fn placed(&self) -> &Placed {

@@ -455,7 +455,10 @@ impl Session {
         if let Some(zones) = registry.take_zones(subscriber) {
             return Some(FromControl::Zones(zones).encode());
         }
-        if registry.placed().generation(self.node()) > self.told_assigned {
+        // What cannot be read is not taken down.
+        if registry.placed().generation(self.node()) > self.told_assigned
+            && !registry.is_placement_poisoned()
+        {
             let assigned = registry.placed().of(self.node());
             self.told_assigned = assigned.generation;
             return Some(FromControl::Assigned(assigned).encode());

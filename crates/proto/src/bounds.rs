@@ -2,6 +2,8 @@
 
 /// Bytes of a message.
 pub const MAX_MESSAGE_BYTES: usize = 16 << 20;
+/// Bytes of a message that asks for a certificate.
+pub const MAX_UNARY_BYTES: usize = 32 << 10;
 /// Services of a network.
 pub const MAX_SERVICES: usize = 65_536;
 /// Endpoints of a service, and as many tombstones.

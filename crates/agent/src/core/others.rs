@@ -19,7 +19,7 @@ use crate::{
     alloc,
     capacity::Usage,
     fleet::{Around, News, Remote, Run},
-    zones::Spill,
+    zones::Spills,
 };
 
 /// From look to look at a zone to which calls return by steps.
@@ -40,7 +40,7 @@ pub(super) struct Others {
     given: BTreeMap<Key, Ipv4Addr>,
     told: BTreeMap<ServiceName, Run>,
     configured: BTreeSet<ServiceName>,
-    pub(super) spills: BTreeMap<ServiceName, Spill>,
+    pub(super) spills: BTreeMap<ServiceName, Spills>,
     /// Backends that the kernel passes over.
     pub(super) unwell: HashSet<u64>,
     pub(super) began: Instant,
@@ -247,10 +247,10 @@ impl Core {
         self.dirty = true;
     }
 
-    pub(super) fn note_spill(&mut self, name: &ServiceName, spill: Spill, returns: bool) {
+    pub(super) fn note_spills(&mut self, name: &ServiceName, spills: Spills, returns: bool) {
         let now = self.now;
         let Some(others) = &mut self.others else { return };
-        others.spills.insert(name.clone(), spill);
+        others.spills.insert(name.clone(), spills);
         if returns {
             others.returning.insert(name.clone());
             others.look_at_return.get_or_insert(now + LOOK_AT_RETURN);

@@ -12,7 +12,7 @@ use super::{Core, Instance};
 use crate::{
     alloc,
     fleet::{Around, Remote, RemoteEndpoint, node_number},
-    zones::{Candidate, Spill},
+    zones::{Candidate, Spills},
 };
 
 impl Core {
@@ -26,7 +26,8 @@ impl Core {
             return;
         };
         let Some(around) = self.around().cloned() else { return };
-        let (mut spill, now) = self.spill(name);
+        // One port may be out where another is well.
+        let (mut spills, now) = self.spills(name);
         let mut returns = false;
         for port in &mut service.ports {
             let Some(position) = remote.position(port.number, port.protocol) else { continue };
@@ -36,6 +37,7 @@ impl Core {
                 candidates.push(self.candidate(endpoint, backend.key, &around));
                 port.backends.push(backend);
             }
+            let spill = spills.entry((port.number, port.protocol)).or_default();
             let places = spill.spread(&around.node, &candidates, now);
             returns |= spill.returns(&candidates);
             for (backend, place) in port.backends.iter_mut().zip(places) {
@@ -43,13 +45,13 @@ impl Core {
                 backend.weight = place.weight;
             }
         }
-        self.note_spill(name, spill, returns);
+        self.note_spills(name, spills, returns);
     }
 
-    fn spill(&self, name: &ServiceName) -> (Spill, std::time::Duration) {
+    fn spills(&self, name: &ServiceName) -> (Spills, std::time::Duration) {
         let Some(others) = &self.others else { return Default::default() };
-        let spill = others.spills.get(name).copied().unwrap_or_default();
-        (spill, self.now.saturating_duration_since(others.began))
+        let spills = others.spills.get(name).cloned().unwrap_or_default();
+        (spills, self.now.saturating_duration_since(others.began))
     }
 
     fn local_candidates(

@@ -103,7 +103,7 @@ async fn certify(
     entry: Entry,
     warnings: &mut Vec<String>,
 ) -> Result<(Joined, Option<Certified>), EnterError> {
-    let Entry { mut joined, token, first } = entry;
+    let Entry { mut joined, token, first, renamed } = entry;
     let certified = |(key, credentials)| Certified {
         place: place.clone(),
         key: Arc::new(key),
@@ -118,17 +118,20 @@ async fn certify(
                 tracing::info!("this host has joined as {} in zone {}", joined.node, joined.zone);
                 return Ok((joined, Some(certified(credentials))));
             }
-            Err(error) if first || at_hand.is_err() => return Err(error.into()),
+            // Under another name the certificate that it has is of no use.
+            Err(error) if first || renamed || at_hand.is_err() => return Err(error.into()),
             // What this host runs and calls goes on with what it has.
             Err(error) => warnings.push(format!(
                 "this host could not join again, and goes on with the certificate that it has: {error}"
             )),
         }
     }
+    if first && at_hand.is_err() {
+        return Err(JoinError::NoToken.into());
+    }
     kept.save(&joined)?;
     match at_hand {
         Ok(credentials) => Ok((joined, Some(certified(credentials)))),
-        Err(_) if first => Err(JoinError::NoToken.into()),
         Err(error) => {
             warnings.push(format!(
                 "this host cannot show who it is, and hears of no changes of other hosts; what is known \

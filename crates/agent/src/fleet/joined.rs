@@ -150,6 +150,8 @@ pub(crate) struct Entry {
     pub(crate) token: Option<Token>,
     /// It never was in this network.
     pub(crate) first: bool,
+    /// It was, under another name.
+    pub(crate) renamed: bool,
 }
 
 /// What is kept of the network.
@@ -215,6 +217,7 @@ fn enter(
     };
     let fallback = ZoneName::new(ZONE)
         .map_err(|error| JoinError::Hostname { hostname: ZONE.to_owned(), error })?;
+    let renamed = before.as_ref().is_some_and(|before| before.node != node);
     let before = before.unwrap_or_else(|| Joined {
         control: Vec::new(),
         node: node.clone(),
@@ -237,7 +240,7 @@ fn enter(
         placement: placement.unwrap_or(before.placement),
         token: before.token,
     };
-    Ok(Some(Entry { joined, token, first }))
+    Ok(Some(Entry { joined, token, first, renamed }))
 }
 
 impl JoinOptions {
@@ -294,7 +297,7 @@ mod tests {
 
     fn joined() -> Joined {
         let first = JoinOptions { token: Some(token(1)), ..options("c1,c2:99") };
-        let Entry { mut joined, token, first } = started(None, first).unwrap().unwrap();
+        let Entry { mut joined, token, first, .. } = started(None, first).unwrap().unwrap();
         assert!(first);
         joined.token = token.map(|token| token.id);
         joined
@@ -313,7 +316,8 @@ mod tests {
         let before = joined();
         assert_eq!(before.node.as_str(), "web1");
         assert_eq!((before.zone.as_str(), before.control.len()), ("default", 2));
-        let Entry { joined, token, first } = started(Some(&before), options("")).unwrap().unwrap();
+        let Entry { joined, token, first, .. } =
+            started(Some(&before), options("")).unwrap().unwrap();
         assert!(!first && token.is_none());
         assert_eq!(joined, before);
         let moved = JoinOptions { zone: Some("b".parse().unwrap()), ..options("c3") };

@@ -127,6 +127,8 @@ pub(crate) struct Member {
     refused: BTreeMap<ServiceName, (Generation, String)>,
     connection: Option<Connection>,
     session: Option<Session>,
+    /// What is placed here though the host was not told to run it.
+    unwanted: Vec<Held>,
     /// The last words about a lost link: the same are not repeated.
     lost: Option<String>,
     changed: Changed,
@@ -169,6 +171,7 @@ impl Member {
             refused: BTreeMap::new(),
             connection: None,
             session: None,
+            unwanted: Vec::new(),
             lost: None,
             changed: Changed::default(),
             steps: Vec::new(),
@@ -425,21 +428,19 @@ impl Member {
 
     /// A host that was not told to take what others place runs none of it.
     fn assigned(&mut self, mut assigned: Assigned) {
+        self.unwanted.clear();
         if !self.joined.placement {
             let reason = "this host does not run what is placed: its agent wants --placement";
-            let held = |service: &ServiceName| Held {
-                service: service.clone(),
-                reason: reason.to_owned(),
-            };
-            let refused = assigned.services.keys().map(held).collect();
-            self.placed(Placed { generation: assigned.generation, refused });
-            assigned.services.clear();
+            let held = |service: ServiceName| Held { service, reason: reason.to_owned() };
+            let services = std::mem::take(&mut assigned.services);
+            self.unwanted = services.into_keys().map(held).collect();
         }
         self.steps.push(Step::News(News::Assigned(assigned.into())));
     }
 
     /// What became of what control has this host run.
-    pub(crate) fn placed(&mut self, placed: Placed) {
+    pub(crate) fn placed(&mut self, mut placed: Placed) {
+        placed.refused.extend(self.unwanted.iter().cloned());
         for held in &placed.refused {
             self.tell(format!("{} is placed here and not run: {}", held.service, held.reason));
         }

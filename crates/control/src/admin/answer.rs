@@ -33,6 +33,12 @@ impl Failure {
     }
 
     /// Not now.
+    pub(super) fn not_root(who: &str) -> Self {
+        let what =
+            format!("{who} may look at the control plane, and not change it or take its export");
+        Self::new(ErrorCode::Forbidden, what, Some("use sudo"))
+    }
+
     /// What was sent is not what it should be.
     pub(super) fn invalid(field: &str, what: &impl ToString) -> Self {
         let mut failure = Self::new(ErrorCode::Invalid, what.to_string(), None);
@@ -64,7 +70,9 @@ impl From<NotDone> for Failure {
                 Refused::Limit(_)
                 | Refused::Life { .. }
                 | Refused::Future { .. }
-                | Refused::NotPausable(_),
+                | Refused::NotPausable(_)
+                | Refused::Invalid(_)
+                | Refused::TooLarge { .. },
             ) => ErrorCode::Invalid,
             NotDone::Refused(_) => ErrorCode::Conflict,
             NotDone::Store(_) | NotDone::Stale | NotDone::Contended => ErrorCode::Unavailable,

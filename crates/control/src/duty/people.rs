@@ -76,6 +76,29 @@ pub enum Refused {
         /// Whose it is.
         project: ProjectName,
     },
+    /// It is no project that can be run.
+    #[error("{0}")]
+    Invalid(String),
+    /// More than the store and the protocol take.
+    #[error(
+        "{what} has {bytes} bytes, and at most {most} are placed: split it, or take from `env`"
+    )]
+    TooLarge {
+        /// Of what.
+        what: String,
+        /// So many.
+        bytes: usize,
+        /// At most.
+        most: usize,
+    },
+    /// More services than a host may be told of.
+    #[error("{services} services would be placed, and at most {most} are")]
+    TooMany {
+        /// So many.
+        services: usize,
+        /// At most.
+        most: usize,
+    },
     /// Nothing of that name is placed.
     #[error("no project {project} is placed: `sinew placement` lists them")]
     NoProject {

@@ -11,20 +11,30 @@ use sinew_model::{NodeName, Project, ProjectName, ServiceName, fleet::Resources}
 use super::{
     liveness::{Standing as Session, standing as session_standing},
     people::Refused,
-    plan::{Change, Plan, Rule, Touched},
+    plan::{Change, Plan, Rule, Touched, shown},
 };
 use crate::{
     placement::{self, Demand, Node, Placement, Standing, Unplaced, moves, place},
     records::{
         Key, StoredNode,
+        config::Pausable,
         placed::{StoredAssigned, StoredProject},
     },
     registry::{Registry, placed::demand},
     session::{Now, milliseconds},
+    store::Revision,
 };
 
 /// Hosts of one write.
-const MAX_HOSTS: usize = 50;
+const MAX_HOSTS: usize = 40;
+/// Bytes of one write, but for the history of it.
+const MAX_BYTES: usize = 256 << 10;
+/// Projects whose change in between undoes a write.
+const MAX_GUARDS: usize = 60;
+/// Bytes of a project: it is in the store, and twice in the history of a change.
+const MAX_PROJECT_BYTES: usize = 256 << 10;
+/// Bytes of all of them: any host may be told of all.
+const MAX_PLACED_BYTES: usize = 8 << 20;
 /// Replicas that a plan names.
 const NAMED: usize = 8;
 
@@ -50,6 +60,8 @@ pub fn put(project: &Project, who: &str, now: Now, registry: &Registry) -> Resul
         by: who.to_owned(),
         since_ms: milliseconds(now.wall),
     };
+    project.validate().map_err(|error| Refused::Invalid(error.to_string()))?;
+    check_size(&after, &project.name, registry)?;
     let change = Change::new(Key::Project(project.name.clone()), before, Some(&after));
     let mut demands = placed.demands();
     if let Some((_, before)) = before {
@@ -58,6 +70,29 @@ pub fn put(project: &Project, who: &str, now: Now, registry: &Registry) -> Resul
     demands.extend(project.services.iter().map(|(name, it)| (name.clone(), demand(it))));
     let words = format!("project {} is placed", project.name);
     Ok(expected(Plan::new(Rule::Place, registry, words).with(change), &demands, now, registry))
+}
+
+fn check_size(
+    project: &StoredProject,
+    name: &ProjectName,
+    registry: &Registry,
+) -> Result<(), Refused> {
+    let bytes = |project: &StoredProject| crate::records::write(project).len();
+    let too_large = |what: &str, bytes, most| match bytes <= most {
+        true => Ok(()),
+        false => Err(Refused::TooLarge { what: what.to_owned(), bytes, most }),
+    };
+    too_large("the project", bytes(project), MAX_PROJECT_BYTES)?;
+    let others = registry.placed().projects().iter().filter(|(other, _)| *other != name);
+    let (services, all) = others
+        .map(|(_, (_, other))| (other.services.len(), bytes(other)))
+        .fold((project.services.len(), bytes(project)), |sum, it| (sum.0 + it.0, sum.1 + it.1));
+    too_large("all that is placed", all, MAX_PLACED_BYTES)?;
+    let most = sinew_proto::bounds::MAX_ASSIGNMENTS;
+    if services > most {
+        return Err(Refused::TooMany { services, most });
+    }
+    Ok(())
 }
 
 /// Has a project's services run nowhere.
@@ -125,6 +160,10 @@ pub fn step(now: Now, registry: &Registry) -> Option<Plan> {
     if placed.projects().is_empty() && placed.assigned().values().all(|(_, it)| it.is_empty()) {
         return None;
     }
+    // What cannot be read is not nothing.
+    if registry.is_placement_poisoned() {
+        return None;
+    }
     let before = placed.placement();
     let decided = decide(now, registry);
     if decided.placement == before {
@@ -139,18 +178,53 @@ pub fn step(now: Now, registry: &Registry) -> Option<Plan> {
     let none = StoredAssigned::new();
     let mut plan = Plan::new(Rule::Spread, registry, String::new());
     let known = placed.assigned();
+    let (mut bytes, mut written) = (0, BTreeSet::new());
     let all: BTreeSet<&NodeName> = known.keys().chain(by_node.keys().copied()).collect();
     for node in all {
         let (had, has) = (known.get(node), by_node.get(node).unwrap_or(&none));
-        if had.map_or(&none, |(_, had)| had) != has && plan.changes.len() < MAX_HOSTS {
-            plan.changes.push(Change::new(Key::Assigned(node.clone()), had, Some(has)));
+        let had_before = had.map_or(&none, |(_, had)| had);
+        if had_before == has {
+            continue;
         }
+        let size = crate::records::write(has).len();
+        if plan.changes.len() == MAX_HOSTS || (bytes > 0 && bytes + size > MAX_BYTES) {
+            break;
+        }
+        bytes += size;
+        // All of a host's is in the store; the history tells what changed.
+        let change = Change::new(Key::Assigned(node.clone()), had, Some(has));
+        let (from, to) = differing(had_before, has);
+        plan.changes.push(change.showing(Some(shown(&from)), Some(shown(&to))));
+        written.insert(node.clone());
     }
-    touch(&mut plan, &before, &decided.placement, registry);
+    let only = |placement: &Placement| -> Placement {
+        let of = |hosts: &BTreeMap<NodeName, u16>| {
+            let hosts = hosts.iter().filter(|(node, _)| written.contains(*node));
+            hosts.map(|(node, replicas)| (node.clone(), *replicas)).collect()
+        };
+        placement.iter().map(|(service, hosts)| (service.clone(), of(hosts))).collect()
+    };
+    touch(&mut plan, &only(&before), &only(&decided.placement), registry);
+    for pause in [Pausable::Placement, Pausable::All] {
+        plan = plan.guarded(Key::Pause(pause), Revision(0));
+    }
+    for (project, (revision, _)) in placed.projects().iter().take(MAX_GUARDS) {
+        plan = plan.guarded(Key::Project(project.clone()), *revision);
+    }
     let (count, hosts) =
         plan.radius.values().fold((0, 0), |(e, h), it| (e + it.endpoints, h + it.hosts));
     plan.words = format!("replicas that begin or end: {count}, on hosts: {hosts}");
     Some(plan)
+}
+
+/// What differs of what a host runs.
+fn differing(had: &StoredAssigned, has: &StoredAssigned) -> (StoredAssigned, StoredAssigned) {
+    let of = |one: &StoredAssigned, other: &StoredAssigned| {
+        let differs =
+            one.iter().filter(|(service, replicas)| other.get(*service) != Some(*replicas));
+        differs.map(|(service, replicas)| (service.clone(), *replicas)).collect()
+    };
+    (of(had, has), of(has, had))
 }
 
 /// Where everything is to run, as of now.

@@ -37,6 +37,10 @@ impl Names {
         true
     }
 
+    pub(super) fn count(&self) -> usize {
+        self.there.len()
+    }
+
     /// What was told before cannot be brought up to date.
     pub(super) fn forget_before(&mut self, floor: Generation) {
         (self.floor, self.generation) = (self.floor.max(floor), self.generation.max(floor));

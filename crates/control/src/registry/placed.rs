@@ -21,6 +21,8 @@ use crate::{
 #[derive(Debug, Default)]
 pub struct Placed {
     projects: BTreeMap<ProjectName, (Revision, StoredProject)>,
+    /// The project of each service; of two that name it, the one that was put last.
+    of: BTreeMap<ServiceName, ProjectName>,
     assigned: BTreeMap<NodeName, (Revision, StoredAssigned)>,
     /// Hosts that have to be told something since the last settling.
     touched: BTreeSet<NodeName>,
@@ -35,10 +37,13 @@ impl Placed {
     ) -> Result<(), Poison> {
         match key {
             Key::Project(project) => {
+                let read: Option<StoredProject> = value.map(records::read).transpose()?;
                 self.touch_all_of(&project);
-                match value {
-                    Some(value) => {
-                        let read = records::read(value)?;
+                self.of.retain(|_, of| *of != project);
+                match read {
+                    Some(read) => {
+                        let of = read.services.keys().map(|it| (it.clone(), project.clone()));
+                        self.of.extend(of);
                         self.projects.insert(project.clone(), (revision, read));
                         self.touch_all_of(&project);
                     }
@@ -110,9 +115,9 @@ impl Placed {
     }
 
     fn service(&self, name: &ServiceName) -> Option<(&ProjectName, Revision, &Service)> {
-        self.projects.iter().find_map(|(project, (revision, stored))| {
-            stored.services.get(name).map(|service| (project, *revision, service))
-        })
+        let project = self.of.get(name)?;
+        let (revision, stored) = self.projects.get(project)?;
+        Some((project, *revision, stored.services.get(name)?))
     }
 
     /// The newest change of what a host runs; 0: nothing was ever placed there.

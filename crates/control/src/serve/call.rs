@@ -38,7 +38,12 @@ pub(super) async fn answer(
     caller: Caller,
     request: http::Request<Incoming>,
 ) -> http::Response<tonic::body::Body> {
-    let mut grpc = Grpc::new(FrameCodec).max_decoding_message_size(bounds::MAX_MESSAGE_BYTES);
+    // Strangers are to cost little.
+    let most = match Path::of(request.uri().path()) {
+        Some(Path::Session) if caller.peer.is_some() => bounds::MAX_MESSAGE_BYTES,
+        _ => bounds::MAX_UNARY_BYTES,
+    };
+    let mut grpc = Grpc::new(FrameCodec).max_decoding_message_size(most);
     match Path::of(request.uri().path()) {
         Some(Path::Session) => grpc.streaming(Session { shared, caller }, request).await,
         Some(Path::Join) => grpc.unary(Joining { shared, caller }, request).await,

@@ -20,7 +20,7 @@ use crate::{
     },
     records::{Key, config::StoredLead, write},
     session::milliseconds,
-    store::{Compare, Error, Lease, Op, Range, Revision, Span, Transaction},
+    store::{Compare, Error, Lease, Op, Range, Retry, Revision, Span, Transaction},
 };
 
 /// Between looks at whether the duty is free.
@@ -115,6 +115,10 @@ async fn hold(shared: &Shared, held: Held) -> &'static str {
         match act(shared, &mut duty, held.generation).await {
             Ok(true) => continue,
             Ok(false) => (),
+            // What is known is as good as before: only this cannot be done.
+            Err(error) if error.retry() == Retry::No => {
+                tracing::error!(%error, "the store does not take what the duty does");
+            }
             Err(error) => {
                 tracing::warn!(%error, "the duty waits for the store");
                 duty.doubt(shared.clock.now());

@@ -199,7 +199,7 @@ impl Wanted {
     fn no_room(&self, of: OfNode<'_>, registry: &Registry) -> Option<String> {
         let most = registry.config().limits().services;
         let is_new = of.owned.is_none() && *self != Self::default();
-        let full = is_new && registry.services().count() >= usize::try_from(most).ok()?;
+        let full = is_new && registry.offered() >= usize::try_from(most).ok()?;
         full.then(|| {
             format!(
                 "the service is not taken: there are at most {most}, which `sinew limits set \

@@ -116,5 +116,5 @@ async fn completions_are_taken_by_the_shell() {
     // What it would offer behind `sinew re`.
     let complete = ". ./completions; COMP_WORDS=(sinew re); COMP_CWORD=1; _sinew sinew re sinew; \
                     echo ${COMPREPLY[@]}";
-    assert_eq!(bash(&["-c", complete]), "release restart\n");
+    assert_eq!(bash(&["-c", complete]), "release restart resume return\n");
 }
