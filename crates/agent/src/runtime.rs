@@ -177,6 +177,7 @@ pub(crate) struct Runtime {
     policy: Arc<PolicyFile>,
     datapath: SharedDatapath,
     names: Names,
+    reached: others::Reached,
     pub(crate) bus: Arc<Bus>,
     flows: Arc<Flows>,
     exe: PathBuf,
@@ -249,6 +250,7 @@ impl Runtime {
             policy: parts.policy,
             datapath: parts.datapath,
             names: parts.names,
+            reached: others::Reached::default(),
             bus: parts.bus,
             flows: parts.flows,
             exe: parts.exe,
@@ -572,7 +574,7 @@ impl Runtime {
         let alive = resolver.as_ref().is_some_and(|resolver| self.names.is_new(resolver));
         let members = self.paths.members();
         let wanted = self.core.wanted(&members, resolver);
-        let datapath = self.datapath.clone();
+        let (datapath, reached) = (self.datapath.clone(), &mut self.reached);
         guarded(|| {
             let mut datapath = datapath.lock();
             if alive {
@@ -582,6 +584,12 @@ impl Runtime {
             if matches!(applied, Err(datapath::Error::Cgroup { .. })) {
                 restore_cgroups(wanted, &members)?;
                 applied = datapath.apply(wanted);
+            }
+            if let Err(error @ datapath::Error::Overlap { .. }) = &applied {
+                let why = error.to_string();
+                applied = reached.without(&why, wanted, |wanted| datapath.apply(wanted));
+            } else if applied.is_ok() {
+                reached.all(wanted.fleet.as_ref());
             }
             applied.map_err(|error| error.to_string())
         })?;
@@ -764,6 +772,12 @@ impl Runtime {
             .chain(self.names.trouble())
             .chain(loopback_down())
             .chain(self.fullness())
+            .chain(
+                self.reached
+                    .refused
+                    .as_ref()
+                    .map(|why| format!("what is new of other hosts is not reached: {why}")),
+            )
             .collect()
     }
 }

@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use sinew_datapath::{self as datapath, Wanted};
 use sinew_model::{NodeName, ServiceName};
 use sinew_proto::{Assigned, Placed};
 use tokio::{
@@ -126,6 +127,47 @@ impl Ties {
         if timeout(LAST_WORD, task).await.is_err() {
             tracing::warn!("what is known of other hosts may not all be on disk");
         }
+    }
+}
+
+/// What of other hosts the data path holds.
+#[derive(Default)]
+pub(super) struct Reached {
+    fleet: Option<datapath::Fleet>,
+    /// Why not all of them, when it is not.
+    pub(super) refused: Option<String>,
+}
+
+impl Reached {
+    /// It holds all that is wanted.
+    pub(super) fn all(&mut self, fleet: Option<&datapath::Fleet>) {
+        if self.fleet.as_ref() != fleet {
+            self.fleet = fleet.cloned();
+        }
+        self.refused = None;
+    }
+
+    /// What is wanted of other hosts is refused, for `why`: what runs here does not wait for that. They
+    /// stay as they were last, or are not reached at all.
+    pub(super) fn without(
+        &mut self,
+        why: &str,
+        wanted: &mut Wanted,
+        mut apply: impl FnMut(&Wanted) -> Result<(), datapath::Error>,
+    ) -> Result<(), datapath::Error> {
+        if self.refused.as_deref() != Some(why) {
+            tracing::error!("what is new of other hosts is not reached: {why}");
+            self.refused = Some(why.to_owned());
+        }
+        let fleet = std::mem::replace(&mut wanted.fleet, self.fleet.clone());
+        let mut applied = apply(wanted);
+        if matches!(applied, Err(datapath::Error::Overlap { .. })) {
+            self.fleet = None;
+            wanted.fleet = None;
+            applied = apply(wanted);
+        }
+        wanted.fleet = fleet;
+        applied
     }
 }
 

@@ -104,3 +104,19 @@ fn connections_with_a_dead_host_are_closed_and_calls_go_elsewhere() {
     world.heal(3);
     world.wait("the host to be back", || endpoints(&world) == 2);
 }
+
+#[test]
+fn a_host_with_addresses_of_the_instance_network_runs_what_is_its_own_and_says_why_no_more() {
+    let mut world = World::new("overlap", 1);
+    world.host(1).ip("address add 10.111.0.7/24 dev eth0").unwrap();
+    world.start_agent(1, &["--zone", "a"]);
+    world.wait("a session", || hears(&world, 1));
+    world.serve(1, "web", 1);
+    assert_eq!(world.calls(1, "web", 5), ["h1"; 5]);
+    let told = || world.sinew(1, &["status", "--output", "json"])["warnings"].to_string();
+    assert!(told().contains("overlaps the address 10.111.0.7"), "{}", told());
+    world.host(1).ip("address del 10.111.0.7/24 dev eth0").unwrap();
+    // Looked at anew with the next change.
+    world.sinew(1, &["scale", "web=2"]);
+    world.wait("no word of it", || !told().contains("overlaps"));
+}

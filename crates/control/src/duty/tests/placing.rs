@@ -176,3 +176,33 @@ async fn what_has_no_room_is_told_and_placed_when_there_is() {
     assert_eq!(world.pass(s(1)).await, ["replicas that begin or end: 1, on hosts: 1"]);
     assert_eq!(runs(&world, "e"), web(1));
 }
+
+#[tokio::test]
+async fn r11_what_cannot_be_read_takes_nothing_down_and_what_is_too_much_is_refused() {
+    let mut world = world().await;
+    put(&mut world, &[("web", 3)]).await;
+    world.pass(s(1)).await;
+    let before = world.registry.placed().placement();
+    // As of a newer version, and read by one that began just now.
+    let key = Key::Project("shop".parse().unwrap());
+    world.put(key.clone(), &serde_json::json!({"hologram": true})).await;
+    assert!(world.registry.is_placement_poisoned());
+    world.put(Key::Project("more".parse().unwrap()), &serde_json::json!([])).await;
+    assert_eq!(world.pass(s(10)).await, [""; 0]);
+    assert_eq!(world.registry.placed().placement(), before);
+    world.delete(key).await;
+    world.delete(Key::Project("more".parse().unwrap())).await;
+    world.pass(s(1)).await;
+    assert!(world.registry.placed().placement().is_empty());
+
+    let refused = |change: fn(&mut Service)| {
+        let mut project = project(&[("big", 1)]);
+        project.services.values_mut().for_each(change);
+        let plan = placing::put(&project, "me", world.now, &world.registry);
+        plan.unwrap_err().to_string()
+    };
+    let large = refused(|it| drop(it.env.insert("A".to_owned(), "x".repeat(300 << 10))));
+    assert!(large.starts_with("the project has 30") && large.contains("262144"), "{large}");
+    let invalid = refused(|it| it.replicas = u16::MAX);
+    assert!(invalid.contains("65535"), "{invalid}");
+}
