@@ -1,0 +1,25 @@
+//! What keeps one slow or broken service from taking its callers down with it.
+//!
+//! Every rule here is a core without IO: it opens no socket, reads no clock, starts no task and
+//! draws no random number. The time is passed in as a [`Time`], chance as a `u64`; so whatever a
+//! rule does can be replayed. All of it may be shared between threads; what lies on the path of
+//! every request takes no lock and allocates nothing.
+//!
+//! - [`breaker`]: calls nobody for a while when calls fail or are slow
+//! - [`retry`]: tries again what may be, within a budget and a deadline
+//!
+//! Below them: [`window`] (counts of the last seconds or calls) and [`histogram`] (percentiles
+//! that can be merged).
+#![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test that cannot go on fails"))]
+
+pub mod breaker;
+pub mod draw;
+pub mod histogram;
+mod invalid;
+pub mod retry;
+mod sync;
+mod time;
+pub mod window;
+
+pub use invalid::Invalid;
+pub use time::{Clock, Time};
