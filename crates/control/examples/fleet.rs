@@ -9,7 +9,7 @@ use std::{
     collections::BTreeMap,
     error::Error,
     io::Read as _,
-    net::SocketAddr,
+    net::{Ipv4Addr, SocketAddr},
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
@@ -213,13 +213,18 @@ fn found(fleet: &Fleet, hosts: &[Host]) -> Result<serde_json::Value, Failure> {
     }))
 }
 
+fn own_address(number: usize) -> Ipv4Addr {
+    let [.., high, low] = number.to_be_bytes();
+    [10, 112, high, low].into()
+}
+
 impl Host {
     fn new(fleet: Arc<Fleet>, member: Member, number: usize) -> Result<Self, Failure> {
         let services = fleet.run_by(number)?;
         let each = fleet.endpoints.checked_div(services.len()).unwrap_or(0) as u32;
         let zone: ZoneName = format!("z{}", number % 3).parse()?;
-        let endpoint = |instance: u32| Endpoint {
-            address4: Some([10, 112, (number >> 6) as u8, instance as u8].into()),
+        let endpoint = |_| Endpoint {
+            address4: Some(own_address(number)),
             address6: None,
             ports: BTreeMap::new(),
             zone: zone.clone(),
@@ -256,6 +261,7 @@ impl Host {
     async fn session(&mut self, at: SocketAddr, every: Duration) -> Result<(), Failure> {
         let zone: ZoneName = format!("z{}", self.number % 3).parse()?;
         let mut hello = self.member.hello(zone);
+        hello.address4 = Some(own_address(self.number));
         hello.known = self.knows.iter().map(|(name, (at, _))| (name.clone(), *at)).collect();
         let (mut talk, _) = self.member.open(at, hello).await?;
         (self.reported, self.open) = (false, false);

@@ -26,19 +26,18 @@
 pub mod config;
 mod nodes;
 pub mod placed;
+mod service;
 
 pub use nodes::{NetworksError, StoredNetworks, StoredNode};
+pub use service::{StoredService, StoredWord};
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    str::FromStr,
-};
+use std::{collections::BTreeMap, str::FromStr};
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use sinew_model::{
     ControlName, NodeName, ProjectName, ServiceName, ZoneName,
-    fleet::{Endpoint, EndpointKey, Generation, OutOfBounds, Removal, ServiceRecord},
+    fleet::{Endpoint, EndpointKey, Generation, OutOfBounds, Removal},
 };
 
 use crate::store::schema::ROOT;
@@ -80,16 +79,6 @@ pub enum Key {
     Assigned(NodeName),
     /// What was done.
     History(u64),
-}
-
-/// What a service is, and whose hosts said so.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct StoredService {
-    /// `None`: it is gone.
-    pub record: Option<ServiceRecord>,
-    /// Hosts that offer it.
-    pub owners: BTreeSet<NodeName>,
 }
 
 /// Endpoints of a service on a host, by instance.
@@ -266,6 +255,10 @@ pub(crate) fn read_service(value: &[u8]) -> Result<StoredService, Poison> {
     let service: StoredService = read(value)?;
     if let Some(record) = &service.record {
         record.validate().map_err(|error| error.within("record"))?;
+    }
+    for (index, word) in service.otherwise.iter().enumerate() {
+        let within = |error: OutOfBounds| error.within(format_args!("otherwise[{index}].record"));
+        word.record.validate().map_err(within)?;
     }
     Ok(service)
 }

@@ -13,7 +13,10 @@ mod subscribers;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
 
 use bytes::Bytes;
 use sinew_model::{
@@ -376,6 +379,17 @@ impl Registry {
     /// All hosts that have said something of themselves.
     pub fn nodes(&self) -> impl Iterator<Item = (&NodeName, &StoredNode)> {
         self.hosts.iter()
+    }
+
+    /// Another host, not known to be dead, whose own address that is.
+    #[must_use]
+    pub fn who_has(&self, address: IpAddr, but: &NodeName) -> Option<&NodeName> {
+        let has = |stored: &StoredNode| match address {
+            IpAddr::V4(four) => stored.address4 == Some(four),
+            IpAddr::V6(six) => stored.address6 == Some(six),
+        };
+        let mut others = self.nodes().filter(|(node, stored)| *node != but && has(stored));
+        others.find(|(node, _)| !self.is_dead(node)).map(|(node, _)| node)
     }
 
     /// The instance networks, and the revision that put them.

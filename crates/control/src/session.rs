@@ -5,6 +5,7 @@
 //! revision of that one, so that a session that was superseded changes nothing more.
 
 mod admission;
+mod bounds;
 mod opening;
 mod reports;
 #[cfg(test)]
@@ -22,7 +23,9 @@ use sinew_model::{
     NodeName, ServiceName, ZoneName,
     fleet::{Generation, Network},
 };
-use sinew_proto::{FromAgent, FromControl, Hello, PROTOCOL, Placed, Reported, Welcome, bounds};
+use sinew_proto::{
+    FromAgent, FromControl, Hello, PROTOCOL, Placed, Reported, Welcome, bounds as proto,
+};
 
 use crate::{
     records::{Key, StoredSession, write as encode},
@@ -108,7 +111,7 @@ pub enum Refused {
         protocol: u32,
     },
     /// More than there can be.
-    #[error("the agent subscribes to more than {} services", bounds::MAX_SERVICES)]
+    #[error("the agent subscribes to more than {} services", proto::MAX_SERVICES)]
     Subscriptions,
 }
 
@@ -327,7 +330,7 @@ impl Session {
                     self.early.0.len()
                 }
             };
-            if number > bounds::MAX_SERVICES {
+            if number > proto::MAX_SERVICES {
                 return Err(Refused::Subscriptions);
             }
         }

@@ -3,7 +3,7 @@
 
 use std::{
     io,
-    net::SocketAddr,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::Arc,
     task::{Context, Poll},
     time::Duration,
@@ -18,7 +18,10 @@ use sinew_identity::{
     CertificateDer, Key, Moment, Role, Token,
     tls::{self, Credentials, Holder},
 };
-use sinew_model::{NodeName, ZoneName, fleet::Resources};
+use sinew_model::{
+    NodeName, ZoneName,
+    fleet::{Network, Resources},
+};
 use sinew_proto::{
     Certificate, FrameCodec, FromAgent, FromControl, Hello, Join, PROTOCOL, Path, Renew, Welcome,
     bounds,
@@ -166,7 +169,10 @@ impl Member {
         let mut talk = self.connect(at).await?.talk().await?;
         talk.say(FromAgent::Hello(hello)).await?;
         match talk.hear().await? {
-            FromControl::Welcome(welcome) => Ok((talk, welcome)),
+            FromControl::Welcome(welcome) => {
+                talk.slice = welcome.instances4;
+                Ok((talk, welcome))
+            }
             FromControl::Goodbye { reason, .. } => Err(Status::aborted(reason).into()),
             other => Err(Error::message(format!("{other:?} and no welcome"))),
         }
@@ -227,7 +233,7 @@ impl Wire {
         grpc.ready().await?;
         let request = Request::new(ReceiverStream::new(said));
         let hear = grpc.streaming(request, path, FrameCodec).await?.into_inner();
-        Ok(Talk { say, hear })
+        Ok(Talk { say, hear, slice: None })
     }
 }
 
@@ -249,9 +255,19 @@ impl GrpcService<tonic::body::Body> for Wire {
 pub struct Talk {
     say: mpsc::Sender<Bytes>,
     hear: Streaming<Bytes>,
+    slice: Option<Network>,
 }
 
 impl Talk {
+    /// Where an instance of the host may be, of IPv4; `None`: the host has no slice.
+    #[must_use]
+    pub fn address(&self, instance: u32) -> Option<Ipv4Addr> {
+        match self.slice?.nth(instance.into())? {
+            IpAddr::V4(four) => Some(four),
+            IpAddr::V6(_) => None,
+        }
+    }
+
     /// Says something.
     ///
     /// # Errors

@@ -299,7 +299,7 @@ impl World {
             }
             Step::Record { service: s, record: failures } => {
                 let stored =
-                    StoredService { record: failures.map(record), owners: Default::default() };
+                    StoredService { record: failures.map(record), ..StoredService::default() };
                 let key = Key::Service(service(s));
                 let batch = self.stored.commit(vec![(key, Some(write(&stored)))]);
                 self.hear(batch);

@@ -48,6 +48,20 @@ pub(super) enum NoPlace {
         /// The network's.
         network: Network,
     },
+    /// Calls to its instances, and to the other's, would go to one of the two.
+    #[error(
+        "the host says that its own address is {address}, which is that of host {by}, and it connects \
+         from {from}: give the agent its own with --address, or take the other out with `sinew nodes \
+         withdraw {by}`"
+    )]
+    Taken {
+        /// What it says.
+        address: IpAddr,
+        /// Whose it is.
+        by: NodeName,
+        /// Where it connects from.
+        from: IpAddr,
+    },
 }
 
 /// See the module.
@@ -82,6 +96,7 @@ pub(super) fn open(
     let put = Op::put(key.bytes(), encode(&session));
     let mut write = Write::new(vec![put]).fenced(&key, revision);
     let (address4, address6) = addresses(member, hello);
+    check_claims(member, [address4.map(IpAddr::from), address6.map(IpAddr::from)], registry)?;
     let slices = give_slices(node, address4, address6, registry, &mut write)?;
     let (instances4, instances6) = (slices.map(|(four, _)| four), slices.map(|(_, six)| six));
     let (revision, before) = registry.node(node);
@@ -113,6 +128,29 @@ fn addresses(member: &Member, hello: &Hello) -> (Option<Ipv4Addr>, Option<Ipv6Ad
         (None, None, IpAddr::V6(six)) => (None, Some(six)),
         (four, six, _) => (four, six),
     }
+}
+
+/// A host may have several addresses, or be seen by one that is none of its own; it may not have that
+/// of another that is there. Who connects from an address has it, whatever others say.
+fn check_claims(
+    member: &Member,
+    claims: [Option<IpAddr>; 2],
+    registry: &Registry,
+) -> Result<(), NoPlace> {
+    let (node, from) = (&member.node, member.address);
+    let unproven = |address: &IpAddr| *address != from && !address.is_loopback();
+    for address in claims.into_iter().flatten().filter(unproven) {
+        if let Some(by) = registry.who_has(address, node) {
+            return Err(NoPlace::Taken { address, by: by.clone(), from });
+        }
+        if address.is_ipv4() == from.is_ipv4() {
+            tracing::warn!(%node, %address, %from, "a host says that its own address is another than the one that it connects from: calls to it go where it says");
+        }
+    }
+    if let Some(by) = registry.who_has(from, node).filter(|_| !from.is_loopback()) {
+        tracing::warn!(%node, %by, address = %from, "two hosts have one address: calls to them go to one of the two; give their agents their own with --address");
+    }
+    Ok(())
 }
 
 /// The host's slices, which are written down where it has none yet.

@@ -7,9 +7,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use sinew_model::{
     NodeName, ServiceName,
-    fleet::{EndpointKey, Generation, Removal, ServiceRecord},
+    fleet::{Endpoint, EndpointKey, Generation, Removal},
 };
-use sinew_proto::{Held, Report, Reported, ServiceReport};
+use sinew_proto::{Held, Report, Reported, ServiceReport, bounds::MAX_REASON_BYTES};
 
 use crate::{
     records::{Key, StoredEndpoints, StoredTombstone, write as encode},
@@ -17,7 +17,10 @@ use crate::{
     store::Op,
 };
 
-use super::Write;
+use super::{
+    Write,
+    bounds::{Bounds, Confined},
+};
 
 /// Operations of a write: a transaction takes more, so that several can be joined.
 const MAX_OPS: usize = 60;
@@ -40,7 +43,7 @@ pub(super) struct Reports {
 #[derive(Debug, Default, PartialEq)]
 struct Wanted {
     report: ServiceReport,
-    /// It came by a full report: what others say that the service is goes before.
+    /// It came by a full report, which may lack something by mistake.
     full: bool,
     /// Instances that were reported in this session.
     seen: BTreeSet<u32>,
@@ -76,6 +79,8 @@ impl Reports {
         now_ms: u64,
         registry: &Registry,
     ) -> Option<Write> {
+        // Without it nobody knows what is the host's.
+        let bounds = Bounds::of(registry.node(node).1?);
         if std::mem::take(&mut self.unnamed) {
             for name in registry.services_of(node) {
                 let wanted = self.wanted.entry(name.clone());
@@ -98,19 +103,22 @@ impl Reports {
                 continue;
             }
             let before = write.len();
-            let held = wanted.hold(&name, of, now_ms, registry);
+            let confined = bounds.confine(&wanted.report.endpoints);
+            let mut held = wanted.hold(&name, of, now_ms, registry).into_iter().collect::<Vec<_>>();
             let room = MAX_OPS.saturating_sub(write.len()).max(4);
             let most = registry.config().limits().service_endpoints;
             let more = usize::try_from(most).unwrap_or(usize::MAX).saturating_sub(all);
-            let refused = wanted.write_endpoints(&name, node, of, [room, more], now_ms, &mut write);
-            let full = (refused > 0).then(|| {
+            let taken = Taken { name: &name, node, of, confined: &confined, bounds };
+            let refused = wanted.write_endpoints(taken, [room, more], now_ms, &mut write);
+            held.extend((refused > 0).then(|| {
                 format!(
                     "{refused} of its endpoints on the host are not taken: a service has at most \
                      {most}, which `sinew limits set service_endpoints=NUMBER` changes"
                 )
-            });
-            let conflict = wanted.write_record(&name, node, of, all, &mut write);
-            match held.or(full).or(conflict) {
+            }));
+            held.extend(confined.words(bounds));
+            held.extend(wanted.write_record(&name, node, of, all, &mut write));
+            match words(&held) {
                 Some(why) => drop(self.held.insert(name.clone(), why)),
                 None => drop(self.held.remove(&name)),
             }
@@ -212,13 +220,12 @@ impl Wanted {
     /// is for so many operations, and so many new endpoints; how many are refused is answered.
     fn write_endpoints(
         &self,
-        name: &ServiceName,
-        node: &NodeName,
-        of: OfNode<'_>,
+        taken: Taken<'_>,
         [room, mut more]: [usize; 2],
         now_ms: u64,
         write: &mut Write,
     ) -> usize {
+        let Taken { name, node, of, confined, bounds } = taken;
         let none = StoredEndpoints::new();
         let stored = of.endpoints.unwrap_or(&none);
         let stays = |it: &u32| self.held.as_ref().is_some_and(|held| held.contains(it));
@@ -230,7 +237,7 @@ impl Wanted {
         };
         let mut ops = Vec::new();
         let mut refused = 0;
-        for (instance, endpoint) in &self.report.endpoints {
+        for (instance, endpoint) in &confined.endpoints {
             if !stored.contains_key(instance) {
                 if more == 0 {
                     refused += 1;
@@ -250,9 +257,12 @@ impl Wanted {
         let reported =
             |capped| encode(&StoredTombstone { removal: Removal::Reported, at_ms: now_ms, capped });
         let removals = [reported(false), reported(true)];
-        let going =
-            stored.keys().filter(|it| !self.report.endpoints.contains_key(it) && !stays(it));
-        for instance in going.take(left) {
+        // What was the host's own address may be another's now.
+        let goes = |(it, endpoint): &(&u32, &Endpoint)| match confined.outside.contains_key(it) {
+            true => bounds.outside(endpoint).is_some(),
+            false => !confined.endpoints.contains_key(it) && !stays(it),
+        };
+        for (instance, _) in stored.iter().filter(goes).take(left) {
             next.remove(instance);
             let forgone = usize::from(self.forgone.contains(instance));
             ops.push(Op::put(tombstone(*instance), removals[forgone].clone()));
@@ -280,15 +290,12 @@ impl Wanted {
         let none = Owned::default();
         let Owned { revision, service } = of.owned.unwrap_or(&none);
         let mut next = service.clone();
-        let mut held = None;
+        let mut holds = true;
         match &self.report.record {
-            Some(record) => {
-                next.owners.insert(node.clone());
-                held = self.set_record(&mut next.record, record, next.owners.len() > 1);
-            }
+            Some(record) => holds = next.say(node, record),
             None if self.leaves() => {
                 let own = of.endpoints.map_or(0, BTreeMap::len);
-                if next.owners.remove(node) && next.owners.is_empty() && all == own {
+                if next.leave(node) && next.owners.is_empty() && all == own {
                     next.record = None;
                 }
             }
@@ -300,7 +307,11 @@ impl Wanted {
             write.compare(&key, *revision);
             write.push(Op::put(bytes, encode(&next)));
         }
-        held
+        (!holds).then(|| {
+            "other hosts that offer it say otherwise what it is: what most of them say holds, and on \
+             a tie what held before"
+                .to_owned()
+        })
     }
 
     /// Whether it is as if nothing had been reported.
@@ -316,20 +327,23 @@ impl Wanted {
         let nothing_held = self.held.as_ref().is_none_or(BTreeSet::is_empty);
         !self.full && self.report.endpoints.is_empty() && nothing_held
     }
+}
 
-    fn set_record(
-        &self,
-        stored: &mut Option<ServiceRecord>,
-        record: &ServiceRecord,
-        shared: bool,
-    ) -> Option<String> {
-        let differs = stored.as_ref().is_some_and(|stored| stored != record);
-        if differs && shared && self.full {
-            let why = "another host says otherwise what it is, and this one was away: what the \
-                       other says stays until it changes here";
-            return Some(why.to_owned());
-        }
-        *stored = Some(record.clone());
-        None
+/// What a write of endpoints goes by.
+#[derive(Clone, Copy)]
+struct Taken<'a> {
+    name: &'a ServiceName,
+    node: &'a NodeName,
+    of: OfNode<'a>,
+    confined: &'a Confined,
+    bounds: Bounds<'a>,
+}
+
+/// All that was not done, as one reason.
+fn words(held: &[String]) -> Option<String> {
+    let mut all = held.join("; ");
+    if all.len() > MAX_REASON_BYTES {
+        all.truncate(all.floor_char_boundary(MAX_REASON_BYTES));
     }
+    (!all.is_empty()).then_some(all)
 }

@@ -355,27 +355,132 @@ async fn r13_snapshots_wait_and_deltas_do_not() {
 }
 
 #[tokio::test]
-async fn what_a_service_is_changes_where_it_is_told_and_not_by_who_was_away() {
+async fn what_a_service_is_changes_when_most_of_its_hosts_say_so() {
     let mut world = World::new().await;
     let with = |failures| ServiceReport { record: Some(record(failures)), ..service([1], &[]) };
-    let (mut a, mut b) = (world.open("n1", &[]).await, world.open("n2", &[]).await);
-    world.report(&mut a, report(1, true, Some(with(1)))).await;
-    world.report(&mut b, report(1, true, Some(with(1)))).await;
-    world.report(&mut a, report(2, false, Some(with(2)))).await;
-    let mut b = {
-        drop(b);
-        world.open("n2", &[]).await
+    let is = async |world: &World| {
+        let stored = world.get(Key::Service(orders())).await.unwrap();
+        let stored = read_service(&stored).unwrap();
+        (stored.record.map(|it| it.outlier.consecutive_failures), stored.owners.len())
     };
-    let reported = world.report(&mut b, report(1, true, Some(with(1)))).await;
-    assert!(reported.held[0].reason.starts_with("another host says otherwise"), "{reported:?}");
-    let stored = read_service(&world.get(Key::Service(orders())).await.unwrap()).unwrap();
-    assert_eq!((stored.record, stored.owners.len()), (Some(record(2)), 2));
+    let mut sessions = Vec::new();
+    for name in ["n1", "n2", "n3"] {
+        let mut session = world.open(name, &[]).await;
+        world.report(&mut session, report(1, true, Some(with(1)))).await;
+        sessions.push(session);
+    }
+    let [a, b, _] = &mut sessions[..] else { panic!() };
+    let reported = world.report(a, report(2, false, Some(with(2)))).await;
+    let told = &reported.held[0].reason;
+    assert!(told.starts_with("other hosts that offer it say otherwise"), "{told}");
+    assert_eq!(is(&world).await, (Some(1), 3), "one host alone changes nothing");
+    let reported = world.report(b, report(2, false, Some(with(2)))).await;
+    assert_eq!((reported.held.len(), is(&world).await), (0, (Some(2), 3)));
+    let mut again = world.open("n3", &[]).await;
+    let reported = world.report(&mut again, report(1, true, Some(with(1)))).await;
+    assert_eq!((reported.held.len(), is(&world).await), (1, (Some(2), 3)), "it was away");
     // Who has nothing of it any more owns it no longer; when nobody does, it is gone.
-    for session in [&mut a, &mut b] {
+    world.report(&mut again, report(9, false, Some(ServiceReport::default()))).await;
+    assert_eq!(is(&world).await, (Some(2), 2));
+    for session in [a, b] {
         world.report(session, report(9, false, Some(ServiceReport::default()))).await;
     }
-    let stored = read_service(&world.get(Key::Service(orders())).await.unwrap()).unwrap();
-    assert_eq!((stored.record, stored.owners.len()), (None, 0));
+    assert_eq!(is(&world).await, (None, 0));
+}
+
+#[tokio::test]
+async fn endpoints_that_are_not_on_their_host_are_refused_and_the_rest_is_taken() {
+    let mut world = World::new().await;
+    crate::networks::open(&world.store, None).await.unwrap();
+    let batch = world.batch().await;
+    world.registry.apply(batch);
+    let mut session = world.open("n1", &[]).await;
+    let at = |address: [u8; 4], zone: &str| {
+        let mut endpoint = service([1], &[]).endpoints.remove(&1).unwrap();
+        (endpoint.address4, endpoint.zone) = (Some(address.into()), zone.parse().unwrap());
+        endpoint
+    };
+    let with = |endpoints: Vec<(u32, Endpoint)>| ServiceReport {
+        record: Some(record(3)),
+        endpoints: endpoints.into_iter().collect(),
+        gone: [].into(),
+    };
+    // In its slice, its own address, a neighbour's slice, anywhere, in another zone.
+    let first = with(vec![
+        (1, at([10, 111, 0, 7], "a")),
+        (2, at([10, 0, 0, 1], "a")),
+        (3, at([10, 111, 1, 7], "a")),
+        (4, at([192, 0, 2, 1], "a")),
+        (5, at([10, 111, 0, 8], "b")),
+    ]);
+    let reported = world.report(&mut session, report(1, true, Some(first))).await;
+    let told = &reported.held[0].reason;
+    assert!(
+        told.starts_with("2 of its endpoints on the host are not taken (instances 3, 4)"),
+        "{told}"
+    );
+    assert!(told.contains("said to be in another zone: other hosts know them in a"), "{told}");
+    assert_eq!(world.instances("n1").await, [1, 2, 5]);
+    let key = Key::Endpoints(orders(), "n1".parse().unwrap());
+    let stored = read_endpoints(&world.get(key).await.unwrap()).unwrap();
+    assert_eq!(stored[&5].zone.as_str(), "a");
+    // One that is there stays where it is, when it is said to be where it may not.
+    let moved = with(vec![(1, at([10, 111, 1, 7], "a"))]);
+    let reported = world.report(&mut session, report(2, false, Some(moved))).await;
+    assert_eq!((reported.held.len(), world.instances("n1").await), (1, vec![1]));
+
+    // What had the host's own address goes when that is not its own any more.
+    let own = with(vec![(1, at([10, 111, 0, 7], "a")), (2, at([10, 0, 0, 1], "a"))]);
+    world.report(&mut session, report(3, false, Some(own.clone()))).await;
+    let mut again = self::session("n1");
+    let FromAgent::Hello(hello) = hello("n1", &[]) else { panic!() };
+    let hello = Hello { address4: Some([10, 0, 0, 9].into()), ..hello };
+    again.receive(FromAgent::Hello(hello), &mut world.registry).unwrap();
+    world.drain(&mut again).await;
+    let reported = world.report(&mut again, report(1, true, Some(own))).await;
+    assert_eq!((reported.held.len(), world.instances("n1").await), (1, vec![1]));
+}
+
+#[tokio::test]
+async fn a_host_does_not_get_the_address_of_another_that_is_there() {
+    let mut world = World::new().await;
+    let claims = |name: &str, own: [u8; 4], from: [u8; 4]| {
+        let FromAgent::Hello(hello) = hello(name, &[]) else { panic!() };
+        let hello = Hello { address4: Some(own.into()), ..hello };
+        let member = Member { node: name.parse().unwrap(), zone: None, address: from.into() };
+        (Session::new(member, settings()), FromAgent::Hello(hello))
+    };
+    let open = async |world: &mut World, (mut session, hello): (Session, FromAgent)| {
+        session.receive(hello, &mut world.registry).unwrap();
+        world.drain(&mut session).await;
+        let said = world.all_said(&mut session);
+        let goodbye = said.into_iter().find_map(|message| match message {
+            FromControl::Goodbye { reason, .. } => Some(reason),
+            _ => None,
+        });
+        goodbye.unwrap_or_default()
+    };
+    // Behind a translator of addresses: it is not where it seems to be.
+    assert_eq!(open(&mut world, claims("n1", [10, 0, 0, 1], [192, 0, 2, 1])).await, "");
+    let told = open(&mut world, claims("n2", [10, 0, 0, 1], [10, 0, 0, 2])).await;
+    assert_eq!(
+        told,
+        "the host says that its own address is 10.0.0.1, which is that of host n1, and it connects \
+         from 10.0.0.2: give the agent its own with --address, or take the other out with `sinew \
+         nodes withdraw n1`"
+    );
+    // It comes back with another address; then the first is free.
+    assert_eq!(open(&mut world, claims("n1", [10, 0, 0, 3], [10, 0, 0, 3])).await, "");
+    assert_eq!(open(&mut world, claims("n2", [10, 0, 0, 1], [10, 0, 0, 2])).await, "");
+    // Who connects from it has it.
+    assert_eq!(open(&mut world, claims("n3", [10, 0, 0, 1], [10, 0, 0, 1])).await, "");
+    // And a dead host needs none.
+    let key = Key::Session("n1".parse().unwrap());
+    let mut stored: StoredSession = read(&world.get(key.clone()).await.unwrap()).unwrap();
+    stored.dead_since_ms = Some(1);
+    let put = crate::store::Op::put(key.bytes(), crate::records::write(&stored));
+    world.commit(Write::new(vec![put])).await;
+    assert_eq!(open(&mut world, claims("n4", [10, 0, 0, 3], [10, 0, 0, 4])).await, "");
 }
 
 #[tokio::test]
@@ -516,18 +621,18 @@ async fn a_host_whose_address_is_an_instances_is_sent_away_and_so_are_hosts_with
     inside.receive(hello("n1", &[]), &mut world.registry).unwrap();
     let told = goodbye(&mut world, &mut inside);
     assert!(told.starts_with("the host's own address 10.0.0.1 is one of"), "{told}");
-    let outside = |name: &str| {
+    let outside = |name: &str, n: u8| {
         let FromAgent::Hello(hello) = hello(name, &[]) else { panic!() };
-        FromAgent::Hello(Hello { address4: Some([10, 9, 0, 1].into()), ..hello })
+        FromAgent::Hello(Hello { address4: Some([10, 9, 0, n].into()), ..hello })
     };
     for n in 0..4 {
         let name = format!("n{n}");
         let mut session = session(&name);
-        session.receive(outside(&name), &mut world.registry).unwrap();
+        session.receive(outside(&name, n), &mut world.registry).unwrap();
         assert_eq!(world.drain(&mut session).await, 1);
     }
     let mut fifth = session("n9");
-    fifth.receive(outside("n9"), &mut world.registry).unwrap();
+    fifth.receive(outside("n9", 9), &mut world.registry).unwrap();
     let told = goodbye(&mut world, &mut fifth);
     assert!(told.contains("10.0.0.0/22 has 4 slices, and all are given"), "{told}");
 }

@@ -42,12 +42,12 @@ async fn a_dead_host_is_told_of_and_its_endpoints_leave() {
     for (name, at, instance) in [("a", one.at, 1), ("b", two.at, 2), ("c", two.at, 3)] {
         let member = world.member(at, name).await;
         let (mut talk, _) = open(&member, at).await;
-        talk.say(report(1, true, [instance])).await.unwrap();
+        talk.say(report(&talk, 1, true, [instance])).await.unwrap();
         reported(&mut talk, 1).await;
         talks.push((member, talk));
     }
     let (dead, mut talk) = talks.pop().unwrap();
-    talk.say(report(2, false, [3, 4])).await.unwrap();
+    talk.say(report(&talk, 2, false, [3, 4])).await.unwrap();
     reported(&mut talk, 2).await;
     drop(talk);
     let (_, a) = &mut talks[0];
@@ -82,7 +82,7 @@ async fn a_dead_host_is_told_of_and_its_endpoints_leave() {
     assert_eq!(one.handle.history(Generation(0), 1).await.unwrap(), history[2..]);
     // It is back, and nothing of it is lost.
     let (back, _) = open(&dead, two.at).await;
-    back.say(report(1, true, [3, 4])).await.unwrap();
+    back.say(report(&back, 1, true, [3, 4])).await.unwrap();
     soon(has(a, &mut known, &[1, 2, 3, 4])).await;
 }
 

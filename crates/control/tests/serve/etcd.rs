@@ -24,7 +24,7 @@ async fn replicas_with_connections_of_their_own_tell_each_other() {
     let owner = one.member(second.at, "n1").await;
     let caller = two.member(first.at, "n2").await;
     let (mut owner_talk, _) = open(&owner, first.at).await;
-    owner_talk.say(report(1, true, [1, 2])).await.unwrap();
+    owner_talk.say(report(&owner_talk, 1, true, [1, 2])).await.unwrap();
     reported(&mut owner_talk, 1).await;
     let (mut caller, _) = open(&caller, second.at).await;
     subscribe(&caller).await;
@@ -34,7 +34,7 @@ async fn replicas_with_connections_of_their_own_tell_each_other() {
     first.kill();
     let (mut moved, welcome) = open(&owner, second.at).await;
     assert_eq!(welcome.epoch, 2);
-    moved.say(report(1, true, [1, 2, 3])).await.unwrap();
+    moved.say(report(&moved, 1, true, [1, 2, 3])).await.unwrap();
     reported(&mut moved, 1).await;
     soon(has(&mut caller, &mut known, &[1, 2, 3])).await;
 }
@@ -47,7 +47,7 @@ async fn r1_while_the_store_is_away_sessions_stay_and_what_is_told_waits() {
     let (owner, caller) =
         (world.member(replica.at, "n1").await, world.member(replica.at, "n2").await);
     let (mut owner, _) = open(&owner, replica.at).await;
-    owner.say(report(1, true, [1])).await.unwrap();
+    owner.say(report(&owner, 1, true, [1])).await.unwrap();
     reported(&mut owner, 1).await;
     let (mut caller, _) = open(&caller, replica.at).await;
     subscribe(&caller).await;
@@ -56,7 +56,7 @@ async fn r1_while_the_store_is_away_sessions_stay_and_what_is_told_waits() {
 
     cluster.kill(0);
     for sequence in 2..6 {
-        owner.say(report(sequence, false, [1, sequence as u32])).await.unwrap();
+        owner.say(report(&owner, sequence, false, [1, sequence as u32])).await.unwrap();
     }
     // Longer than a silent host would live. Nothing is removed, and nobody sent away.
     let away = tokio::time::sleep(Duration::from_secs(7));

@@ -14,13 +14,13 @@ async fn what_a_host_runs_is_heard_by_those_who_want_to() {
     let (owner, caller) =
         (world.member(replica.at, "n1").await, world.member(replica.at, "n2").await);
     let (mut owner, _) = open(&owner, replica.at).await;
-    owner.say(report(1, true, [1, 2])).await.unwrap();
+    owner.say(report(&owner, 1, true, [1, 2])).await.unwrap();
     reported(&mut owner, 1).await;
     let (mut caller, _) = open(&caller, replica.at).await;
     subscribe(&caller).await;
     let mut known = Known::default();
     soon(has(&mut caller, &mut known, &[1, 2])).await;
-    owner.say(report(2, false, [2, 3])).await.unwrap();
+    owner.say(report(&owner, 2, false, [2, 3])).await.unwrap();
     soon(has(&mut caller, &mut known, &[2, 3])).await;
     assert_eq!(known.updates, 2, "a snapshot and a delta");
 }
@@ -31,7 +31,7 @@ async fn what_is_told_to_one_replica_is_heard_at_another_and_a_host_may_move() {
     let (first, second) = (world.replica("c1").await, world.replica("c2").await);
     let (owner, caller) = (world.member(first.at, "n1").await, world.member(second.at, "n2").await);
     let (mut talk, _) = open(&owner, first.at).await;
-    talk.say(report(1, true, [1])).await.unwrap();
+    talk.say(report(&talk, 1, true, [1])).await.unwrap();
     let (mut caller, _) = open(&caller, second.at).await;
     subscribe(&caller).await;
     let mut known = Known::default();
@@ -45,7 +45,7 @@ async fn what_is_told_to_one_replica_is_heard_at_another_and_a_host_may_move() {
     });
     let reason = soon(goodbye).await.unwrap();
     assert!(reason.starts_with("the session of epoch 1 was superseded by c2-"), "{reason}");
-    moved.say(report(1, true, [1, 2])).await.unwrap();
+    moved.say(report(&moved, 1, true, [1, 2])).await.unwrap();
     reported(&mut moved, 1).await;
     soon(has(&mut caller, &mut known, &[1, 2])).await;
 }
@@ -109,7 +109,7 @@ async fn who_reads_nothing_for_long_gets_the_newest_and_no_backlog() {
     let (owner, slow) =
         (world.member(replica.at, "n1").await, world.member(replica.at, "n2").await);
     let (mut owner, _) = open(&owner, replica.at).await;
-    owner.say(report(1, true, 0..200)).await.unwrap();
+    owner.say(report(&owner, 1, true, 0..200)).await.unwrap();
     reported(&mut owner, 1).await;
     let (mut slow, _) = open(&slow, replica.at).await;
     subscribe(&slow).await;
@@ -118,7 +118,7 @@ async fn who_reads_nothing_for_long_gets_the_newest_and_no_backlog() {
     for n in 0..CHANGES {
         // All of them change.
         let sequence = u64::from(n) + 2;
-        owner.say(reweighed(sequence, 0..200, n + 1)).await.unwrap();
+        owner.say(reweighed(&owner, sequence, 0..200, n + 1)).await.unwrap();
         reported(&mut owner, sequence).await;
     }
     let (before, wanted) = (known.updates, CHANGES);
@@ -203,7 +203,7 @@ async fn what_cannot_be_read_ends_the_session_with_words_and_what_is_unknown_doe
     let (mut talk, _) = open(&member, replica.at).await;
     // A kind that a later version has: field 99 with nothing in it.
     talk.say_bytes(vec![0x9a, 0x06, 0x00].into()).await.unwrap();
-    talk.say(report(1, true, [1])).await.unwrap();
+    talk.say(report(&talk, 1, true, [1])).await.unwrap();
     reported(&mut talk, 1).await;
     talk.say_bytes(vec![0xff; 9].into()).await.unwrap();
     let ended = soon(talk.hear_until(|_| None::<()>)).await.unwrap_err();
@@ -242,11 +242,11 @@ async fn many_sessions_at_once_miss_nothing() {
     }
     let owner = world.member(replica.at, "owner").await;
     let (mut owner, _) = open(&owner, replica.at).await;
-    owner.say(report(1, true, [1])).await.unwrap();
+    owner.say(report(&owner, 1, true, [1])).await.unwrap();
     soon(reported(&mut owner, 1)).await;
     for change in 1..=60 {
         let sequence = u64::from(change) + 1;
-        owner.say(reweighed(sequence, [1], change)).await.unwrap();
+        owner.say(reweighed(&owner, sequence, [1], change)).await.unwrap();
         soon(reported(&mut owner, sequence)).await;
         let mut current = 0;
         while current < HOSTS {

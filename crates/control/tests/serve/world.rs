@@ -134,9 +134,9 @@ pub(crate) fn orders() -> ServiceName {
     "orders".parse().unwrap()
 }
 
-pub(crate) fn endpoint(last: u8) -> Endpoint {
+pub(crate) fn endpoint(talk: &Talk, instance: u32) -> Endpoint {
     Endpoint {
-        address4: Some([10, 0, 0, last].into()),
+        address4: talk.address(instance),
         address6: None,
         ports: BTreeMap::new(),
         zone: "a".parse().unwrap(),
@@ -147,11 +147,14 @@ pub(crate) fn endpoint(last: u8) -> Endpoint {
 
 /// The same again, with another weight of each.
 pub(crate) fn reweighed(
+    talk: &Talk,
     sequence: u64,
     instances: impl IntoIterator<Item = u32>,
     weight: u32,
 ) -> FromAgent {
-    let FromAgent::Report(mut report) = report(sequence, false, instances) else { unreachable!() };
+    let FromAgent::Report(mut report) = report(talk, sequence, false, instances) else {
+        unreachable!()
+    };
     let all = report.services.values_mut().flat_map(|it| it.endpoints.values_mut());
     all.for_each(|endpoint| endpoint.weight = weight);
     FromAgent::Report(report)
@@ -159,6 +162,7 @@ pub(crate) fn reweighed(
 
 /// A report of these instances of `orders`.
 pub(crate) fn report(
+    talk: &Talk,
     sequence: u64,
     full: bool,
     instances: impl IntoIterator<Item = u32>,
@@ -168,7 +172,7 @@ pub(crate) fn report(
         balance: Balance::default(),
         outlier: Outlier::default(),
     };
-    let endpoints = instances.into_iter().map(|instance| (instance, endpoint(instance as u8)));
+    let endpoints = instances.into_iter().map(|instance| (instance, endpoint(talk, instance)));
     let service =
         ServiceReport { record: Some(record), endpoints: endpoints.collect(), gone: [].into() };
     FromAgent::Report(Report { sequence, full, services: [(orders(), service)].into() })
