@@ -63,7 +63,7 @@ pub(super) async fn status(State(handle): State<Handle>) -> Answer<Status> {
     let mut fleet = answered(asked).await?;
     if let Some(fleet) = &mut fleet {
         let notices = look_plainly(&handle, |datapath| datapath.notices()).await?;
-        fleet.notices = notices.iter().map(ToString::to_string).collect();
+        fleet.notices.extend(notices.iter().map(ToString::to_string));
         warnings.extend(fleet.certificate.iter().filter_map(|c| c.alarm.clone()));
     }
     let version = env!("CARGO_PKG_VERSION").to_owned();

@@ -18,10 +18,11 @@ use sinew_model::{
 use sinew_proto::{Assigned, DecodeError, Error, FromAgent, FromControl, Held, Placed, Welcome};
 
 use super::{
-    hosts::{Hosts, Taken},
+    hosts::Hosts,
     joined::Joined,
     last_good::Kept,
     link::{Connection, Identity, Link, Output, Settings},
+    list::Taken,
     mirror::{Answer, Limits, Mirror, Refused, Saved},
     names::Names,
     news::{Around, News, Remote, covering, peer},
@@ -30,6 +31,9 @@ use super::{
 /// A service that nobody looked up or called for so long is given up. It is long because programs
 /// remember where a name led (Java above all), and what is given up refuses them.
 const UNUSED: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// From one question for all hosts and names to the next, as long as some are in doubt, at most.
+const LONGEST_DOUBT: Duration = Duration::from_secs(3600);
 
 /// What the host runs of a service.
 pub(crate) type Run = (Option<ServiceRecord>, BTreeMap<u32, Endpoint>);
@@ -100,6 +104,11 @@ impl Known {
         self.hosts.generation().max(self.names.generation())
     }
 
+    /// Hosts and names that may be gone.
+    pub(super) fn doubted(&self) -> (usize, usize) {
+        (self.hosts.doubts(), self.names.doubts())
+    }
+
     /// The addresses that instances of this host had.
     pub(crate) fn given(&self) -> impl Iterator<Item = (&ServiceName, u32, Ipv4Addr)> {
         let of = |(service, all)| {
@@ -127,6 +136,12 @@ pub(crate) struct Member {
     refused: BTreeMap<ServiceName, (Generation, String)>,
     connection: Option<Connection>,
     session: Option<Session>,
+    /// Hosts and names that may be gone: when all are asked for again, and how long after that.
+    lists_at: Option<Instant>,
+    lists_after: Duration,
+    /// Of lists, nothing in doubt goes before.
+    quiet_until: Option<Instant>,
+    limits: Limits,
     /// What is placed here though the host was not told to run it.
     unwanted: Vec<Held>,
     /// The last words about a lost link: the same are not repeated.
@@ -155,8 +170,8 @@ impl Member {
         let node = joined.node.clone();
         let limits = Limits::default();
         let mirror = match mirror {
-            Some(saved) => Mirror::restore(saved, limits, now),
-            None => Mirror::new(node.clone(), limits),
+            Some(saved) => Mirror::restore(saved, limits.clone(), now),
+            None => Mirror::new(node.clone(), limits.clone()),
         };
         let identity = identity(&joined, boot_id, capacity);
         let control = if certified { joined.control.clone() } else { Vec::new() };
@@ -165,12 +180,16 @@ impl Member {
             mirror.known().map(|(service, at)| (service.clone(), at)).collect();
         Self {
             link: Link::new(now, identity, settings, random, generations),
+            quiet_until: known.as_ref().map(|_| now + limits.interval),
             known: known.unwrap_or_else(|| Known::new(node)),
             joined,
             mirror,
             refused: BTreeMap::new(),
             connection: None,
             session: None,
+            lists_at: None,
+            lists_after: limits.interval,
+            limits,
             unwanted: Vec::new(),
             lost: None,
             changed: Changed::default(),
@@ -279,6 +298,12 @@ impl Member {
 
     /// Does what is due.
     pub(crate) fn tick(&mut self, now: Instant) -> Vec<Step> {
+        if self.lists_at.is_some_and(|at| at <= now) {
+            self.lists_at = None;
+            if self.link.is_open() {
+                self.begin_anew(now, "hosts or names are in doubt, and all of them are asked for");
+            }
+        }
         let outputs = self.link.tick(now);
         for service in self.mirror.asks(now) {
             self.link.ask(&service);
@@ -288,7 +313,7 @@ impl Member {
 
     /// When [`tick`](Self::tick) is wanted.
     pub(crate) fn next_tick(&self) -> Option<Instant> {
-        self.link.next_tick().into_iter().chain(self.mirror.next_ask()).min()
+        [self.link.next_tick(), self.mirror.next_ask(), self.lists_at].into_iter().flatten().min()
     }
 
     /// What to send next on the connection that is there.
@@ -398,24 +423,21 @@ impl Member {
                 let answer = self.mirror.delta(now, delta);
                 self.answer(&service, answer);
             }
-            FromControl::Catalog(catalog) => match self.known.names.take(catalog) {
-                Taken::Same => {}
-                Taken::Gap => self.begin_anew(now, "names of services were missed"),
-                taken => {
-                    self.doubt(&taken, "names of services");
-                    self.changed.known = true;
+            FromControl::Catalog(catalog) => {
+                let turn = self.limits.turn(now, self.quiet_until);
+                let taken = self.known.names.take(&turn, catalog);
+                if self.took(now, &taken, "names of services") {
                     let names = self.known.names.all().clone();
                     self.steps.push(Step::News(News::Names(names.into())));
                 }
-            },
-            FromControl::Hosts(hosts) => match self.known.hosts.take(hosts) {
-                Taken::Same => {}
-                Taken::Gap => self.begin_anew(now, "changes of hosts were missed"),
-                taken => {
-                    self.doubt(&taken, "hosts");
+            }
+            FromControl::Hosts(hosts) => {
+                let turn = self.limits.turn(now, self.quiet_until);
+                let taken = self.known.hosts.take(&turn, hosts);
+                if self.took(now, &taken, "hosts") {
                     self.tell_around();
                 }
-            },
+            }
             FromControl::Zones(zones) => {
                 let changed = self.known.hosts.limit(zones);
                 changed.then(|| self.tell_around());
@@ -464,11 +486,44 @@ impl Member {
         self.link.answered(service, answer);
     }
 
-    fn doubt(&mut self, taken: &Taken, what: &str) {
-        if let Taken::Doubted(count) = taken {
-            self.tell(format!(
-                "{count} {what} are missing from what control tells, without a reason; they stay"
-            ));
+    /// Whether a message about a list of `what` changed it.
+    fn took(&mut self, now: Instant, taken: &Taken, what: &str) -> bool {
+        match taken {
+            Taken::Applied { changed, doubted } => {
+                if *doubted > 0 {
+                    self.tell(format!(
+                        "{doubted} {what} are missing from what control tells, without a reason; they stay, \
+                         and go by a few at a time when they are missing still"
+                    ));
+                }
+                self.look_at_doubts(now);
+                self.changed.known |= changed;
+                *changed
+            }
+            Taken::Older { told, known, begins } => {
+                if *begins {
+                    self.tell(format!(
+                        "control tells of {what} as of generation {told}, and {known} is known here, which \
+                         stays: this control replica is behind, or its store was restored from a backup"
+                    ));
+                }
+                false
+            }
+            Taken::Gap => {
+                self.begin_anew(now, &format!("changes of {what} were missed"));
+                false
+            }
+        }
+    }
+
+    /// Only a session that begins is told of all hosts and names.
+    fn look_at_doubts(&mut self, now: Instant) {
+        if self.known.doubted() == (0, 0) {
+            self.lists_at = None;
+            self.lists_after = self.limits.interval;
+        } else if self.lists_at.is_none() {
+            self.lists_at = Some(now + self.lists_after);
+            self.lists_after = (2 * self.lists_after).min(LONGEST_DOUBT);
         }
     }
 

@@ -22,7 +22,8 @@ use sinew_model::{
     fleet::{Delta, EndpointKey, Generation, Snapshot},
 };
 
-use known::{Known, Turn};
+use super::doubts::Turn;
+use known::Known;
 
 pub use check::Refused;
 pub use known::Doubt;
@@ -55,6 +56,18 @@ impl Default for Limits {
             service_endpoints: 16_384,
             endpoints: sinew_abi::capacity::BACKENDS as usize,
             services: sinew_abi::capacity::SERVICES as usize,
+        }
+    }
+}
+
+impl Limits {
+    /// Nothing in doubt goes before `quiet_until`.
+    pub(super) fn turn(&self, now: Instant, quiet_until: Option<Instant>) -> Turn {
+        Turn {
+            now,
+            percent: self.removed_percent,
+            interval: self.interval,
+            quiet: quiet_until.is_some_and(|until| now < until),
         }
     }
 }
@@ -211,10 +224,9 @@ impl Mirror {
         &mut self,
         now: Instant,
         service: &ServiceName,
-        take: impl FnOnce(&mut Known, &Turn<'_>) -> known::Outcome,
+        take: impl FnOnce(&mut Known, &Turn) -> known::Outcome,
     ) -> Answer {
-        let quiet = self.quiet_until.is_some_and(|until| now < until);
-        let turn = Turn { now, limits: &self.limits, quiet };
+        let turn = self.limits.turn(now, self.quiet_until);
         let known = self.services.entry(service.clone()).or_default();
         let before = known.len();
         let outcome = take(known, &turn);

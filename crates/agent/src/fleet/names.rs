@@ -6,16 +6,18 @@ use serde::{Deserialize, Serialize};
 use sinew_model::{ServiceName, fleet::Generation};
 use sinew_proto::Catalog;
 
-use super::hosts::Taken;
-
-/// Of a list of all names at most this share goes for being absent from it, and at least one.
-const ABSENT_PERCENT: usize = 10;
+use super::{
+    doubts::Turn,
+    list::{List, Taken},
+};
 
 /// All names.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Names {
     generation: Generation,
     names: BTreeSet<ServiceName>,
+    #[serde(skip)]
+    list: List<ServiceName>,
 }
 
 impl Names {
@@ -27,36 +29,43 @@ impl Names {
         &self.names
     }
 
-    /// Takes a list of names, or a change of it. Of a list that is suddenly short nothing goes.
-    pub(crate) fn take(&mut self, message: Catalog) -> Taken {
-        let Catalog { from, to, added, removed } = message;
-        match from {
-            Some(from) if from != self.generation => return Taken::Gap,
-            None if to < self.generation => return Taken::Same,
-            _ => {}
+    /// Those that may be gone.
+    pub(super) fn doubts(&self) -> usize {
+        self.list.doubts()
+    }
+
+    /// Takes a list of names, or a change of it.
+    pub(super) fn take(&mut self, turn: &Turn, message: Catalog) -> Taken {
+        let Catalog { from, to, added, mut removed } = message;
+        if let Some(refused) = self.list.refuses(self.generation, from, to) {
+            return refused;
         }
         self.generation = to;
-        let before = self.names.len();
+        let mut doubted = 0;
         if from.is_none() {
-            let told: BTreeSet<_> = added.iter().cloned().collect();
-            let absent = self.names.difference(&told).count();
-            if absent > 1.max(before * ABSENT_PERCENT / 100) {
-                self.names.extend(told);
-                return Taken::Doubted(absent);
-            }
-            let changed = absent > 0 || told.len() != before;
-            self.names = told;
-            return if changed { Taken::Changed } else { Taken::Same };
+            let told: BTreeSet<_> = added.iter().collect();
+            let told = |name: &ServiceName| told.contains(name);
+            let (gone, more) = self.list.absent(turn, self.names.iter(), told);
+            removed.extend(gone);
+            doubted = more;
         }
         let mut changed = false;
-        removed.iter().for_each(|name| changed |= self.names.remove(name));
-        added.into_iter().for_each(|name| changed |= self.names.insert(name));
-        if changed { Taken::Changed } else { Taken::Same }
+        for name in &removed {
+            self.list.settled(name);
+            changed |= self.names.remove(name);
+        }
+        for name in added {
+            self.list.settled(&name);
+            changed |= self.names.insert(name);
+        }
+        Taken::Applied { changed, doubted }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::{Duration, Instant};
+
     use super::*;
 
     fn list(from: Option<u64>, to: u64, added: &[&str], removed: &[&str]) -> Catalog {
@@ -69,24 +78,59 @@ mod tests {
         names.all().iter().map(ServiceName::as_str).collect()
     }
 
+    /// What is known, and a clock.
+    struct Told {
+        names: Names,
+        turn: Turn,
+    }
+
+    impl Told {
+        fn new() -> Self {
+            let (percent, interval) = (10, Duration::from_secs(10));
+            let turn = Turn { now: Instant::now(), percent, interval, quiet: false };
+            Self { names: Names::default(), turn }
+        }
+
+        fn take(&mut self, message: Catalog) -> Taken {
+            self.names.take(&self.turn, message)
+        }
+    }
+
+    fn applied(changed: bool, doubted: usize) -> Taken {
+        Taken::Applied { changed, doubted }
+    }
+
     #[test]
     fn changes_follow_a_list() {
-        let mut names = Names::default();
-        assert_eq!(names.take(list(None, 3, &["a", "b"], &[])), Taken::Changed);
-        assert_eq!(names.take(list(Some(3), 4, &["c"], &["a"])), Taken::Changed);
-        assert_eq!(names.take(list(Some(3), 5, &["d"], &[])), Taken::Gap);
-        assert_eq!(names.take(list(None, 2, &["x"], &[])), Taken::Same);
-        assert_eq!(known(&names), ["b", "c"]);
-        assert_eq!(names.take(list(None, 6, &["b", "c"], &[])), Taken::Same);
-        assert_eq!(names.take(list(None, 7, &["c"], &[])), Taken::Changed);
-        assert_eq!(known(&names), ["c"]);
+        let mut told = Told::new();
+        assert_eq!(told.take(list(None, 3, &["a", "b"], &[])), applied(true, 0));
+        assert_eq!(told.take(list(Some(3), 4, &["c"], &["a"])), applied(true, 0));
+        assert_eq!(told.take(list(Some(3), 5, &["d"], &[])), Taken::Gap);
+        assert!(matches!(told.take(list(None, 2, &["x"], &[])), Taken::Older { .. }));
+        assert_eq!(known(&told.names), ["b", "c"]);
+        assert_eq!(told.take(list(None, 6, &["b", "c"], &[])), applied(false, 0));
+        assert_eq!(told.take(list(None, 7, &["c"], &[])), applied(true, 0));
+        assert_eq!(known(&told.names), ["c"]);
     }
 
     #[test]
     fn r2_an_empty_list_takes_no_name_away() {
-        let mut names = Names::default();
-        names.take(list(None, 3, &["a", "b", "c"], &[]));
-        assert_eq!(names.take(list(None, 4, &["d"], &[])), Taken::Doubted(3));
-        assert_eq!(known(&names), ["a", "b", "c", "d"]);
+        let mut told = Told::new();
+        told.take(list(None, 3, &["a", "b", "c"], &[]));
+        assert_eq!(told.take(list(None, 4, &["d"], &[])), applied(true, 3));
+        assert_eq!(known(&told.names), ["a", "b", "c", "d"]);
+    }
+
+    #[test]
+    fn r3_names_that_are_missing_an_interval_later_still_go_one_by_one() {
+        let mut told = Told::new();
+        told.take(list(None, 3, &["a", "b", "c"], &[]));
+        told.take(list(None, 4, &["d"], &[]));
+        for left in [3, 2, 1] {
+            told.turn.now += told.turn.interval;
+            assert_eq!(told.take(list(None, 4, &["d"], &[])), applied(true, 0));
+            assert_eq!(told.names.all().len(), left);
+        }
+        assert_eq!((known(&told.names), told.names.doubts()), (vec!["d"], 0));
     }
 }

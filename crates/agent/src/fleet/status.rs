@@ -56,8 +56,14 @@ pub(super) fn of(
             .collect(),
         limited_zones: around.limited,
         certificate,
-        notices: Vec::new(),
+        notices: lists_in_doubt(known.doubted()),
     }
+}
+
+fn lists_in_doubt((hosts, names): (usize, usize)) -> Vec<String> {
+    let all = [(hosts, "hosts"), (names, "names of services")].into_iter();
+    let some = all.filter(|(count, _)| *count > 0);
+    some.map(|(count, what)| format!("{count} {what} may be gone and are kept in use")).collect()
 }
 
 fn doubted(doubt: Doubt) -> &'static str {

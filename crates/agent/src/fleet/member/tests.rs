@@ -152,7 +152,7 @@ fn names_that_were_missed_begin_a_new_session() {
     let steps = world.hear(&list(Some(7), 8, &["other"]));
     assert!(steps.iter().any(|step| matches!(step, Step::Close(_))), "{steps:?}");
     assert!(world.member.session().is_none());
-    assert!(world.member.lost().unwrap().contains("names of services were missed"));
+    assert!(world.member.lost().unwrap().contains("changes of names of services were missed"));
     world.open();
     assert!(world.member.session().is_some());
 }
@@ -197,4 +197,63 @@ fn r11_what_cannot_be_read_is_refused_and_told() {
     assert_eq!((service, generation), (name("far"), Generation(4)));
     assert!(reason.contains("weight") && reason.len() <= bounds::MAX_REASON_BYTES, "{reason}");
     assert_eq!(world.member.refused().len(), 1);
+}
+
+#[test]
+fn r3_names_in_doubt_are_asked_for_anew_and_go_when_they_are_missing_still() {
+    let mut world = World::new(None);
+    let all = |to, names: &[&str]| {
+        FromControl::Catalog(Catalog {
+            from: None,
+            to: Generation(to),
+            added: names.iter().map(|text| name(text)).collect(),
+            removed: Vec::new(),
+        })
+    };
+    world.open();
+    world.hear(&all(3, &["a", "b", "c"]));
+    let mut left = Vec::new();
+    let mut waited = Vec::new();
+    for round in 0..3 {
+        if round > 0 {
+            world.open();
+        }
+        world.hear(&all(4, &["c"]));
+        left.push(world.member.known().names().len());
+        let before = world.now;
+        while world.member.session().is_some() {
+            let Some(at) = world.member.lists_at else { break };
+            world.member.heard(at, world.connection);
+            world.now = at;
+            world.member.tick(at);
+        }
+        waited.push((world.now - before).as_secs());
+    }
+    // Two at once are too many for a network of three.
+    assert_eq!((left, waited), (vec![3, 2, 1], vec![10, 20, 0]));
+    assert_eq!(world.member.lists_at, None);
+}
+
+#[test]
+fn a_store_that_was_restored_is_told_once_and_its_changes_end_no_session() {
+    let mut world = World::new(None);
+    let names = |from: Option<u64>, to, names: &[&str]| {
+        FromControl::Catalog(Catalog {
+            from: from.map(Generation),
+            to: Generation(to),
+            added: names.iter().map(|text| name(text)).collect(),
+            removed: Vec::new(),
+        })
+    };
+    world.open();
+    world.hear(&names(None, 50, &["a"]));
+    let told = |steps: &[Step]| {
+        let backup = |step: &&Step| matches!(step, Step::Told(what) if what.contains("backup"));
+        steps.iter().filter(backup).count()
+    };
+    assert_eq!(told(&world.hear(&names(None, 7, &["a"]))), 1);
+    for to in 8..20 {
+        let steps = world.hear(&names(Some(to - 1), to, &["b"]));
+        assert!(steps.is_empty() && world.member.session().is_some(), "{steps:?}");
+    }
 }

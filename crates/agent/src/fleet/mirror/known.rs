@@ -6,7 +6,7 @@
 //! One dead host an interval goes whole, while another host serves.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
+    collections::{BTreeMap, BTreeSet},
     time::{Duration, Instant},
 };
 
@@ -19,7 +19,8 @@ use sinew_model::{
     },
 };
 
-use super::{Limits, Notice, routed::Census, saved::pairs};
+use super::{Notice, routed::Census, saved::pairs};
+use crate::fleet::doubts::{Doubts, Turn};
 
 /// Why an endpoint that is in use may be gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -49,24 +50,13 @@ pub(super) struct Known {
     /// Those that went at exactly this generation: of an earlier removal nothing has to be kept,
     /// since no message that could bring them back is taken any more.
     gone: BTreeSet<EndpointKey>,
-    /// Since when those in doubt are.
+    /// Since when those in doubt are, and which of them went.
     #[serde(skip)]
-    pub(super) since: BTreeMap<EndpointKey, Instant>,
-    /// When endpoints in doubt were removed and of which hosts, as far as it still counts.
-    #[serde(skip)]
-    released: VecDeque<(Instant, NodeName)>,
+    waiting: Doubts<EndpointKey>,
     #[serde(skip)]
     pub(super) ask_at: Option<Instant>,
     #[serde(skip)]
     pub(super) panic: bool,
-}
-
-/// What a message is applied with.
-pub(super) struct Turn<'a> {
-    pub(super) now: Instant,
-    pub(super) limits: &'a Limits,
-    /// Nothing in doubt goes.
-    pub(super) quiet: bool,
 }
 
 /// What came of a message.
@@ -138,7 +128,7 @@ impl Known {
     /// `empty`: nothing at all was told to be there, which says nothing of those that are missing.
     pub(super) fn take_snapshot(
         &mut self,
-        turn: &Turn<'_>,
+        turn: &Turn,
         snapshot: Snapshot,
         empty: bool,
     ) -> Outcome {
@@ -162,7 +152,7 @@ impl Known {
             if held.doubt.is_none() {
                 self.doubt(turn, &key, Doubt::Missing);
                 outcome.suspected += 1;
-            } else if (named || !empty) && self.has_waited(turn, &key) {
+            } else if (named || !empty) && self.waiting.has_waited(turn, &key) {
                 leaving.confirmed.insert(key);
             }
         }
@@ -177,7 +167,7 @@ impl Known {
         outcome
     }
 
-    pub(super) fn take_delta(&mut self, turn: &Turn<'_>, delta: Delta) -> Outcome {
+    pub(super) fn take_delta(&mut self, turn: &Turn, delta: Delta) -> Outcome {
         let mut outcome = Outcome::default();
         self.advance(delta.to);
         let mut leaving = Leaving::default();
@@ -210,7 +200,7 @@ impl Known {
         if self.gone.contains(&key) {
             return;
         }
-        self.since.remove(&key);
+        self.waiting.end(&key);
         let held = Held { endpoint, seen: self.generation, doubt: None };
         let before = self.endpoints.get(&key).map(|held| &held.endpoint);
         outcome.changed |= before != Some(&held.endpoint);
@@ -220,7 +210,7 @@ impl Known {
     /// Takes word that an endpoint went.
     fn bury(
         &mut self,
-        turn: &Turn<'_>,
+        turn: &Turn,
         key: &EndpointKey,
         tombstone: &Tombstone,
         leaving: &mut Leaving,
@@ -245,63 +235,45 @@ impl Known {
         }
     }
 
-    fn doubt(&mut self, turn: &Turn<'_>, key: &EndpointKey, doubt: Doubt) {
+    fn doubt(&mut self, turn: &Turn, key: &EndpointKey, doubt: Doubt) {
         if let Some(held) = self.endpoints.get_mut(key) {
             held.doubt = Some(doubt);
-            self.since.entry(key.clone()).or_insert(turn.now);
+            self.waiting.begin(turn.now, key);
         }
-    }
-
-    fn has_waited(&self, turn: &Turn<'_>, key: &EndpointKey) -> bool {
-        self.since.get(key).is_some_and(|since| *since + turn.limits.interval <= turn.now)
     }
 
     fn remove(&mut self, key: &EndpointKey) {
         self.endpoints.remove(key);
-        self.since.remove(key);
+        self.waiting.end(key);
     }
 
     /// Removes what the share allows, longest in doubt first, and counts what is left.
-    fn settle(&mut self, turn: &Turn<'_>, leaving: &Leaving, outcome: &mut Outcome) {
+    fn settle(&mut self, turn: &Turn, leaving: &Leaving, outcome: &mut Outcome) {
         let mut keys: Vec<_> = leaving.confirmed.union(&leaving.fresh).cloned().collect();
-        keys.sort_by_key(|key| self.since.get(key).copied());
-        let share = self.share(turn);
+        self.waiting.sort(&mut keys);
+        let share = self.waiting.share(turn, self.endpoints.len());
         match self.leaves_whole(turn, &leaving.fresh) {
             Some(node) if leaving.fresh.len() > share => keys.retain(|key| key.node == node),
             _ => keys.truncate(share),
         }
         for key in &keys {
             self.remove(key);
-            self.released.push_back((turn.now, key.node.clone()));
+            self.waiting.release(turn.now, key);
         }
         outcome.released = keys.len();
         outcome.parked = leaving.fresh.iter().filter(|key| self.holds(key)).count();
-        outcome.left = self.since.len();
+        outcome.left = self.waiting.len();
         outcome.changed |= leaving.facts + outcome.released + outcome.parked > 0;
-        self.ask_at = (!self.since.is_empty()).then(|| turn.now + turn.limits.interval);
+        self.ask_at = (!self.waiting.is_empty()).then(|| turn.now + turn.interval);
         self.judge(outcome);
-    }
-
-    /// How many in doubt may go now.
-    fn share(&mut self, turn: &Turn<'_>) -> usize {
-        if turn.quiet {
-            return 0;
-        }
-        let interval = turn.limits.interval;
-        while self.released.front().is_some_and(|(at, _)| *at + interval <= turn.now) {
-            self.released.pop_front();
-        }
-        let all = self.endpoints.len() + self.released.len();
-        let share = all * usize::from(turn.limits.removed_percent) / 100;
-        share.max(1).saturating_sub(self.released.len())
     }
 
     /// The host that was declared dead alone: no other has lost anything in the interval, and one is
     /// up that is in no doubt.
-    fn leaves_whole(&self, turn: &Turn<'_>, fresh: &BTreeSet<EndpointKey>) -> Option<NodeName> {
+    fn leaves_whole(&self, turn: &Turn, fresh: &BTreeSet<EndpointKey>) -> Option<NodeName> {
         let node = &fresh.first()?.node;
         let alone = fresh.iter().all(|key| key.node == *node)
-            && self.released.iter().all(|(_, other)| other == node);
+            && self.waiting.released().all(|other| other.node == *node);
         let serves = |(key, held): (&EndpointKey, &Held)| {
             let up = held.endpoint.status == EndpointStatus::Up && held.doubt.is_none();
             up && key.node != *node
@@ -322,8 +294,8 @@ impl Known {
     /// Goes on with what was saved.
     pub(super) fn wake(&mut self, now: Instant, interval: Duration) {
         let doubted = self.endpoints.iter().filter(|(_, held)| held.doubt.is_some());
-        self.since = doubted.map(|(key, _)| (key.clone(), now)).collect();
-        self.ask_at = (!self.since.is_empty()).then(|| now + interval);
+        doubted.for_each(|(key, _)| self.waiting.begin(now, key));
+        self.ask_at = (!self.waiting.is_empty()).then(|| now + interval);
         self.panic = self.census().is_panic();
     }
 }
