@@ -9,11 +9,13 @@
 mod call;
 mod credentials;
 mod dial;
+mod doubts;
 mod entry;
 mod hosts;
 mod joined;
 pub mod last_good;
 pub mod link;
+mod list;
 mod member;
 pub mod mirror;
 mod names;

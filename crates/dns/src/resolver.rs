@@ -25,6 +25,9 @@ use crate::{Decision, Transport, Upstream, Zone, answer, reply};
 
 /// Forwarded queries under way at once; beyond that clients meet silence and ask again later.
 const FORWARDS: usize = 512;
+/// Queries for services that cannot be called yet that wait at once; beyond that they are answered
+/// without a wait. What others ask the host's name servers has its own bound, and goes on.
+const HOLDS: usize = 512;
 /// How long the answer for a service is held back that cannot be called yet. After that it is given
 /// all the same: the address is the right one for ever, and calls of it fail fast until it leads
 /// somewhere.
@@ -74,6 +77,7 @@ struct Shared {
     upstream: Upstream,
     own: Vec<SocketAddr>,
     forwards: Semaphore,
+    holds: Semaphore,
     received: AtomicU64,
     lookups: Option<Arc<dyn Lookups>>,
 }
@@ -96,10 +100,11 @@ impl Load {
         self.0.received.load(Ordering::Relaxed)
     }
 
-    /// Queries that wait for the host's name servers.
+    /// Queries that wait for the host's name servers, or for services that cannot be called yet.
     #[must_use]
     pub fn waiting(&self) -> usize {
-        FORWARDS.saturating_sub(self.0.forwards.available_permits())
+        let forwarded = FORWARDS.saturating_sub(self.0.forwards.available_permits());
+        forwarded + HOLDS.saturating_sub(self.0.holds.available_permits())
     }
 }
 
@@ -125,6 +130,7 @@ impl Resolver {
                 upstream,
                 own,
                 forwards: Semaphore::new(FORWARDS),
+                holds: Semaphore::new(HOLDS),
                 received: AtomicU64::new(0),
                 lookups: None,
             }),
@@ -220,13 +226,11 @@ impl Shared {
 
     /// Answers once the service can be called, or has not been for too long.
     async fn held(&self, query: &[u8], transport: Transport) -> Option<Vec<u8>> {
-        let Ok(_permit) = self.forwards.try_acquire() else {
-            debug!("dropped a query: {FORWARDS} others wait");
-            return None;
-        };
-        let mut zone = self.zone.clone();
-        let is_ready = |zone: &Arc<Zone>| zone.heard(query).is_none_or(|(_, ready)| ready);
-        let _ = timeout(HOLD, zone.wait_for(is_ready)).await;
+        if let Ok(_permit) = self.holds.try_acquire() {
+            let mut zone = self.zone.clone();
+            let is_ready = |zone: &Arc<Zone>| zone.heard(query).is_none_or(|(_, ready)| ready);
+            let _ = timeout(HOLD, zone.wait_for(is_ready)).await;
+        }
         let zone = self.zone.borrow().clone();
         match answer(&zone, query, transport) {
             Decision::Reply(reply) => Some(reply),

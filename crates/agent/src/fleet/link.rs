@@ -4,6 +4,7 @@
 //! so the newest state is all that is ever sent, and a slow stream costs no memory. Whoever runs the
 //! link does what [`Output`] says, and asks for [`Link::next_message`] when the stream takes one.
 
+mod held;
 mod notice;
 mod outbox;
 mod reports;
@@ -22,9 +23,10 @@ use sinew_model::{
     NodeName, ServiceName, ZoneName,
     fleet::{Endpoint, Generation, Resources, ServiceRecord},
 };
-use sinew_proto::{FromAgent, FromControl, Held, Hello, PROTOCOL, Placed, Reported, Welcome};
+use sinew_proto::{FromAgent, FromControl, Hello, PROTOCOL, Placed, Reported, Welcome};
 
 use super::mirror::Answer;
+use held::Refusals;
 use outbox::Outbox;
 use route::Route;
 
@@ -125,6 +127,7 @@ pub struct Link {
     phase: Phase,
     connection: Connection,
     outbox: Outbox,
+    held: Refusals,
 }
 
 impl Link {
@@ -142,7 +145,8 @@ impl Link {
             outbox.subscriptions.found(now, service, generation);
         }
         let phase = Phase::Waiting { until: now };
-        Self { identity, settings, route, phase, connection: 0, outbox }
+        let held = Refusals::default();
+        Self { identity, settings, route, phase, connection: 0, outbox, held }
     }
 
     /// Whether a session is open.
@@ -214,6 +218,9 @@ impl Link {
             .into_iter()
             .map(Output::Forget)
             .collect();
+        if self.is_open() && self.held.is_due(now) {
+            self.outbox.reports.begin();
+        }
         match &mut self.phase {
             Phase::Waiting { until } if *until <= now => outputs.extend(self.connect(now)),
             Phase::Connecting { until } | Phase::Greeting { until, .. } if *until <= now => {
@@ -243,7 +250,8 @@ impl Link {
         let subscriptions = &self.outbox.subscriptions;
         let unused = subscriptions.next_expiry(self.settings.unused_after);
         let paused = subscriptions.paused().filter(|_| self.is_open());
-        unused.into_iter().chain(paused).chain([phase]).min()
+        let held = self.held.due().filter(|_| self.is_open());
+        [unused, paused, held, Some(phase)].into_iter().flatten().min()
     }
 
     /// What to send next on the connection that is there; `None`: nothing now.
@@ -253,6 +261,7 @@ impl Link {
                 *greeted = Some(now);
                 // What changes from here on is told when the session is open.
                 self.outbox.begin();
+                self.held.begin();
                 Some(FromAgent::Hello(self.hello(wall_clock)))
             }
             Phase::Open { .. } => self.outbox.next(now),
@@ -268,6 +277,18 @@ impl Link {
     /// Services that are subscribed to whether they are used or not.
     pub fn configure(&mut self, now: Instant, services: impl IntoIterator<Item = ServiceName>) {
         self.outbox.subscriptions.configure(now, services.into_iter().collect());
+    }
+
+    /// Whether the service is subscribed to.
+    #[must_use]
+    pub fn wants(&self, service: &ServiceName) -> bool {
+        self.outbox.subscriptions.has(service)
+    }
+
+    /// What control did not take of what was reported, and why not.
+    #[must_use]
+    pub fn held(&self) -> &BTreeMap<ServiceName, String> {
+        self.held.reasons()
     }
 
     /// A whole snapshot of the service is wanted: it is given up and subscribed to again.
@@ -371,10 +392,8 @@ impl Link {
             FromControl::Dead { node } => vec![Output::Dead(node)],
             FromControl::Reported(Reported { sequence, held, .. }) => {
                 self.outbox.reports.done(sequence);
-                let told = |held: Held| {
-                    Output::Notice(Notice::Held { service: held.service, reason: held.reason })
-                };
-                held.into_iter().map(told).collect()
+                let told = |(service, reason)| Output::Notice(Notice::Held { service, reason });
+                self.held.take(now, held).into_iter().map(told).collect()
             }
             // Spoken once, and handled where it is.
             FromControl::Welcome(_) | FromControl::Goodbye { .. } => vec![],

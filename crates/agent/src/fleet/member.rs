@@ -74,7 +74,7 @@ pub(crate) struct Known {
     slices: Vec<Network>,
     /// Instances that control has been told of, with their addresses: what of them is not there after
     /// a restart is gone. Without an address: gone already, which control may not know.
-    reported: BTreeMap<ServiceName, BTreeMap<u32, Option<Ipv4Addr>>>,
+    reported: BTreeMap<ServiceName, BTreeMap<u32, Option<IpAddr>>>,
 }
 
 impl Kept for Known {
@@ -109,11 +109,15 @@ impl Known {
         (self.hosts.doubts(), self.names.doubts())
     }
 
-    /// The addresses that instances of this host had.
+    /// The addresses that instances of this host had of its IPv4 slice; those of the other follow
+    /// from the numbers of the instances.
     pub(crate) fn given(&self) -> impl Iterator<Item = (&ServiceName, u32, Ipv4Addr)> {
         let of = |(service, all)| {
-            let all: &BTreeMap<u32, Option<Ipv4Addr>> = all;
-            all.iter().filter_map(move |(instance, at)| Some((service, *instance, (*at)?)))
+            let all: &BTreeMap<u32, Option<IpAddr>> = all;
+            all.iter().filter_map(move |(instance, at)| match at {
+                Some(IpAddr::V4(four)) => Some((service, *instance, *four)),
+                Some(IpAddr::V6(_)) | None => None,
+            })
         };
         self.reported.iter().flat_map(of)
     }
@@ -134,6 +138,8 @@ pub(crate) struct Member {
     known: Known,
     /// What control said that could not be followed, by service.
     refused: BTreeMap<ServiceName, (Generation, String)>,
+    /// Services that the mirror had no room for, with what it held then.
+    no_room: BTreeMap<ServiceName, usize>,
     connection: Option<Connection>,
     session: Option<Session>,
     /// Hosts and names that may be gone: when all are asked for again, and how long after that.
@@ -185,6 +191,7 @@ impl Member {
             joined,
             mirror,
             refused: BTreeMap::new(),
+            no_room: BTreeMap::new(),
             connection: None,
             session: None,
             lists_at: None,
@@ -220,7 +227,10 @@ impl Member {
         let told = self.known.reported.entry(service.clone()).or_default();
         let before = told.clone();
         told.values_mut().for_each(|address| *address = None);
-        told.extend(endpoints.iter().map(|(instance, endpoint)| (*instance, endpoint.address4)));
+        told.extend(endpoints.iter().map(|(instance, endpoint)| {
+            let four = endpoint.address4.map(IpAddr::V4);
+            (*instance, four.or(endpoint.address6.map(IpAddr::V6)))
+        }));
         self.changed.known |= *told != before;
         self.link.report(service, record, endpoints);
     }
@@ -284,6 +294,7 @@ impl Member {
             Err(DecodeError { error, of }) => {
                 self.link.heard(now, connection);
                 match of {
+                    Some((service, _)) if !self.link.wants(&service) => {}
                     Some((service, generation)) => {
                         let reason = Refused::Unreadable(error.to_string());
                         self.answer(&service, Answer::Nack { generation, reason });
@@ -349,6 +360,11 @@ impl Member {
         &self.refused
     }
 
+    /// What control did not take of what was reported, and why not.
+    pub(super) fn held(&self) -> &BTreeMap<ServiceName, String> {
+        self.link.held()
+    }
+
     /// The session, while one is open.
     pub(crate) fn session(&self) -> Option<&Session> {
         self.session.as_ref().filter(|_| self.link.is_open())
@@ -379,6 +395,7 @@ impl Member {
                 Output::Forget(service) => {
                     self.mirror.forget(&service);
                     self.refused.remove(&service);
+                    self.no_room.remove(&service);
                     self.changed.mirror = true;
                 }
                 Output::Notice(notice) => self.notice(&notice),
@@ -387,10 +404,19 @@ impl Member {
         for notice in self.mirror.take_notices() {
             self.tell(notice.to_string());
         }
+        self.ask_for_what_had_no_room();
         let services = self.take_services();
         self.changed.mirror |= services.is_some();
         self.steps.extend(services.map(Step::News));
         std::mem::take(&mut self.steps)
+    }
+
+    /// Control would not say it again by itself.
+    fn ask_for_what_had_no_room(&mut self) {
+        let holds = self.mirror.holds();
+        for service in self.no_room.extract_if(.., |_, held| holds < *held) {
+            self.link.ask(&service.0);
+        }
     }
 
     fn open(&mut self, now: Instant, welcome: Welcome) {
@@ -471,8 +497,14 @@ impl Member {
 
     fn answer(&mut self, service: &ServiceName, answer: Answer) {
         match &answer {
-            Answer::Ack { .. } => drop(self.refused.remove(service)),
+            Answer::Ack { .. } => {
+                self.refused.remove(service);
+                self.no_room.remove(service);
+            }
             Answer::Nack { generation, reason } => {
+                if matches!(reason, Refused::Full { .. }) {
+                    self.no_room.insert(service.clone(), self.mirror.holds());
+                }
                 let reason = reason.to_string();
                 let before = self.refused.insert(service.clone(), (*generation, reason.clone()));
                 if before.is_none_or(|(_, before)| before != reason) {

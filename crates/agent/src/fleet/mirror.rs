@@ -169,6 +169,12 @@ impl Mirror {
         self.changed.insert(service.clone());
     }
 
+    /// Services and endpoints together: what takes room.
+    #[must_use]
+    pub fn holds(&self) -> usize {
+        self.services.len() + self.endpoints
+    }
+
     /// Services with what is known of them, for a greeting.
     pub fn known(&self) -> impl Iterator<Item = (&ServiceName, Generation)> {
         self.services.iter().map(|(service, known)| (service, known.generation))

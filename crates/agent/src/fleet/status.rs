@@ -56,7 +56,7 @@ pub(super) fn of(
             .collect(),
         limited_zones: around.limited,
         certificate,
-        notices: lists_in_doubt(known.doubted()),
+        notices: lists_in_doubt(known.doubted()).into_iter().chain(held(member)).collect(),
     }
 }
 
@@ -64,6 +64,12 @@ fn lists_in_doubt((hosts, names): (usize, usize)) -> Vec<String> {
     let all = [(hosts, "hosts"), (names, "names of services")].into_iter();
     let some = all.filter(|(count, _)| *count > 0);
     some.map(|(count, what)| format!("{count} {what} may be gone and are kept in use")).collect()
+}
+
+fn held(member: &Member) -> impl Iterator<Item = String> {
+    member.held().iter().map(|(service, reason)| {
+        format!("control did not take all that was reported of {service}: {reason}")
+    })
 }
 
 fn doubted(doubt: Doubt) -> &'static str {

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use sinew_model::fleet::{Delta, EndpointStatus, Snapshot};
 
-use sinew_proto::Report;
+use sinew_proto::{Held, Report};
 
 use super::*;
 

@@ -257,3 +257,89 @@ fn a_store_that_was_restored_is_told_once_and_its_changes_end_no_session() {
         assert!(steps.is_empty() && world.member.session().is_some(), "{steps:?}");
     }
 }
+
+#[test]
+fn an_instance_with_an_ipv6_address_alone_is_told_gone_after_a_restart_too() {
+    let mut first = World::new(None);
+    let six =
+        Endpoint { address4: None, address6: Some("fd01::7".parse().unwrap()), ..endpoint(1) };
+    first.member.runs([(name("web"), (None, [(1, six)].into()))].into());
+    first.open();
+    let sequence = first.report().sequence;
+    let generation = Generation(9);
+    first.hear(&FromControl::Reported(Reported { sequence, generation, held: Vec::new() }));
+    first.member.take_changed();
+    let mut second = World::new(Some(kept(&first.member)));
+    assert_eq!(second.member.known().given().count(), 0, "none of the IPv4 slice");
+    second.member.runs(BTreeMap::new());
+    second.open();
+    assert_eq!(second.report().services[&name("web")].gone, [1].into());
+}
+
+#[test]
+fn what_cannot_be_read_of_a_service_that_nobody_wants_is_not_counted() {
+    let mut world = World::new(None);
+    world.open();
+    world.report();
+    let mut bad = endpoint(1);
+    bad.weight = u32::MAX;
+    let key = sinew_model::fleet::EndpointKey { node: "there".parse().unwrap(), instance: 1 };
+    for number in 0..10 {
+        let snapshot = Snapshot {
+            service: name(&format!("far-{number}")),
+            generation: Generation(4),
+            record: None,
+            endpoints: [(key.clone(), bad.clone())].into(),
+            tombstones: BTreeMap::new(),
+        };
+        world.hear(&FromControl::Snapshot(snapshot));
+    }
+    assert_eq!((world.member.refused().len(), world.say()), (0, None));
+}
+
+#[test]
+fn what_there_was_no_room_for_is_asked_for_when_there_is() {
+    let mut world = World::new(None);
+    let limits = Limits { endpoints: 3, ..Limits::default() };
+    world.member.mirror = Mirror::new("here".parse().unwrap(), limits);
+    world.open();
+    world.report();
+    let added = vec![name("a"), name("b")];
+    world.hear(&FromControl::Catalog(Catalog {
+        from: None,
+        to: Generation(3),
+        added,
+        removed: Vec::new(),
+    }));
+    world.member.used(world.now, [&name("a"), &name("b")]);
+    world.say();
+    let key =
+        |instance| sinew_model::fleet::EndpointKey { node: "there".parse().unwrap(), instance };
+    let all = |service: &str, count: u32| {
+        FromControl::Snapshot(Snapshot {
+            service: name(service),
+            generation: Generation(4),
+            record: None,
+            endpoints: (0..count).map(|n| (key(n), endpoint(n as u8))).collect(),
+            tombstones: BTreeMap::new(),
+        })
+    };
+    world.hear(&all("a", 2));
+    world.hear(&all("b", 2));
+    assert!(world.member.refused()[&name("b")].1.contains("it would make 4 endpoints"));
+    while world.say().is_some() {}
+    let removal = sinew_model::fleet::Removal::Reported;
+    let gone = sinew_model::fleet::Tombstone { generation: Generation(5), removal };
+    world.hear(&FromControl::Delta(sinew_model::fleet::Delta {
+        service: name("a"),
+        from: Generation(4),
+        to: Generation(5),
+        record: None,
+        put: BTreeMap::new(),
+        removed: [(key(0), gone)].into(),
+    }));
+    let said: Vec<_> = std::iter::from_fn(|| world.say()).collect();
+    assert!(said.contains(&FromAgent::Subscribe(vec![name("b")])), "{said:?}");
+    world.hear(&all("b", 2));
+    assert!(world.member.refused().is_empty());
+}

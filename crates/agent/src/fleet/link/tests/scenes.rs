@@ -197,6 +197,38 @@ fn what_control_did_not_take_is_told() {
 }
 
 #[test]
+fn what_control_did_not_take_is_reported_again_more_and_more_rarely() {
+    let mut host = Host::open();
+    host.link.report(&name("orders"), None, endpoints([1]));
+    let mut waited = Vec::new();
+    let mut report = host.reported().unwrap();
+    for _ in 0..9 {
+        let held = vec![Held { service: name("orders"), reason: "there is no room".to_owned() }];
+        let (sequence, generation) = (report.sequence, Generation(9));
+        let told = host.hear(FromControl::Reported(Reported { sequence, generation, held }));
+        assert_eq!(told.len(), usize::from(waited.is_empty()), "the same is told once");
+        let before = host.now;
+        report = loop {
+            host.next();
+            host.pass(0);
+            match host.reported() {
+                Some(report) => break report,
+                None => assert!(host.link.is_open()),
+            }
+        };
+        assert!(report.full && report.services.contains_key(&name("orders")));
+        waited.push((host.now - before).as_secs());
+    }
+    assert_eq!(waited, [10, 20, 40, 80, 160, 320, 600, 600, 600]);
+    let (sequence, generation, held) = (report.sequence, Generation(9), Vec::new());
+    host.hear(FromControl::Reported(Reported { sequence, generation, held }));
+    assert!(host.link.held().is_empty());
+    host.pass(601);
+    host.next();
+    assert_eq!(host.say(), None);
+}
+
+#[test]
 fn services_are_subscribed_to_by_use_and_given_up_when_unused() {
     let mut host = Host::open();
     let (orders, users) = (name("orders"), name("users"));
