@@ -39,6 +39,13 @@ impl From<datapath::Usage> for Filled {
     }
 }
 
+/// What other hosts run of a service.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Elsewhere {
+    pub(crate) ports: usize,
+    pub(crate) backends: usize,
+}
+
 /// How many entries are taken of each map that is filled by what is wanted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Usage {
@@ -48,9 +55,17 @@ pub(crate) struct Usage {
     backends: usize,
     published_ports: usize,
     adopted_listeners: usize,
+    slots: usize,
+    /// Other hosts reach the instances: their UDP ports are listened for too.
+    reached: bool,
 }
 
 impl Usage {
+    /// Of a host whose instances other hosts reach, or not; with so many slots.
+    pub(crate) fn new(reached: bool, slots: usize) -> Self {
+        Self { reached, slots, ..Self::default() }
+    }
+
     /// Counts a service.
     pub(crate) fn add_service(&mut self, ports: &[Port], published: &[Publish]) {
         // One published on all addresses of both families is two.
@@ -61,9 +76,9 @@ impl Usage {
 
     /// Counts instances that have an address of their own.
     pub(crate) fn add_instances(&mut self, ports: &[Port], count: usize) {
-        let tcp = ports.iter().filter(|port| port.protocol == Protocol::Tcp).count();
+        let listens = |port: &&Port| self.reached || port.protocol == Protocol::Tcp;
         // Each port is listened for in both families.
-        self.listening += 2 * tcp * count;
+        self.listening += 2 * ports.iter().filter(listens).count() * count;
         self.add_adopted(ports, count);
     }
 
@@ -75,9 +90,15 @@ impl Usage {
 
     /// Counts what other hosts run of a service: its ports, unless it is one of this host's, and
     /// its backends.
-    pub(crate) fn add_remote(&mut self, ports: usize, is_known: bool, endpoints: usize) {
-        self.service_ports += if is_known { 0 } else { ports };
-        self.backends += ports * endpoints;
+    pub(crate) fn add_remote(&mut self, remote: Elsewhere, is_known: bool) {
+        self.service_ports += if is_known { 0 } else { remote.ports };
+        self.backends += remote.backends;
+    }
+
+    /// Counts it no more.
+    pub(crate) fn take_remote(&mut self, remote: Elsewhere, is_known: bool) {
+        self.service_ports -= if is_known { 0 } else { remote.ports.min(self.service_ports) };
+        self.backends -= remote.backends.min(self.backends);
     }
 
     /// Counts listeners that adopted programs had.
@@ -86,7 +107,7 @@ impl Usage {
     }
 
     /// Each map.
-    pub(crate) fn maps(&self) -> [Filled; 6] {
+    pub(crate) fn maps(&self) -> [Filled; 7] {
         [
             ("instances", self.instances, capacity::INSTANCES),
             ("listening addresses", self.listening, capacity::BACKENDS),
@@ -94,6 +115,7 @@ impl Usage {
             ("backends", self.backends, capacity::BACKENDS),
             ("published ports", self.published_ports, capacity::PUBLISHED),
             ("adopted listeners", self.adopted_listeners, capacity::ADOPTED_LISTENERS),
+            ("slots", self.slots, capacity::SLOTS),
         ]
         .map(|(what, used, holds)| Filled { what, used, holds: holds as usize })
     }
@@ -169,7 +191,7 @@ mod tests {
         let (tcp, udp) = (ports(1..17, "tcp"), ports(1..3, "udp"));
         let none: [Port; 0] = [];
         type Add<'a> = Box<dyn Fn(&mut Usage, usize) + 'a>;
-        let cases: [(&str, u32, usize, Add<'_>); 8] = [
+        let cases: [(&str, u32, usize, Add<'_>); 9] = [
             ("instances", capacity::INSTANCES, 1, Box::new(|u, n| u.add_instances(&none, n))),
             ("instances", capacity::INSTANCES, 1, Box::new(|u, n| u.add_adopted(&none, n))),
             ("listening addresses", capacity::BACKENDS, 32, {
@@ -194,6 +216,7 @@ mod tests {
             ("adopted listeners", capacity::ADOPTED_LISTENERS, 1, {
                 Box::new(Usage::add_adopted_listeners)
             }),
+            ("slots", capacity::SLOTS, 1, Box::new(|u, n| *u = Usage::new(false, n))),
         ];
         for (what, holds, step, add) in cases {
             let holds = holds as usize;
@@ -219,6 +242,9 @@ mod tests {
         let mut usage = Usage::default();
         usage.add_instances(&udp, 3);
         assert_eq!((usage.listening, usage.backends), (0, 6), "UDP sockets do not listen");
+        let mut usage = Usage::new(true, 0);
+        usage.add_instances(&udp, 3);
+        assert_eq!(usage.listening, 12, "but for other hosts they are found by their ports");
     }
 
     #[test]

@@ -35,6 +35,7 @@ mod instance;
 mod others;
 mod projects;
 mod room;
+mod slots;
 mod spread;
 mod unused;
 mod wanted;
@@ -267,6 +268,7 @@ pub(crate) struct Core {
     runs: u64,
     /// Boxed: most hosts are alone.
     others: Option<Box<Others>>,
+    slots: slots::Slots,
     outputs: Vec<Output>,
 }
 
@@ -302,6 +304,7 @@ impl Core {
             look_at_names: None,
             runs: 0,
             others: None,
+            slots: slots::Slots::default(),
             outputs: Vec::new(),
         }
     }
@@ -309,7 +312,12 @@ impl Core {
     /// Takes `input` at `now` and says what is to be done about it.
     pub(crate) fn handle(&mut self, now: Instant, input: Input) -> Vec<Output> {
         self.now = now;
+        let frees =
+            matches!(input, Input::Intent(_) | Input::Cleaned(..) | Input::News(News::Services(_)));
         self.take(input);
+        if frees {
+            self.look_at_left_out();
+        }
         self.fire_timers();
         self.settle();
         std::mem::take(&mut self.outputs)

@@ -22,6 +22,24 @@ const RETURN_PER_SECOND: u64 = WHOLE / 10;
 /// Slots of one backend at most.
 const MAX_SLOTS: u64 = 16;
 
+/// How near the slots come to the share that leaves a zone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Grain {
+    /// As near as can be.
+    Fine,
+    /// With one slot a backend, where slots are short: few of other zones take part.
+    Coarse,
+}
+
+impl Grain {
+    const fn slots(self) -> u64 {
+        match self {
+            Self::Fine => MAX_SLOTS,
+            Self::Coarse => 1,
+        }
+    }
+}
+
 /// An endpoint as the spread sees it.
 #[derive(Clone, Debug)]
 pub(crate) struct Candidate {
@@ -83,6 +101,7 @@ impl Spill {
         &mut self,
         host: &NodeName,
         candidates: &[Candidate],
+        grain: Grain,
         now: Duration,
     ) -> Vec<Place> {
         let needed = needed(candidates);
@@ -96,8 +115,8 @@ impl Spill {
         // Those that are not well are drawn as well, so that they can prove themselves; callers who
         // draw one walk on, to all others alike.
         let near = candidates.iter().filter(keeps).filter(|c| c.well).count() as u64;
-        let takes: Vec<usize> = far(host, candidates, near, share);
-        let (of_near, of_far) = slots(near, takes.len() as u64, share);
+        let takes: Vec<usize> = far(host, candidates, near, share, grain);
+        let (of_near, of_far) = slots(near, takes.len() as u64, share, grain);
         let mut places: Vec<Place> = candidates
             .iter()
             .map(|c| Place { slots: if keeps(&c) { of_near } else { 0 }, weight: c.weight })
@@ -140,7 +159,13 @@ fn needed(candidates: &[Candidate]) -> u64 {
 
 /// Those of other zones that share what leaves this one. When the share is small against their
 /// number, each host takes some of its own choice: all of them together still serve evenly.
-fn far(host: &NodeName, candidates: &[Candidate], near: u64, share: u64) -> Vec<usize> {
+fn far(
+    host: &NodeName,
+    candidates: &[Candidate],
+    near: u64,
+    share: u64,
+    grain: Grain,
+) -> Vec<usize> {
     if share == 0 {
         return Vec::new();
     }
@@ -148,7 +173,7 @@ fn far(host: &NodeName, candidates: &[Candidate], near: u64, share: u64) -> Vec<
     let mut far: Vec<usize> =
         (0..candidates.len()).filter(|index| helps(&candidates[*index])).collect();
     if share < WHOLE {
-        let most = (MAX_SLOTS * near * share).div_ceil(WHOLE - share).max(1) as usize;
+        let most = (grain.slots() * near * share).div_ceil(WHOLE - share).max(1) as usize;
         if far.len() > most {
             // Rendezvous hashing (D. Thaler, C. Ravishankar, 1998): few move when one comes or goes.
             far.sort_by_cached_key(|index| {
@@ -163,7 +188,7 @@ fn far(host: &NodeName, candidates: &[Candidate], near: u64, share: u64) -> Vec<
 }
 
 /// Slots of one near and of one far backend that come nearest to the share.
-fn slots(near: u64, far: u64, share: u64) -> (u8, u8) {
+fn slots(near: u64, far: u64, share: u64, grain: Grain) -> (u8, u8) {
     if far == 0 || share == 0 {
         return (1, 0);
     }
@@ -175,7 +200,8 @@ fn slots(near: u64, far: u64, share: u64) -> (u8, u8) {
         // Both sides in the same unit: |leaves / all - share / WHOLE|, by a million.
         (leaves * 1_000_000 / all).abs_diff(share * 1_000_000 / WHOLE)
     };
-    let pairs = (1..=MAX_SLOTS).flat_map(|a| (1..=MAX_SLOTS).map(move |b| (a, b)));
+    let all = 1..=grain.slots();
+    let pairs = all.clone().flat_map(|a| all.clone().map(move |b| (a, b)));
     let (of_near, of_far) = pairs.min_by_key(wrong).unwrap_or((1, 1));
     (of_near as u8, of_far as u8)
 }
@@ -216,7 +242,7 @@ mod tests {
     }
 
     fn spread(candidates: &[Candidate]) -> Vec<Place> {
-        Spill::default().spread(&host(), candidates, at(0))
+        Spill::default().spread(&host(), candidates, Grain::Fine, at(0))
     }
 
     #[test]
@@ -248,24 +274,24 @@ mod tests {
     fn what_left_returns_by_steps() {
         let (ill, well) = (set(&[false, false], &[true]), set(&[true, true], &[true]));
         let mut spill = Spill::default();
-        spill.spread(&host(), &ill, at(0));
+        spill.spread(&host(), &ill, Grain::Fine, at(0));
         assert_eq!(spill.percent(), 100);
         let mut seen = Vec::new();
         for second in 0..=11 {
-            spill.spread(&host(), &well, at(second));
+            spill.spread(&host(), &well, Grain::Fine, at(second));
             seen.push(spill.percent());
         }
         assert_eq!(seen, [100, 90, 80, 70, 60, 50, 40, 30, 20, 10, 0, 0]);
         assert!(!spill.returns(&well));
         // Looking often neither speeds it up nor holds it up.
-        spill.spread(&host(), &ill, at(20));
+        spill.spread(&host(), &ill, Grain::Fine, at(20));
         for tick in 0..100 {
-            spill.spread(&host(), &well, at(20) + Duration::from_millis(tick * 10));
+            spill.spread(&host(), &well, Grain::Fine, at(20) + Duration::from_millis(tick * 10));
         }
         assert!((90..=91).contains(&spill.percent()), "{}", spill.percent());
         assert!(spill.returns(&well));
         // A new need is met at once.
-        spill.spread(&host(), &ill, at(21));
+        spill.spread(&host(), &ill, Grain::Fine, at(21));
         assert_eq!(spill.percent(), 100);
     }
 
@@ -291,8 +317,20 @@ mod tests {
         let places = spread(&many);
         let taken = places[100..].iter().filter(|place| place.slots > 0).count();
         assert!(taken > 0 && taken < 100, "{taken}");
-        let other = Spill::default().spread(&NodeName::new("other").unwrap(), &many, at(0));
+        let other =
+            Spill::default().spread(&NodeName::new("other").unwrap(), &many, Grain::Fine, at(0));
         assert_ne!(places, other, "another host takes others");
+    }
+
+    #[test]
+    fn where_slots_are_short_each_backend_takes_one_and_the_share_is_near_still() {
+        let near = [vec![true; 7], vec![false; 3]].concat();
+        let all = set(&near, &[true; 40]);
+        let places = Spill::default().spread(&host(), &all, Grain::Coarse, at(0));
+        assert!(places.iter().all(|place| place.slots <= 1), "{places:?}");
+        let fine = leaves(&all, &spread(&all));
+        let coarse = leaves(&all, &places);
+        assert!(coarse > 0 && coarse.abs_diff(fine) <= 12, "{coarse} % for {fine} %");
     }
 
     proptest! {

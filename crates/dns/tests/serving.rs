@@ -148,6 +148,46 @@ async fn waiting_forwards_are_bounded_and_hold_up_nobody() {
     assert!((1..=512).contains(&seen), "{seen} queries were forwarded of 2000");
 }
 
+/// A service that cannot be called yet, and everybody wants it.
+#[tokio::test]
+async fn held_answers_are_bounded_and_hold_up_no_forward() {
+    let far: ServiceName = "far".parse().unwrap();
+    let mut zone = zone("sinew.internal", &[("orders", 1)]);
+    zone.insert(&far, [127, 64, 0, 9].into(), "fd00::9".parse().unwrap(), Vec::new()).unwrap();
+    zone.hear(&far, false);
+    let (_sender, zones) = watch::channel(Arc::new(zone));
+    let upstream = silent().await;
+    let servers = Upstream::fixed(servers(vec![upstream.address]));
+    let resolver = Resolver::bind("127.0.0.1:0".parse().unwrap(), None, servers, zones);
+    let resolver = resolver.await.unwrap().telling(Arc::new(Told::default()));
+    let server = resolver.local_addr().into();
+    tokio::spawn(resolver.serve(std::future::pending()));
+    let mut clients = Vec::new();
+    for _ in 0..12 {
+        let socket = client(server).await;
+        for id in 0..50 {
+            socket.send(&query(id, "far.", RecordType::A).to_vec().unwrap()).await.unwrap();
+        }
+        // An answer means that the datagrams before it were taken.
+        assert_eq!(ask(server, &query(1, "orders.", RecordType::A)).await.answers.len(), 1);
+        clients.push(socket);
+    }
+    let outside = query(7, "example.com.", RecordType::A);
+    let asking = ask(server, &outside);
+    let forwarding = async {
+        let (asked, from) = timeout(PATIENCE, upstream.next()).await.expect("it is forwarded");
+        let said = common::reply(&asked, 3).to_vec().unwrap();
+        upstream.socket.send_to(&said, from).await.unwrap();
+    };
+    let (reply, ()) = tokio::join!(asking, forwarding);
+    assert_eq!(reply.answers.len(), 3);
+    for socket in clients {
+        for _ in 0..50 {
+            receive(&socket).await;
+        }
+    }
+}
+
 #[tokio::test]
 async fn shutdown_frees_the_port() {
     let (_sender, zone) = watch::channel(Arc::new(zone("sinew.internal", &[])));

@@ -35,7 +35,7 @@ pub(super) struct Others {
     /// Those of them that the data path holds.
     ready: BTreeSet<ServiceName>,
     /// Those that the kernel's maps have no room for.
-    left_out: BTreeSet<ServiceName>,
+    left_out: BTreeMap<ServiceName, Arc<Remote>>,
     /// The address of each instance among those of all hosts.
     given: BTreeMap<Key, Ipv4Addr>,
     told: BTreeMap<ServiceName, Run>,
@@ -63,7 +63,7 @@ impl Core {
             names: Arc::default(),
             remotes: BTreeMap::new(),
             ready: BTreeSet::new(),
-            left_out: BTreeSet::new(),
+            left_out: BTreeMap::new(),
             given: given.collect(),
             told: BTreeMap::new(),
             configured: BTreeSet::new(),
@@ -130,7 +130,10 @@ impl Core {
     /// Whether a name is known of other hosts, so that it keeps its number.
     pub(super) fn is_known_elsewhere(&self, name: &ServiceName) -> bool {
         let others = self.others.as_ref();
-        others.is_some_and(|o| o.names.contains(name) || o.remotes.contains_key(name))
+        others.is_some_and(|others| {
+            let is_remote = others.remotes.contains_key(name) || others.left_out.contains_key(name);
+            is_remote || others.names.contains(name)
+        })
     }
 
     pub(super) fn take_news(&mut self, news: News) {
@@ -149,7 +152,9 @@ impl Core {
             }
             News::Services(services) => {
                 let mut usage = self.usage(&self.intent);
-                for (name, remote) in services {
+                // What goes makes room for what comes.
+                let (come, go): (Vec<_>, _) = services.into_iter().partition(|it| it.1.is_some());
+                for (name, remote) in go.into_iter().chain(come) {
                     self.take_remote(&mut usage, name, remote);
                 }
             }
@@ -174,16 +179,16 @@ impl Core {
     }
 
     fn take_remote(&mut self, usage: &mut Usage, name: ServiceName, remote: Option<Arc<Remote>>) {
-        let fits = remote.as_ref().is_none_or(|r| self.makes_room_for(usage, &name, r));
+        let fits = self.makes_room_for(usage, &name, remote.as_deref());
         let Some(others) = &mut self.others else { return };
         let ports = |remote: &Arc<Remote>| remote.ports.clone();
         let before = others.remotes.get(&name).map(ports);
-        if !fits {
+        if let Some(remote) = remote.as_ref().filter(|_| !fits) {
             // What was there before stays.
-            if others.left_out.insert(name.clone()) {
+            if others.left_out.insert(name.clone(), remote.clone()).is_none() {
                 self.warn(format!(
                     "the kernel's maps have no room for all that other hosts run of {name}; what was \
-                     known of it stays"
+                     known of it stays, until there is"
                 ));
             }
             return;
@@ -202,6 +207,29 @@ impl Core {
         self.stale.insert(Some(name));
         self.suspect_names();
         self.dirty = true;
+    }
+
+    /// There may be room now for what had none.
+    pub(super) fn look_at_left_out(&mut self) {
+        let Some(others) = self.others.as_ref().filter(|others| !others.left_out.is_empty()) else {
+            return;
+        };
+        let left_out = others.left_out.clone();
+        let mut usage = self.usage(&self.intent);
+        for (name, remote) in left_out {
+            self.take_remote(&mut usage, name, Some(remote));
+        }
+    }
+
+    /// In words, that there is no room for what other hosts run.
+    pub(crate) fn left_out(&self) -> Option<String> {
+        let left_out = &self.others.as_ref()?.left_out;
+        let first = left_out.keys().next()?;
+        Some(format!(
+            "the kernel's maps have no room for all that other hosts run of {} services, {first} among \
+             them",
+            left_out.len()
+        ))
     }
 
     /// Whether enough of a service is up elsewhere for those who wait for it.

@@ -6,7 +6,12 @@ use std::collections::BTreeMap;
 use sinew_model::{Port, ServiceName};
 
 use super::{Attached, Core, Key};
-use crate::{capacity::Usage, fleet::Remote, intent::Intent, refusal::Refusal};
+use crate::{
+    capacity::{Elsewhere, Usage},
+    fleet::Remote,
+    intent::Intent,
+    refusal::Refusal,
+};
 
 impl Core {
     /// # Errors
@@ -49,13 +54,17 @@ impl Core {
         &self,
         usage: &mut Usage,
         name: &ServiceName,
-        remote: &Remote,
+        remote: Option<&Remote>,
     ) -> bool {
-        let known = self.remote(name).map_or(0, |known| known.ports.len() * known.endpoints.len());
-        let more = (remote.ports.len() * remote.endpoints.len()).saturating_sub(known);
+        let is_known = self.local(name).is_some();
         let mut after = *usage;
-        after.add_remote(more, true, 1);
-        let fits = more == 0 || after.refuse_when_full(usage).is_ok();
+        if let Some(known) = self.remote(name) {
+            after.take_remote(elsewhere(known), is_known);
+        }
+        if let Some(remote) = remote {
+            after.add_remote(elsewhere(remote), is_known);
+        }
+        let fits = after.refuse_when_full(usage).is_ok();
         if fits {
             *usage = after;
         }
@@ -64,7 +73,8 @@ impl Core {
 
     /// How many entries of each map are taken while `intent` is what is wanted.
     pub(crate) fn usage(&self, intent: &Intent) -> Usage {
-        let mut usage = Usage::default();
+        let reached = self.around().is_some_and(|around| !around.fleet.slices.is_empty());
+        let mut usage = Usage::new(reached, self.slots());
         for (.., service) in intent.services() {
             usage.add_service(&service.ports, &service.publish);
             usage.add_instances(&service.ports, usize::from(service.replicas));
@@ -88,12 +98,17 @@ impl Core {
         }
         for (name, remote) in self.remotes() {
             let is_known = intent.service(name).is_some() || names.contains_key(name);
-            usage.add_remote(remote.ports.len(), is_known, remote.endpoints.len());
+            usage.add_remote(elsewhere(remote), is_known);
         }
         names.retain(|name, _| intent.service(name).is_none());
         names.into_values().for_each(|ports| usage.add_service(ports, &[]));
         usage
     }
+}
+
+fn elsewhere(remote: &Remote) -> Elsewhere {
+    let ports = remote.ports.len();
+    Elsewhere { ports, backends: ports * remote.endpoints.len() }
 }
 
 fn note<'a>(names: &mut BTreeMap<&'a ServiceName, &'a [Port]>, key: &'a Key, ports: &'a [Port]) {

@@ -12,7 +12,7 @@ use super::{Core, Instance};
 use crate::{
     alloc,
     fleet::{Around, Remote, RemoteEndpoint, node_number},
-    zones::{Candidate, Spills},
+    zones::{Candidate, Grain, Spills},
 };
 
 impl Core {
@@ -27,19 +27,46 @@ impl Core {
         };
         let Some(around) = self.around().cloned() else { return };
         // One port may be out where another is well.
-        let (mut spills, now) = self.spills(name);
-        let mut returns = false;
+        let mut candidates = Vec::new();
         for port in &mut service.ports {
-            let Some(position) = remote.position(port.number, port.protocol) else { continue };
-            let mut candidates = self.local_candidates(name, port, &around);
+            let Some(position) = remote.position(port.number, port.protocol) else {
+                candidates.push(Vec::new());
+                continue;
+            };
+            let mut of_port = self.local_candidates(name, port, &around);
             for endpoint in &remote.endpoints {
                 let backend = remote_backend(name, endpoint, &remote.ports[position], position);
-                candidates.push(self.candidate(endpoint, backend.key, &around));
+                of_port.push(self.candidate(endpoint, backend.key, &around));
                 port.backends.push(backend);
             }
+            candidates.push(of_port);
+        }
+        self.place(name, service, &candidates, Grain::Fine, &around);
+        if self.slots.has_room_for(service) {
+            self.slots.note_fine(name);
+        } else {
+            self.place(name, service, &candidates, Grain::Coarse, &around);
+            self.slots.note_coarse(name);
+        }
+    }
+
+    fn place(
+        &mut self,
+        name: &ServiceName,
+        service: &mut datapath::Service,
+        candidates: &[Vec<Candidate>],
+        grain: Grain,
+        around: &Around,
+    ) {
+        let (mut spills, now) = self.spills(name);
+        let mut returns = false;
+        for (port, candidates) in service.ports.iter_mut().zip(candidates) {
+            if candidates.is_empty() {
+                continue;
+            }
             let spill = spills.entry((port.number, port.protocol)).or_default();
-            let places = spill.spread(&around.node, &candidates, now);
-            returns |= spill.returns(&candidates);
+            let places = spill.spread(&around.node, candidates, grain, now);
+            returns |= spill.returns(candidates);
             for (backend, place) in port.backends.iter_mut().zip(places) {
                 backend.slots = place.slots;
                 backend.weight = place.weight;

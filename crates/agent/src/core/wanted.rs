@@ -84,9 +84,13 @@ impl Core {
                 Some(callable) => {
                     let mut service = self.wanted_service(name, number, &callable);
                     self.add_remote_backends(name, &mut service);
+                    self.count_slots(number, Some(&service));
                     wanted.set_service(service);
                 }
-                None => drop(wanted.services.remove(&number)),
+                None => {
+                    wanted.services.remove(&number);
+                    self.count_slots(number, None);
+                }
             }
         }
         self.wanted = wanted;

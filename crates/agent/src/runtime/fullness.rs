@@ -48,7 +48,8 @@ impl Runtime {
         let usage = self.core.usage(self.core.intent());
         let losses = self.totals.iter().flat_map(|(first, now)| capacity::losses(first, now));
         let servers = self.names.too_many_servers();
-        usage.warnings().chain(losses).chain(servers).collect()
+        let others = self.core.coarse().into_iter().chain(self.core.left_out());
+        usage.warnings().chain(others).chain(losses).chain(servers).collect()
     }
 }
 

@@ -193,3 +193,90 @@ fn a_host_that_is_alone_tells_and_keeps_nothing() {
     assert_eq!(host.kernel.fleet, None);
     assert!(host.kernel.instances.values().all(|instance| instance.fleet4.is_none()));
 }
+
+/// So many endpoints with so many ports, half of them unhealthy where they are `ill`.
+fn many(ports: u16, count: u32, of: &str, ill: bool) -> Remote {
+    let endpoint = |instance: u32| {
+        let unhealthy = ill && instance.is_multiple_of(2);
+        let status = if unhealthy { EndpointStatus::Unhealthy } else { EndpointStatus::Up };
+        RemoteEndpoint {
+            key: EndpointKey { node: format!("there-{of}").parse().unwrap(), instance },
+            address4: Some(Ipv4Addr::from(u32::from(Ipv4Addr::new(10, 112, 0, 1)) + instance)),
+            address6: None,
+            numbers: (1..=ports).collect(),
+            zone: zone(of),
+            weight: 256,
+            status,
+            in_choice: !unhealthy,
+        }
+    };
+    let port = |number| format!("p{number}:{number}").parse().unwrap();
+    Remote {
+        ports: (1..=ports).map(port).collect(),
+        balance: Default::default(),
+        outlier: Default::default(),
+        panic: false,
+        endpoints: (0..count).map(endpoint).collect(),
+    }
+}
+
+#[test]
+fn what_the_maps_have_no_room_for_waits_until_there_is() {
+    let mut host = joined();
+    host.calm_down();
+    hear(&mut host, "large", Some(many(16, 8000, "b", false).into()));
+    hear(&mut host, "more", Some(many(16, 200, "b", false).into()));
+    let known = |host: &Host, name: &str| host.core.remote(&name.parse().unwrap()).is_some();
+    assert!(known(&host, "large") && !known(&host, "more"));
+    assert!(host.core.left_out().unwrap().contains("of 1 services, more among them"));
+    // Less of the one is enough for the other.
+    hear(&mut host, "large", Some(many(16, 7000, "b", false).into()));
+    assert!(known(&host, "more") && host.core.left_out().is_none());
+    assert_eq!(backends(&host, "more").len(), 200);
+}
+
+#[test]
+fn ports_of_services_of_other_hosts_take_room() {
+    let mut host = joined();
+    host.calm_down();
+    hear(&mut host, "wide", Some(many(65_534, 0, "b", false).into()));
+    hear(&mut host, "more", Some(many(3, 1, "b", false).into()));
+    assert!(host.core.left_out().is_some());
+    hear(&mut host, "wide", None);
+    assert!(host.core.left_out().is_none());
+    assert_eq!(backends(&host, "more").len(), 1);
+}
+
+#[test]
+fn where_slots_are_short_services_get_by_with_one_a_backend() {
+    let mut host = joined();
+    host.calm_down();
+    let both = || {
+        let mut near = many(1, 4000, "a", true);
+        near.endpoints.extend(many(1, 4000, "b", false).endpoints);
+        Some(Arc::new(near))
+    };
+    let names = ["one", "two", "three", "four"];
+    for name in names {
+        hear(&mut host, name, both());
+    }
+    let slots = |host: &Host, name: &str| -> Vec<u64> {
+        [true, false]
+            .map(|near| {
+                let zone = alloc::zone_number(if near { "a" } else { "b" });
+                let all = backends(host, name);
+                all.iter().filter(|b| b.zone == zone).map(|b| u64::from(b.slots)).sum()
+            })
+            .to_vec()
+    };
+    let [fine, coarse] = ["one", "four"].map(|name| slots(&host, name));
+    let share = |slots: &[u64]| {
+        // Half of the near ones are not well, and are walked past.
+        slots[1] * 100 / (slots[1] + slots[0] / 2)
+    };
+    assert!(fine.iter().sum::<u64>() > 60_000 && coarse.iter().sum::<u64>() < 8000, "{fine:?}");
+    assert!(share(&fine).abs_diff(30) <= 2 && share(&coarse).abs_diff(30) <= 2, "{coarse:?}");
+    assert!(host.core.coarse().unwrap().contains("the calls of 1 services leave this zone"));
+    hear(&mut host, "two", None);
+    assert_eq!((slots(&host, "four"), host.core.coarse()), (fine, None));
+}
