@@ -26,8 +26,40 @@ pub const fn is_mapped(addr: &[u32; 4]) -> bool {
     addr[0] == 0 && addr[1] == 0 && addr[2] == MAPPED
 }
 
-/// What a hook of `bpf_sock_addr` works on. The kernel lets contexts be read and written one word
-/// at a time only, and the compiler merges adjacent accesses unless they are volatile.
+/// The four words of an IPv6 address of a context. The kernel lets contexts be read and written one
+/// word at a time only, and the compiler merges adjacent accesses unless they are volatile.
+///
+/// # Safety
+/// `at` is the first of four words of the context of the running program.
+#[inline(always)]
+pub unsafe fn words(at: *const u32) -> [u32; 4] {
+    // SAFETY: as promised.
+    unsafe {
+        [
+            at.read_volatile(),
+            at.add(1).read_volatile(),
+            at.add(2).read_volatile(),
+            at.add(3).read_volatile(),
+        ]
+    }
+}
+
+/// Writes the four words of an IPv6 address of a context.
+///
+/// # Safety
+/// `at` is the first of four writable words of the context of the running program.
+#[inline(always)]
+unsafe fn set_words(at: *mut u32, addr: &[u32; 4]) {
+    // SAFETY: as promised.
+    unsafe {
+        at.write_volatile(addr[0]);
+        at.add(1).write_volatile(addr[1]);
+        at.add(2).write_volatile(addr[2]);
+        at.add(3).write_volatile(addr[3]);
+    }
+}
+
+/// What a hook of `bpf_sock_addr` works on.
 pub struct Target {
     raw: *mut bpf_sock_addr,
 }
@@ -59,28 +91,14 @@ impl Target {
 
     #[inline(always)]
     pub fn addr6(&self) -> [u32; 4] {
-        // SAFETY: words of the context, read one by one.
-        unsafe {
-            let words = (&raw const (*self.raw).user_ip6).cast::<u32>();
-            [
-                words.read_volatile(),
-                words.add(1).read_volatile(),
-                words.add(2).read_volatile(),
-                words.add(3).read_volatile(),
-            ]
-        }
+        // SAFETY: words of the context.
+        unsafe { words((&raw const (*self.raw).user_ip6).cast()) }
     }
 
     #[inline(always)]
     pub fn set_addr6(&self, addr: &[u32; 4]) {
-        // SAFETY: writable words of the context, written one by one.
-        unsafe {
-            let words = (&raw mut (*self.raw).user_ip6).cast::<u32>();
-            words.write_volatile(addr[0]);
-            words.add(1).write_volatile(addr[1]);
-            words.add(2).write_volatile(addr[2]);
-            words.add(3).write_volatile(addr[3]);
-        }
+        // SAFETY: writable words of the context.
+        unsafe { set_words((&raw mut (*self.raw).user_ip6).cast(), addr) }
     }
 
     /// Network byte order.
@@ -148,28 +166,14 @@ impl Target {
 
     #[inline(always)]
     pub fn source6(&self) -> [u32; 4] {
-        // SAFETY: words of the context of a sendmsg hook, read one by one.
-        unsafe {
-            let words = (&raw const (*self.raw).msg_src_ip6).cast::<u32>();
-            [
-                words.read_volatile(),
-                words.add(1).read_volatile(),
-                words.add(2).read_volatile(),
-                words.add(3).read_volatile(),
-            ]
-        }
+        // SAFETY: words of the context of a sendmsg hook.
+        unsafe { words((&raw const (*self.raw).msg_src_ip6).cast()) }
     }
 
     #[inline(always)]
     pub fn set_source6(&self, addr: &[u32; 4]) {
-        // SAFETY: writable words of the context of a sendmsg hook, written one by one.
-        unsafe {
-            let words = (&raw mut (*self.raw).msg_src_ip6).cast::<u32>();
-            words.write_volatile(addr[0]);
-            words.add(1).write_volatile(addr[1]);
-            words.add(2).write_volatile(addr[2]);
-            words.add(3).write_volatile(addr[3]);
-        }
+        // SAFETY: writable words of the context of a sendmsg hook.
+        unsafe { set_words((&raw mut (*self.raw).msg_src_ip6).cast(), addr) }
     }
 }
 

@@ -10,7 +10,7 @@ use aya_ebpf::{
 use sinew_ebpf::suspicion::{RETRIES, RETRY_NS};
 
 use crate::{
-    address::{AF_INET6, mapped},
+    address::{AF_INET6, mapped, words},
     clock, fleet, kernel, suspect,
 };
 
@@ -30,13 +30,7 @@ pub fn callback(context: *mut bpf_sock_ops, op: u32) {
     // SAFETY: words of the context, read one by one, and before the branch: see `listen`.
     let (addr, state) = unsafe {
         let addr4 = read_volatile(&raw const (*context).remote_ip4);
-        let words = (&raw const (*context).remote_ip6).cast::<u32>();
-        let addr6 = [
-            read_volatile(words),
-            read_volatile(words.add(1)),
-            read_volatile(words.add(2)),
-            read_volatile(words.add(3)),
-        ];
+        let addr6 = words((&raw const (*context).remote_ip6).cast());
         let six = read_volatile(&raw const (*context).family) == AF_INET6;
         (if six { addr6 } else { mapped(addr4) }, read_volatile(&raw const (*context).state))
     };

@@ -10,7 +10,7 @@ use aya_ebpf::{
 use sinew_abi::{Event, KnownListener, ListenKey, NONE, event, protocol};
 
 use crate::{
-    address::{AF_INET6, is_mapped, mapped},
+    address::{AF_INET6, is_mapped, mapped, words},
     calls::{self, ACTIVE_ESTABLISHED_CB, RTO_CB, TCP_CONNECT_CB, TIMEOUT_INIT},
     deaths, events, fleet,
     listeners::{self, Ip},
@@ -42,13 +42,7 @@ fn listens(context: *mut bpf_sock_ops) -> u32 {
         // Read before the branch: the compiler would else choose between two places of the
         // context, which the verifier does not let a program compute.
         let addr4 = read_volatile(&raw const (*context).local_ip4);
-        let words = (&raw const (*context).local_ip6).cast::<u32>();
-        let addr6 = [
-            read_volatile(words),
-            read_volatile(words.add(1)),
-            read_volatile(words.add(2)),
-            read_volatile(words.add(3)),
-        ];
+        let addr6 = words((&raw const (*context).local_ip6).cast());
         let six = read_volatile(&raw const (*context).family) == AF_INET6;
         let addr = if six { addr6 } else { mapped(addr4) };
         // Host byte order in this context alone.

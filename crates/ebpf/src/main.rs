@@ -39,7 +39,7 @@ mod resolver;
 mod scan;
 mod suspect;
 
-use address::{Target, mapped};
+use address::{Target, mapped, words};
 use aya_ebpf::{
     EbpfContext as _,
     macros::{cgroup_sock, cgroup_sock_addr, raw_tracepoint, sk_lookup, sock_ops},
@@ -74,16 +74,9 @@ pub fn post_bind4(context: SockContext) -> i32 {
 
 #[cgroup_sock(post_bind6)]
 pub fn post_bind6(context: SockContext) -> i32 {
-    // SAFETY: words of the context, read one by one.
+    // SAFETY: words of the context.
     let (addr, protocol) = unsafe {
-        let words = (&raw const (*context.sock).src_ip6).cast::<u32>();
-        let addr = [
-            words.read_volatile(),
-            words.add(1).read_volatile(),
-            words.add(2).read_volatile(),
-            words.add(3).read_volatile(),
-        ];
-        (addr, (*context.sock).protocol)
+        (words((&raw const (*context.sock).src_ip6).cast()), (*context.sock).protocol)
     };
     bind::bound(context.sock, addr, protocol as u16)
 }

@@ -20,7 +20,7 @@ use sinew_ebpf::{
 };
 
 use crate::{
-    address::{AF_INET6, mapped},
+    address::{AF_INET6, mapped, words},
     arrive,
     backend::{self, Caller},
     clock,
@@ -76,21 +76,6 @@ pub fn lookup(context: *mut bpf_sk_lookup) -> u32 {
             }
             verdict
         }
-    }
-}
-
-/// # Safety
-/// `at` points to an IPv6 address of the context.
-#[inline(always)]
-unsafe fn words(at: *const u32) -> [u32; 4] {
-    // SAFETY: see above.
-    unsafe {
-        [
-            at.read_volatile(),
-            at.add(1).read_volatile(),
-            at.add(2).read_volatile(),
-            at.add(3).read_volatile(),
-        ]
     }
 }
 
