@@ -53,6 +53,7 @@ mod fullness;
 mod listeners;
 mod others;
 mod requests;
+mod suspects;
 mod unseen;
 mod worker;
 

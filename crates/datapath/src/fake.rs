@@ -11,7 +11,7 @@ use sinew_model::Protocol;
 
 use crate::{
     Affinity, BackendStats, BackendTimes, Carrier, Datapath, EdgeStats, Error, FlowBackend,
-    Listener, Look, Mended, Notice, Peer, Totals, Usage, Wanted,
+    Listener, Look, Mended, Notice, Peer, Suspect, Totals, Usage, Wanted,
 };
 
 /// What a [`Fake`] holds and answers.
@@ -31,6 +31,10 @@ pub struct FakeState {
     pub closed: Vec<SocketAddr>,
     /// Hosts whose connections were closed.
     pub closed_hosts: Vec<Peer>,
+    /// Answers of [`Datapath::suspects`], until they answer.
+    pub suspects: Vec<Suspect>,
+    /// What [`Datapath::tried`] was told, in turn.
+    pub tried: Vec<(u32, bool)>,
     /// Answers of [`Datapath::notices`].
     pub notices: Vec<Notice>,
     /// Heartbeats.
@@ -166,6 +170,17 @@ impl Datapath for Fake {
     fn close_host(&self, peer: &Peer) -> Result<u32, Error> {
         self.state().closed_hosts.push(peer.clone());
         Ok(0)
+    }
+
+    fn suspects(&self) -> Result<Vec<Suspect>, Error> {
+        Ok(self.state().suspects.clone())
+    }
+
+    fn tried(&self, node: u32, answered: bool) -> Result<(), Error> {
+        let mut state = self.state();
+        state.tried.push((node, answered));
+        state.suspects.retain(|suspect| suspect.node != node || !answered);
+        Ok(())
     }
 
     fn notices(&self) -> Vec<Notice> {

@@ -14,7 +14,7 @@ use sinew_model::Protocol;
 
 use crate::{
     Affinity, BackendStats, Carrier, Datapath, EdgeStats, Error, Events, FlowBackend, Instance,
-    Listener, Look, Mended, Notice, Peer, Resolver, Totals, Usage, Wanted,
+    Listener, Look, Mended, Notice, Peer, Resolver, Suspect, Totals, Usage, Wanted,
     attach::Links,
     hosts::Hosts,
     layout::{Delta, Ledger, Member, Tables, addr4, addr6, mapped},
@@ -23,7 +23,7 @@ use crate::{
     object::{self, Object},
     reconcile::Reconciliation,
     routes::{FleetRoutes, Routes},
-    sockets,
+    sockets, suspects,
     sys::{self, AttachType},
     usage,
 };
@@ -405,6 +405,19 @@ impl Datapath for Kernel {
             peer.slices.iter().any(|slice| slice.contains(remote))
                 || (own.contains(&Some(remote)) && members.contains(&cgroup))
         })
+    }
+
+    fn suspects(&self) -> Result<Vec<Suspect>, Error> {
+        let nodes = self.maps.suspects()?;
+        let places = self.ledger.backends().map(|(_, index)| index);
+        Ok(suspects::with_endpoints(nodes, places.map(|index| self.maps.backend(index))))
+    }
+
+    fn tried(&self, node: u32, answered: bool) -> Result<(), Error> {
+        let nodes = &self.maps.nodes;
+        let held = nodes.get(&node, abi::Suspicion::ZERO)?.unwrap_or(abi::Suspicion::ZERO);
+        let now = sys::monotonic_ns();
+        suspects::tried(&held, answered, now).map_or(Ok(()), |held| nodes.put(&node, &held))
     }
 
     fn notices(&self) -> Vec<Notice> {

@@ -27,6 +27,7 @@ pub mod occupancy;
 mod reconcile;
 mod routes;
 mod sockets;
+mod suspects;
 mod sys;
 pub mod usage;
 mod wanted;
@@ -48,6 +49,7 @@ pub use kernel::{HUNG_AFTER, Kernel, Options, Reach};
 pub use layout::backend_key;
 pub use notice::Notice;
 pub use sockets::{Listener, closes_connections, listeners};
+pub use suspects::Suspect;
 pub use usage::Usage;
 pub use wanted::{
     Backend, Fleet, Instance, Peer, Published, Resolver, Service, ServicePort, Wanted, Wildcard,
@@ -257,6 +259,19 @@ pub trait Datapath: Send {
     /// # Errors
     /// When the kernel refuses.
     fn close_host(&self, peer: &Peer) -> Result<u32, Error>;
+
+    /// The hosts under suspicion that have endpoints.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    fn suspects(&self) -> Result<Vec<Suspect>, Error>;
+
+    /// What came of trying a host under suspicion: an answer ends that, and without one callers go on
+    /// to pass it over, for two seconds at least.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    fn tried(&self, node: u32, answered: bool) -> Result<(), Error>;
 
     /// What is in force only in part, and why.
     fn notices(&self) -> Vec<Notice>;

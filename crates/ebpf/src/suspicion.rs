@@ -3,7 +3,8 @@
 //! be ejected for itself.
 //!
 //! An answer to anybody ends it at once. Without one it lasts, each time twice as long as before; when
-//! its time is over one caller may try the host.
+//! its time is over one caller may try the host. The agent tries it all the while and puts that off:
+//! only when there is no agent a caller pays for the try.
 
 use sinew_abi::Suspicion;
 

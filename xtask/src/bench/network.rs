@@ -17,6 +17,8 @@ use super::world;
 use crate::{process, setup};
 
 const PORT: u16 = 7443;
+/// Has a slice for each of 4096 hosts.
+const INSTANCES4: &str = "10.96.0.0/12";
 /// What does not answer by then will not.
 const DEADLINE: Duration = Duration::from_secs(60);
 const PAUSE: Duration = Duration::from_millis(20);
@@ -128,6 +130,7 @@ impl Network {
     fn start_replica(&self, host: &Host) -> Result<Child> {
         let mut control = sinew_on(host)?;
         control.args(["control", "--listen"]).arg(format!("{}:{PORT}", host.address()));
+        control.args(["--instances4", INSTANCES4]);
         match self.store {
             Store::Embedded => control.arg("--data").arg(host.files().join("control")),
             Store::Etcd => {

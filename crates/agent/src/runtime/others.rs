@@ -19,7 +19,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::{Runtime, SharedDatapath};
+use super::{Runtime, SharedDatapath, suspects};
 use crate::{
     core::{Input, backend_keys, remote_keys},
     dns::Lookups,
@@ -52,6 +52,7 @@ struct Tie {
     calls: Arc<Mutex<HashMap<u32, u64>>>,
     /// A look is under way.
     looks: Arc<AtomicBool>,
+    _suspects: suspects::Watch,
 }
 
 /// A look at what the kernel counted, which takes a while when there is much.
@@ -190,7 +191,9 @@ impl Runtime {
             }
         };
         let (calls, looks) = (Arc::default(), Arc::default());
-        self.ties = Ties(Some(Tie { tell, news, first, task, lookups, calls, looks }));
+        let _suspects = suspects::watch(self.datapath.clone());
+        let tie = Tie { tell, news, first, task, lookups, calls, looks, _suspects };
+        self.ties = Ties(Some(tie));
     }
 
     /// What was known when the last agent ended has numbers before anything is told of it.

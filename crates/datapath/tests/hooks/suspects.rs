@@ -121,6 +121,30 @@ fn calls_pass_over_a_host_that_is_cut_while_another_answers() {
 }
 
 #[test]
+fn callers_are_spared_while_somebody_else_tries() {
+    let mut hosts = world();
+    hosts.cut(2, true);
+    until_suspect(&mut hosts, 2);
+    let node = peer(2).number;
+    hosts.host(1).on(|world| {
+        let suspects = world.kernel.suspects().unwrap();
+        assert_eq!(suspects.iter().map(|suspect| suspect.node).collect::<Vec<_>>(), [node]);
+        assert_eq!(suspects[0].endpoint.port(), 7007);
+        let until_ns = held(world, 2).until_ns;
+        world.kernel.tried(node, false).unwrap();
+        assert!(held(world, 2).until_ns > until_ns, "put off");
+    });
+    hosts.cut(2, false);
+    hosts.host(1).on(|world| {
+        world.kernel.tried(node, true).unwrap();
+        assert_eq!(held(world, 2), Suspicion { suspicions: 1, ..Suspicion::ZERO });
+        assert_eq!(world.kernel.suspects().unwrap(), []);
+        let answers = world.python(2, 0, &calls(40));
+        assert!(answers.contains("'three'") && answers.contains("'two'"), "{answers}");
+    });
+}
+
+#[test]
 fn a_call_to_hosts_that_are_all_gone_ends_in_seconds() {
     let mut hosts = world();
     hosts.cut(2, true);
