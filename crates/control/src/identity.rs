@@ -45,6 +45,7 @@ use bytes::Bytes;
 use serde::{Serialize, de::DeserializeOwned};
 use sinew_identity::Moment;
 use sinew_model::NetworkName;
+use tokio::sync::Mutex;
 
 pub use error::{Denied, Error, GrantError};
 pub use issue::{Admitted, Issued};
@@ -74,6 +75,9 @@ pub struct Authority {
     network: NetworkName,
     seal: Option<Seal>,
     lives: Lives,
+    /// Those who join here do so in turn: of many with one token that write at once all but one would
+    /// have to begin anew, each time.
+    turn: Mutex<()>,
 }
 
 /// How often a write is tried anew when another replica wrote in between.
@@ -91,7 +95,7 @@ impl Authority {
         lives: Lives,
         now: Moment,
     ) -> Result<Self, Error> {
-        let authority = Self { store, network, seal, lives };
+        let authority = Self { store, network, seal, lives, turn: Mutex::default() };
         authority.open_root(now).await?;
         Ok(authority)
     }

@@ -315,6 +315,15 @@ async fn race(store: Arc<dyn Store>) {
     let both = [join(&replicas[1], &one, "db", NOW), join(&replicas[2], &two, "db", NOW)];
     let answers = join_all(both).await;
     assert_eq!(answers.iter().filter(|answer| answer.is_ok()).count(), 1);
+    // A whole network with one token: none is turned away because the others write it too.
+    let all = 80;
+    let token =
+        replicas[0].create_token(Grant { uses: all, ..Grant::one_host() }, NOW).await.unwrap();
+    let names: Vec<String> = (0..all).map(|n| format!("all-{n}")).collect();
+    let asked = names.iter().enumerate().map(|(n, name)| join(&replicas[n % 4], &token, name, NOW));
+    for answer in join_all(asked).await {
+        answer.unwrap();
+    }
 }
 
 #[tokio::test]

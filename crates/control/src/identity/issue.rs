@@ -96,11 +96,12 @@ impl Authority {
         now: Moment,
     ) -> Result<Issued, Error> {
         let (token_at, holder_at) = (token_key(&token.id), holder_key(role));
+        // Who has no token takes no turn.
+        self.recognized(token, &token_at).await?;
+        let _turn = self.turn.lock().await;
         for _ in 0..ATTEMPTS {
-            let (stored, token_revision) = self.get::<StoredToken>(&token_at).await?;
-            let stored = stored.ok_or_else(|| Denied::Unknown { id: token.id.clone() })?;
             // Nothing is signed for who has no token.
-            stored.recognize(token)?;
+            let (stored, token_revision) = self.recognized(token, &token_at).await?;
             let (issued, root_is) = self.sign(role, request, now).await?;
             let taken = stored.take(token, role, issued.certificate.key, now)?;
             let (holder, holder_revision) = self.get::<StoredHolder>(&holder_at).await?;
@@ -116,6 +117,18 @@ impl Authority {
             }
         }
         Err(Error::Contended { key: token_at })
+    }
+
+    /// What is stored of a token that is what it says.
+    async fn recognized(
+        &self,
+        token: &Token,
+        key: &str,
+    ) -> Result<(StoredToken, Revision), Error> {
+        let (stored, revision) = self.get::<StoredToken>(key).await?;
+        let stored = stored.ok_or_else(|| Denied::Unknown { id: token.id.clone() })?;
+        stored.recognize(token)?;
+        Ok((stored, revision))
     }
 
     /// Gives a peer, whose certificate was verified by the connection, its next one, under the same
