@@ -11,6 +11,7 @@ mod kill;
 pub(crate) mod load;
 mod network;
 mod node_death;
+mod plot;
 mod prompt;
 mod propagate;
 mod report;

@@ -35,7 +35,9 @@ pub(crate) fn with_endpoints(
         if nodes.is_empty() {
             break;
         }
-        if nodes.contains(&backend.node) && let Some(endpoint) = endpoint(&backend) {
+        if nodes.contains(&backend.node)
+            && let Some(endpoint) = endpoint(&backend)
+        {
             nodes.remove(&backend.node);
             found.push(Suspect { node: backend.node, endpoint });
         }

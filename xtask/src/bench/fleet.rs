@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 
 use super::network::{Network, Store};
+use super::plot::{Curves, Panel};
 use super::report::Report;
 use super::simulated::Simulated;
 use super::{Args, command};
@@ -15,7 +16,14 @@ use crate::workspace;
 const ENDPOINTS: usize = 100;
 /// Of all endpoints, a second.
 const CHURN: f64 = 0.01;
-const AGENTS: [usize; 3] = [10, 100, 1000];
+const AGENTS: [usize; 4] = [10, 100, 300, 1000];
+/// What is drawn.
+const PANELS: [Panel<'_>; 4] = [
+    ("change_to_ack_p99_ms", "change heard of (p99), ms", Some(250.0)),
+    ("control_rss_mib", "memory of control, MiB", Some(600.0)),
+    ("control_cpu_s_per_s", "processors busy", None),
+    ("recover_s", "all back after kill -9, s", Some(5.0)),
+];
 /// How long changes are measured with each number of agents.
 const LENGTH: Duration = Duration::from_secs(30);
 const QUICK: Duration = Duration::from_secs(5);
@@ -33,12 +41,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         let found = (0..rounds)
             .map(|_| measure(*number, if args.quick { QUICK } else { LENGTH }))
             .collect::<Result<Vec<_>>>()?;
-        // The greatest number gives the figures their plain names.
-        let whole = *number == AGENTS[AGENTS.len() - 1];
-        let of = |key: &str| match whole {
-            true => key.to_owned(),
-            false => format!("endpoints{}_{key}", number * ENDPOINTS),
-        };
+        let of = |key: &str| format!("{key}{}", suffix(*number));
         let all = |value: fn(&Found) -> f64| found.iter().map(value).collect::<Vec<_>>();
         report.median(&of("change_to_ack_p50_ms"), &all(|it| it.p50_ms));
         report.median(&of("change_to_ack_p99_ms"), &all(|it| it.p99_ms));
@@ -49,7 +52,22 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         report.median(&of("endpoints_lost"), &all(|it| it.lost));
         report.median(&of("endpoints_stale"), &all(|it| it.stale));
     }
-    report.publish(&workspace::root())
+    let root = workspace::root();
+    report.publish(&root)?;
+    if !args.quick {
+        let sizes = AGENTS.map(|agents| ((agents * ENDPOINTS).to_string(), suffix(agents)));
+        let curves = Curves { panels: &PANELS, sizes: &sizes, of: "endpoints, 100 a host" };
+        fs::write(root.join("docs/fleet.svg"), curves.draw(&serde_json::to_value(&report)?)?)?;
+    }
+    Ok(())
+}
+
+/// Of the keys of a size: the last one is what is promised, the others draw the curve.
+fn suffix(agents: usize) -> String {
+    match AGENTS.last() == Some(&agents) {
+        true => String::new(),
+        false => format!("_{}_endpoints", agents * ENDPOINTS),
+    }
 }
 
 #[derive(Debug)]

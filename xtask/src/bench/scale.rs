@@ -3,7 +3,6 @@
 //! and into an agent's core, which takes them for its own.
 
 mod crowd;
-mod plot;
 
 use std::fs;
 use std::time::Duration;
@@ -14,6 +13,7 @@ use super::connect::shorts_to;
 use super::contender::datapath::Host;
 use super::contender::{Datapath, Path, sinew};
 use super::load::short;
+use super::plot::{Curves, Panel};
 use super::report::Report;
 use super::world::{Room, World};
 use super::{Args, command};
@@ -22,6 +22,13 @@ use crate::workspace;
 /// The curve: services, each with so many endpoints.
 const SIZES: [u32; 3] = [100, 1000, 10_000];
 const ENDPOINTS: u32 = 10;
+/// What is drawn.
+const PANELS: [Panel<'_>; 4] = [
+    ("load_s", "time to load, s", Some(3.0)),
+    ("agent_change_ms", "one change, ms", Some(1.0)),
+    ("agent_rss_mib", "memory of the agent, MiB", Some(150.0)),
+    ("connect_ratio_vs_small", "connect(), of beside one service", Some(1.05)),
+];
 const CHANGES: usize = 20;
 const LENGTH: Duration = Duration::from_millis(500);
 
@@ -45,7 +52,9 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let root = workspace::root();
     report.publish(&root)?;
     if !args.quick {
-        let picture = plot::draw(&serde_json::to_value(&report)?)?;
+        let sizes = SIZES.map(|size| (size.to_string(), suffix(size)));
+        let curves = Curves { panels: &PANELS, sizes: &sizes, of: "services of 10 endpoints each" };
+        let picture = curves.draw(&serde_json::to_value(&report)?)?;
         fs::write(root.join("docs/scale.svg"), picture)?;
     }
     Ok(())

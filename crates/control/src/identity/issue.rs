@@ -120,11 +120,7 @@ impl Authority {
     }
 
     /// What is stored of a token that is what it says.
-    async fn recognized(
-        &self,
-        token: &Token,
-        key: &str,
-    ) -> Result<(StoredToken, Revision), Error> {
+    async fn recognized(&self, token: &Token, key: &str) -> Result<(StoredToken, Revision), Error> {
         let (stored, revision) = self.get::<StoredToken>(key).await?;
         let stored = stored.ok_or_else(|| Denied::Unknown { id: token.id.clone() })?;
         stored.recognize(token)?;
