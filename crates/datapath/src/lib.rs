@@ -252,9 +252,9 @@ pub trait Datapath: Send {
     /// When the kernel refuses.
     fn close_connections(&self, to: SocketAddr) -> Result<u32, Error>;
 
-    /// Closes this host's ends of all TCP connections to and from another host: those with its
-    /// slices, and those of members with its own address. Their owners get ECONNABORTED. Answers how
-    /// many.
+    /// Closes this host's ends of all TCP connections to and from another host, and UDP sockets
+    /// connected with it: those with its slices, and those of members with its own address. Their
+    /// owners get ECONNABORTED. Answers how many.
     ///
     /// # Errors
     /// When the kernel refuses.

@@ -25,6 +25,8 @@ const UNCONNECTED: u32 = 1 << 7;
 const ANY: u32 = u32::MAX;
 /// Every TCP state that holds an application's connection: not closed, listening or in TIME_WAIT.
 const CONNECTED: u32 = 1 << 1 | 1 << 2 | 1 << 3 | 1 << 4 | 1 << 5 | 1 << 8 | 1 << 9 | 1 << 11;
+/// State of a UDP socket that is connected: TCP's established.
+const PEERED: u32 = 1 << 1;
 /// Offset of `struct inet_diag_sockid` in an answer, and its size.
 const ID_AT: usize = 4;
 const ID_LEN: usize = 48;
@@ -198,20 +200,29 @@ pub(crate) fn cookies() -> Result<HashSet<u64>, Error> {
 
 /// Closes the client end of every TCP connection to `to`; answers how many.
 pub(crate) fn close_connections(to: SocketAddr) -> Result<u32, Error> {
-    close(&to.to_string(), |entry| entry.remote() == Some(to))
+    close(&to.to_string(), &[(TCP, CONNECTED)], |entry| entry.remote() == Some(to))
 }
 
-/// Closes this end of every TCP connection with an address that is `wanted` for sockets of a cgroup;
-/// answers how many.
+/// Closes this end of every TCP connection and connected UDP socket with an address that is `wanted`
+/// for sockets of a cgroup; answers how many.
 pub(crate) fn close_all(wanted: &dyn Fn(IpAddr, u64) -> bool) -> Result<u32, Error> {
-    close("another host", |entry| entry.remote().is_some_and(|to| wanted(to.ip(), entry.cgroup)))
+    let kinds = [(TCP, CONNECTED), (UDP, PEERED)];
+    close("another host", &kinds, |entry| {
+        entry.remote().is_some_and(|to| wanted(to.ip(), entry.cgroup))
+    })
 }
 
-fn close(whom: &str, is_one: impl Fn(&Entry) -> bool) -> Result<u32, Error> {
+/// `kinds`: protocol and states of what may be one.
+fn close(whom: &str, kinds: &[(u8, u32)], is_one: impl Fn(&Entry) -> bool) -> Result<u32, Error> {
     let mut netlink = connect()?;
+    let mut found = Vec::new();
+    for (protocol, states) in kinds {
+        let entries = dump(&mut netlink, *protocol, *states)?.into_iter();
+        found
+            .extend(entries.filter(&is_one).map(|it| query(it.family, *protocol, *states, &it.id)));
+    }
     let mut closed = 0;
-    for entry in dump(&mut netlink, TCP, CONNECTED)?.into_iter().filter(is_one) {
-        let body = query(entry.family, TCP, CONNECTED, &entry.id);
+    for body in found {
         match netlink.request(DESTROY, 0, &body, |_, _| ()) {
             Ok(()) => closed += 1,
             // Closed by itself meanwhile.

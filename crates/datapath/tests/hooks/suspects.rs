@@ -212,6 +212,34 @@ open("PLACE", "w").write("%s %s" % (ended["two"] == all["two"] > 0, ended["three
 }
 
 #[test]
+fn datagram_sockets_that_are_connected_with_a_host_that_is_gone_hear_of_it() {
+    let mut hosts = world();
+    let slice = peer(2).slices[0];
+    let caller = format!(
+        r#"
+import errno, os, select, socket
+kept, lost = (socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in "ab")
+kept.connect(("10.9.0.3", 7099)); lost.connect(("{}", 7099))
+print("ready", flush=True)
+select.select([lost], [], [])
+codes = [s.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) for s in (lost, kept)]
+open("PLACE", "w").write(str(codes == [errno.ECONNABORTED, 0]))
+"#,
+        slice.address()
+    );
+    let place = std::env::temp_dir().join(format!("sinew-hooks-udp-{}", std::process::id()));
+    let script = caller.replace("PLACE", place.to_str().unwrap());
+    hosts.host(1).on(|world| {
+        world.python_server_in(&world.base().join("members/2-0"), &script);
+        assert_eq!(world.kernel.close_host(&peer(2)).unwrap(), 1);
+        eventually("the caller has heard of it", || {
+            std::fs::read_to_string(&place).is_ok_and(|said| said == "True")
+        });
+    });
+    let _ = std::fs::remove_file(&place);
+}
+
+#[test]
 fn what_is_no_members_stays_open_when_a_host_is_closed_to() {
     let mut hosts = world();
     // A program of the host that is connected with the other host's own address.
