@@ -6,16 +6,25 @@
 //! every request takes no lock and allocates nothing.
 //!
 //! - [`breaker`]: calls nobody for a while when calls fail or are slow
+//! - [`limit`]: how many calls may be under way, fixed or found out, divided between callers, with a
+//!   short queue
+//! - [`rate`]: how often something may happen, for one or for many keys
+//! - [`deadline`]: until when an answer is wanted
 //! - [`retry`]: tries again what may be, within a budget and a deadline
+//! - [`hedge`]: a second try beside a first one that is late
 //!
 //! Below them: [`window`] (counts of the last seconds or calls) and [`histogram`] (percentiles
 //! that can be merged).
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test that cannot go on fails"))]
 
 pub mod breaker;
+pub mod deadline;
 pub mod draw;
+pub mod hedge;
 pub mod histogram;
 mod invalid;
+pub mod limit;
+pub mod rate;
 pub mod retry;
 mod sync;
 mod time;
