@@ -160,6 +160,15 @@ mod tests {
     }
 
     #[test]
+    fn of_few_calls_no_percentile_is_known() {
+        let hedge = Hedge::new(HedgeSettings::default()).unwrap();
+        (0..99).for_each(|ms| hedge.record(at(ms), Duration::from_millis(5)));
+        assert_eq!(hedge.begin(at(100)), None);
+        hedge.record(at(100), Duration::from_millis(5));
+        assert!(hedge.begin(at(200)).is_some());
+    }
+
+    #[test]
     fn no_delay_is_shorter_than_the_least() {
         let hedge = Hedge::new(HedgeSettings::default()).unwrap();
         (0..200).for_each(|ms| hedge.record(at(ms), Duration::from_micros(20)));

@@ -12,20 +12,26 @@
 //! - [`deadline`]: until when an answer is wanted
 //! - [`retry`]: tries again what may be, within a budget and a deadline
 //! - [`hedge`]: a second try beside a first one that is late
+//! - [`shed`]: the least important calls go first
+//! - [`fallback`]: what to answer instead
+//! - [`balance`]: which backend gets a call
 //!
 //! Below them: [`window`] (counts of the last seconds or calls) and [`histogram`] (percentiles
 //! that can be merged).
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test that cannot go on fails"))]
 
+pub mod balance;
 pub mod breaker;
 pub mod deadline;
 pub mod draw;
+pub mod fallback;
 pub mod hedge;
 pub mod histogram;
 mod invalid;
 pub mod limit;
 pub mod rate;
 pub mod retry;
+pub mod shed;
 mod sync;
 mod time;
 pub mod window;

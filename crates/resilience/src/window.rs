@@ -56,11 +56,10 @@ pub struct Window {
     /// The number of the current bucket.
     epoch: AtomicU64,
     sums: Padded<Sums>,
-    /// Sums at the begin of buckets; one more than the window has, so that the begin of the
-    /// current window stays while the next one is written.
+    /// Sums at the begin of the last buckets.
     marks: Box<[Sums]>,
-    /// Nothing before this counts.
-    floor: Sums,
+    /// Sums at the begin of the window, or when it was cleared.
+    begin: Sums,
     /// Held by who ends a bucket. Others count on meanwhile.
     ending: Mutex<()>,
 }
@@ -131,8 +130,8 @@ impl Window {
             end: AtomicU64::new(end),
             epoch: AtomicU64::new(0),
             sums: Padded(Sums::zero()),
-            marks: (0..=buckets).map(|_| Sums::zero()).collect(),
-            floor: Sums::zero(),
+            marks: (0..buckets).map(|_| Sums::zero()).collect(),
+            begin: Sums::zero(),
             ending: Mutex::new(()),
         })
     }
@@ -158,9 +157,10 @@ impl Window {
         self.advance(now, |_| false);
         let word = &self.sums.calls;
         loop {
-            let (begin, floor) = (self.begin(), self.floor.read());
+            // The begin first: what it says was counted is then in the sums too.
+            let begin = self.begin.read();
             let sums = self.sums.read();
-            if !may(later(sums, begin, floor)) {
+            if !may(sums.since(begin)) {
                 return false;
             }
             let (seen, added) = (sums.calls, sums.calls.wrapping_add(1));
@@ -179,7 +179,7 @@ impl Window {
     /// Forgets all calls so far.
     pub fn clear(&self) {
         let _ending = lock(&self.ending);
-        self.floor.write(self.sums.read());
+        self.begin.write(self.sums.read());
     }
 
     /// Ends the buckets that are over. Answers the first of their ends at which `exceeds` is true
@@ -222,20 +222,20 @@ impl Window {
         let mut found = None;
         // After as many ends as there are marks all of them say the same.
         for boundary in (epoch + 1..=next).take(self.marks.len()) {
-            let sums = self.sums.read();
-            let begin = self.mark(boundary + 1).read();
-            if found.is_none() && exceeds(later(sums, begin, self.floor.read())) {
+            let (sums, mark) = (self.sums.read(), self.mark(boundary));
+            if found.is_none() && exceeds(sums.since(self.later(sums, mark.read()))) {
                 found = Some(self.time_of(boundary, now));
             }
-            self.mark(boundary).write(sums);
+            mark.write(sums);
         }
-        self.raise_floor(next);
+        self.begin.write(self.later(self.sums.read(), self.mark(next + 1).read()));
         self.epoch.store(next, Ordering::Release);
         self.end.store(end, Ordering::Release);
         found
     }
 
-    /// The mark at the begin of a bucket, or of the one as many earlier as there are marks.
+    /// Where the mark of a bucket's begin belongs, and that of the bucket as many earlier as there
+    /// are marks is.
     fn mark(&self, bucket: u64) -> &Sums {
         &self.marks[(bucket % self.marks.len() as u64) as usize]
     }
@@ -247,36 +247,14 @@ impl Window {
         }
     }
 
-    /// Where the window begins: the mark `buckets - 1` before the current bucket.
-    fn begin(&self) -> Read {
-        loop {
-            let epoch = self.epoch.load(Ordering::Acquire);
-            let begin = self.mark(epoch + 2).read();
-            if self.epoch.load(Ordering::Acquire) == epoch {
-                return begin;
-            }
-        }
-    }
-
     pub(crate) fn current(&self) -> Counts {
-        // The mark first: what it says was counted is then in the sums too.
-        let begin = self.begin();
-        let floor = self.floor.read();
-        later(self.sums.read(), begin, floor)
+        let begin = self.begin.read();
+        self.sums.read().since(begin)
     }
 
-    /// Sums are compared by their difference, which has to stay small: a floor that the window has
-    /// left behind is brought along.
-    fn raise_floor(&self, epoch: u64) {
-        let (sums, begin) = (self.sums.read(), self.mark(epoch + 2).read());
-        if sums.since(self.floor.read()).calls > sums.since(begin).calls {
-            self.floor.write(begin);
-        }
+    /// The later of a mark and the window's begin, given the sums now.
+    fn later(&self, sums: Read, mark: Read) -> Read {
+        let begin = self.begin.read();
+        if sums.since(begin).calls < sums.since(mark).calls { begin } else { mark }
     }
-}
-
-/// What was counted since the later of two.
-fn later(sums: Read, begin: Read, floor: Read) -> Counts {
-    let (from_begin, from_floor) = (sums.since(begin), sums.since(floor));
-    if from_floor.calls < from_begin.calls { from_floor } else { from_begin }
 }

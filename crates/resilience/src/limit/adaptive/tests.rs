@@ -176,15 +176,19 @@ fn a_limit_that_is_not_used_does_not_grow() {
 }
 
 #[test]
-fn a_server_that_has_become_slower_is_still_used() {
-    each(|name, mut server| {
+fn a_server_that_has_become_much_slower_is_still_used() {
+    let bounds = Bounds::default();
+    for mut server in
+        [Server::new(Vegas::default(), bounds), Server::new(Gradient::default(), bounds)]
+    {
         server.run(20, 4000);
-        server.served_us = 15_000;
+        // Of 500 calls a second.
+        server.served_us = 40_000;
         server.run(30, 4000);
         let found = server.run(30, 4000);
-        assert!(found.served_per_s >= 1333 * 9 / 10, "{name}: {found:?}");
-        assert!(found.limit <= 60, "{name}: {found:?}");
-    });
+        assert!(found.served_per_s >= 450, "{found:?}");
+        assert!((20..=60).contains(&found.limit), "{found:?}");
+    }
 }
 
 #[test]
