@@ -445,6 +445,23 @@ pub enum ErrorCode {
     Internal,
 }
 
+impl ErrorCode {
+    /// The status of HTTP that an answer with it has.
+    #[must_use]
+    pub const fn status(self) -> http::StatusCode {
+        match self {
+            Self::Invalid => http::StatusCode::BAD_REQUEST,
+            Self::Forbidden => http::StatusCode::FORBIDDEN,
+            Self::NotFound => http::StatusCode::NOT_FOUND,
+            Self::Conflict => http::StatusCode::CONFLICT,
+            Self::Exhausted => http::StatusCode::INSUFFICIENT_STORAGE,
+            Self::Unsupported => http::StatusCode::NOT_IMPLEMENTED,
+            Self::Unavailable => http::StatusCode::SERVICE_UNAVAILABLE,
+            Self::Internal => http::StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+}
+
 /// An error, as the API answers it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[error("{message}")]

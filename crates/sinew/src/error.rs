@@ -136,18 +136,17 @@ impl Error {
         if let Self::BadFile(errors) = self {
             return bad_file(errors, style);
         }
-        let field = match self {
-            // The agent names the field; the message may do so already.
-            Self::Client(ClientError::Api(body)) | Self::Control(control::Error::Api(body)) => {
-                let field = body.field.as_deref().unwrap_or_default();
-                if field.is_empty() || body.message.starts_with(field) {
-                    String::new()
-                } else {
-                    format!("{field}: ")
-                }
-            }
-            _ => String::new(),
+        let refused = match self {
+            Self::Client(ClientError::Api(body)) => Some(&**body),
+            Self::Control(error) => error.body(),
+            _ => None,
         };
+        // Who refuses names the field; the message may do so already.
+        let field = refused.and_then(|body| {
+            let field = body.field.as_deref().filter(|field| !field.is_empty())?;
+            (!body.message.starts_with(field)).then(|| format!("{field}: "))
+        });
+        let field = field.unwrap_or_default();
         let mut text: String = self.details().iter().map(|line| format!("  {line}\n")).collect();
         text.push_str(&error_line(&format!("{field}{self}"), style));
         text.extend(self.help().map(|help| help_line(&help, style)));

@@ -4,11 +4,10 @@ use axum::{
     Json,
     body::Bytes,
     extract::{FromRequest, Request, rejection::BytesRejection},
-    http::StatusCode,
     response::{IntoResponse, Response},
 };
 use serde::de::DeserializeOwned;
-use sinew_api::{ErrorBody, ErrorCode};
+use sinew_api::ErrorBody;
 
 use crate::refusal::Refusal;
 
@@ -31,22 +30,9 @@ impl From<ErrorBody> for Failure {
     }
 }
 
-fn status(code: ErrorCode) -> StatusCode {
-    match code {
-        ErrorCode::Invalid => StatusCode::BAD_REQUEST,
-        ErrorCode::Forbidden => StatusCode::FORBIDDEN,
-        ErrorCode::NotFound => StatusCode::NOT_FOUND,
-        ErrorCode::Conflict => StatusCode::CONFLICT,
-        ErrorCode::Exhausted => StatusCode::INSUFFICIENT_STORAGE,
-        ErrorCode::Unsupported => StatusCode::NOT_IMPLEMENTED,
-        ErrorCode::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
-        ErrorCode::Internal => StatusCode::INTERNAL_SERVER_ERROR,
-    }
-}
-
 impl IntoResponse for Failure {
     fn into_response(self) -> Response {
-        (status(self.0.code), Json(*self.0)).into_response()
+        (self.0.code.status(), Json(*self.0)).into_response()
     }
 }
 

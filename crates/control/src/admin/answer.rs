@@ -2,7 +2,6 @@
 
 use axum::{
     Json,
-    http::StatusCode,
     response::{IntoResponse, Response},
 };
 use sinew_api::{ErrorBody, ErrorCode};
@@ -63,16 +62,17 @@ impl From<Error> for Failure {
 impl From<NotDone> for Failure {
     fn from(error: NotDone) -> Self {
         let code = match &error {
-            NotDone::Refused(Refused::NoZone { .. } | Refused::NoHost { .. }) => {
-                ErrorCode::NotFound
-            }
+            NotDone::Refused(
+                Refused::NoZone { .. } | Refused::NoHost { .. } | Refused::NoProject { .. },
+            ) => ErrorCode::NotFound,
             NotDone::Refused(
                 Refused::Limit(_)
                 | Refused::Life { .. }
                 | Refused::Future { .. }
                 | Refused::NotPausable(_)
                 | Refused::Invalid(_)
-                | Refused::TooLarge { .. },
+                | Refused::TooLarge { .. }
+                | Refused::TooMany { .. },
             ) => ErrorCode::Invalid,
             NotDone::Refused(_) => ErrorCode::Conflict,
             NotDone::Store(_) | NotDone::Stale | NotDone::Contended => ErrorCode::Unavailable,
@@ -81,21 +81,27 @@ impl From<NotDone> for Failure {
     }
 }
 
-fn status(code: ErrorCode) -> StatusCode {
-    match code {
-        ErrorCode::Invalid => StatusCode::BAD_REQUEST,
-        ErrorCode::Forbidden => StatusCode::FORBIDDEN,
-        ErrorCode::NotFound => StatusCode::NOT_FOUND,
-        ErrorCode::Conflict => StatusCode::CONFLICT,
-        ErrorCode::Exhausted => StatusCode::INSUFFICIENT_STORAGE,
-        ErrorCode::Unsupported => StatusCode::NOT_IMPLEMENTED,
-        ErrorCode::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
-        ErrorCode::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+impl IntoResponse for Failure {
+    fn into_response(self) -> Response {
+        (self.0.code.status(), Json(*self.0)).into_response()
     }
 }
 
-impl IntoResponse for Failure {
-    fn into_response(self) -> Response {
-        (status(self.0.code), Json(*self.0)).into_response()
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refusals_are_of_the_kind_that_they_are() {
+        let project = "shop".parse().unwrap();
+        for (refused, status) in [
+            (Refused::NoProject { project }, 404),
+            (Refused::NoHost { node: "n1".parse().unwrap() }, 404),
+            (Refused::TooMany { services: 5000, most: 4096 }, 400),
+            (Refused::Nothing { why: String::new() }, 409),
+        ] {
+            let failure = Failure::from(NotDone::Refused(refused.clone()));
+            assert_eq!(failure.into_response().status(), status, "{refused}");
+        }
     }
 }

@@ -92,7 +92,10 @@ pub enum Refused {
         most: usize,
     },
     /// More services than a host may be told of.
-    #[error("{services} services would be placed, and at most {most} are")]
+    #[error(
+        "{services} services would be placed, and at most {most} are: take some out with `sinew \
+         unplace`, or make one service of several"
+    )]
     TooMany {
         /// So many.
         services: usize,
