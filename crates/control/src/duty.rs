@@ -49,6 +49,10 @@ use plan::Plan;
 /// How often tombstones are looked through.
 const SWEEPS: Duration = Duration::from_secs(10);
 
+/// How often it is decided where everything runs, while nothing of what is placed changes: it goes
+/// through all hosts and services.
+const DECISIONS: Duration = Duration::from_secs(1);
+
 /// What is to be done next.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Act {
@@ -65,6 +69,8 @@ pub struct Duty {
     frozen: Vec<Frozen>,
     /// Dead hosts of which nothing is left, by the session that says so.
     empty: BTreeMap<NodeName, Revision>,
+    /// When everything was where it was to be, by which changes of what is placed.
+    decided: Option<(Duration, u64)>,
     swept: Option<Duration>,
     sweeping: BTreeSet<sinew_model::ServiceName>,
 }
@@ -77,6 +83,7 @@ impl Duty {
             liveness: Liveness::new(now.monotonic),
             frozen: Vec::new(),
             empty: BTreeMap::new(),
+            decided: None,
             swept: None,
             sweeping: BTreeSet::new(),
         }
@@ -103,7 +110,7 @@ impl Duty {
             .flatten();
         let calm = self.frozen.is_empty() && !config.is_paused(Pausable::Placement);
         let plan = removal.or_else(|| calm.then(|| zones::step(now, registry)).flatten());
-        let plan = plan.or_else(|| calm.then(|| placing::step(now, registry)).flatten());
+        let plan = plan.or_else(|| calm.then(|| self.spread(now, registry)).flatten());
         let paused = config.is_paused(Pausable::Removals);
         let act = plan.map(|plan| Act::Plan(Box::new(plan)));
         act.or_else(|| (!paused).then(|| self.sweep(now, registry)).flatten())
@@ -137,6 +144,19 @@ impl Duty {
             }
         }
         None
+    }
+
+    fn spread(&mut self, now: Now, registry: &Registry) -> Option<Plan> {
+        let changes = registry.placed().changes();
+        let settled = self.decided.is_some_and(|(at, then)| {
+            then == changes && now.monotonic.saturating_sub(at) < DECISIONS
+        });
+        if settled {
+            return None;
+        }
+        let plan = placing::step(now, registry);
+        self.decided = plan.is_none().then_some((now.monotonic, changes));
+        plan
     }
 
     fn sweep(&mut self, now: Now, registry: &Registry) -> Option<Act> {

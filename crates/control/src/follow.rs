@@ -14,8 +14,11 @@ use crate::{
     store::{Entry, Error, Range, Retry, Revision, Span, Store, Update, schema::ROOT},
 };
 
-/// Entries of one answer of a list.
-const PAGE: u64 = 1000;
+/// Entries of one answer of a list: as many at first, as many at most, and as many in between as have
+/// about so many bytes, by those before.
+const FIRST_PAGE: u64 = 64;
+const LARGEST_PAGE: u64 = 4096;
+const PAGE_BYTES: usize = 2 << 20;
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
@@ -78,16 +81,61 @@ async fn list_and_watch(
 
 /// All entries of one revision, in as many answers as it takes.
 async fn list(store: &dyn Store) -> Result<(Revision, Vec<Entry>), Error> {
-    let span = Span::prefix(ROOT);
-    let mut page = store.range(Range::of(span.clone()).limit(PAGE)).await?;
-    let (revision, mut entries) = (page.revision, page.entries);
-    while page.more {
-        let Some(last) = entries.last() else { break };
-        let rest = Range::of(span.after(&last.key)).at(revision).limit(PAGE);
-        page = store.range(rest).await?;
+    // Pages become larger and smaller by degrees, and entries of the history are large, and many.
+    let base = ROOT.trim_end_matches('/');
+    let history = format!("{ROOT}history/");
+    // What comes after a slash.
+    let behind = format!("{ROOT}history0");
+    let spans = [
+        Span::range(ROOT, history.clone()),
+        Span::range(history, behind.clone()),
+        Span::range(behind, format!("{base}0")),
+    ];
+    let (mut revision, mut entries) = (None, Vec::new());
+    for span in spans {
+        list_span(store, span, &mut revision, &mut entries).await?;
+    }
+    Ok((revision.unwrap_or_default(), entries))
+}
+
+/// Adds the entries of a span, of the revision that is known, or of the newest.
+async fn list_span(
+    store: &dyn Store,
+    mut span: Span,
+    revision: &mut Option<Revision>,
+    entries: &mut Vec<Entry>,
+) -> Result<(), Error> {
+    let mut limit = FIRST_PAGE;
+    loop {
+        let range = Range::of(span.clone()).limit(limit);
+        let range = revision.map_or(range.clone(), |revision| range.at(revision));
+        let mut page = match store.range(range).await {
+            // One that is slow may be in time with less.
+            Err(error @ (Error::Timeout { .. } | Error::Unavailable { .. }))
+                if limit > 1 && revision.is_some() =>
+            {
+                limit = (limit / 16).max(1);
+                tracing::debug!(%error, limit, "the store is asked for less at a time");
+                continue;
+            }
+            page => page?,
+        };
+        // Answers of an older revision tell the newest.
+        revision.get_or_insert(page.revision);
+        let Some(last) = page.entries.last().filter(|_| page.more) else {
+            entries.append(&mut page.entries);
+            return Ok(());
+        };
+        span = span.after(&last.key);
+        limit = next_limit(limit, page.entries.iter().map(|it| it.value.len()).sum());
         entries.append(&mut page.entries);
     }
-    Ok((revision, entries))
+}
+
+/// How many entries are asked for next, when the last so many had these bytes.
+fn next_limit(limit: u64, bytes: usize) -> u64 {
+    let fit = (PAGE_BYTES as u64).saturating_mul(limit) / (bytes as u64).max(1);
+    fit.min(limit * 2).clamp(1, LARGEST_PAGE)
 }
 
 fn take(
@@ -109,7 +157,7 @@ fn ended() -> Error {
 mod tests {
     use std::sync::{
         Arc,
-        atomic::{AtomicU32, Ordering},
+        atomic::{AtomicU32, AtomicU64, Ordering},
     };
 
     use sinew_model::{ServiceName, fleet::Generation};
@@ -168,12 +216,87 @@ mod tests {
         store.commit(Transaction::new().then(put)).await.unwrap().revision
     }
 
+    /// A store that is too slow for answers of more than so many bytes.
+    struct Slow(Embedded, AtomicU64, u64);
+
+    impl Store for Slow {
+        fn range(&self, range: Range) -> Answer<'_, Ranged> {
+            Box::pin(async move {
+                let ranged = self.0.range(range).await?;
+                let bytes: u64 = ranged.entries.iter().map(|it| it.value.len() as u64).sum();
+                if bytes > self.2 {
+                    let applied = crate::store::Applied::No;
+                    return Err(Error::Unavailable { why: "too slow".to_owned(), applied });
+                }
+                // It changes from answer to answer.
+                let number = self.1.fetch_add(1, Ordering::Relaxed);
+                put(&self.0, &format!("later-{number}")).await;
+                Ok(ranged)
+            })
+        }
+        fn commit(&self, transaction: Transaction) -> Answer<'_, Committed> {
+            self.0.commit(transaction)
+        }
+        fn grant(&self, ttl: Duration) -> Answer<'_, Lease> {
+            self.0.grant(ttl)
+        }
+        fn keep_alive(&self, lease: LeaseId) -> Answer<'_, Lease> {
+            self.0.keep_alive(lease)
+        }
+        fn revoke(&self, lease: LeaseId) -> Answer<'_, Revision> {
+            self.0.revoke(lease)
+        }
+        fn time_to_live(&self, lease: LeaseId) -> Answer<'_, LeaseStatus> {
+            self.0.time_to_live(lease)
+        }
+        fn watch(&self, span: Span, from: Option<Revision>) -> Answer<'_, Watch> {
+            self.0.watch(span, from)
+        }
+        fn compact(&self, revision: Revision) -> Answer<'_, ()> {
+            self.0.compact(revision)
+        }
+    }
+
+    #[tokio::test]
+    async fn a_list_of_large_entries_comes_in_answers_that_fit() {
+        let clock = Arc::new(ManualClock::default());
+        let store = Embedded::in_memory(Options::default(), clock).await.unwrap();
+        // Many small ones before and behind the large ones.
+        for n in 0..300 {
+            put(&store, &format!("s{n}")).await;
+            let key = Key::Session(format!("n{n}").parse().unwrap()).bytes();
+            store.commit(Transaction::put(key, "{}")).await.unwrap();
+        }
+        for n in 0..100 {
+            let value = vec![b' '; 256 << 10];
+            store.commit(Transaction::put(Key::History(n).bytes(), value)).await.unwrap();
+        }
+        for most in [20 << 20, 320 << 10] {
+            let store = Slow(store.clone(), AtomicU64::new(0), most);
+            let before = store.0.range(Range::of(Span::prefix(ROOT))).await.unwrap();
+            let (revision, entries) = list(&store).await.unwrap();
+            let there = (before.revision, before.entries.len());
+            assert_eq!((revision, entries.len()), there, "at most {most} bytes");
+            assert!(store.1.load(Ordering::Relaxed) > 3);
+            let keys: Vec<_> = entries.iter().map(|entry| entry.key.clone()).collect();
+            assert!(keys.is_sorted(), "each once");
+        }
+    }
+
+    #[test]
+    fn pages_have_about_as_many_bytes() {
+        let steps = [(64, 640, 128), (4096, 40_960, 4096), (64, 64 << 20, 2), (1, 1 << 30, 1)];
+        for (limit, bytes, next) in steps {
+            assert_eq!(next_limit(limit, bytes), next, "{limit} entries of {bytes} bytes");
+        }
+    }
+
     #[tokio::test]
     async fn what_the_watch_missed_is_listed() {
         let clock = Arc::new(ManualClock::default());
         let store = Embedded::in_memory(Options::default(), clock).await.unwrap();
         // More than one answer of a list.
-        for n in 0..=PAGE {
+        for n in 0..1000 {
             put(&store, &format!("s{n}")).await;
         }
         let store = Arc::new(Forgetful(store, AtomicU32::new(0)));

@@ -31,7 +31,7 @@ use crate::{
 };
 
 use catalog::Names;
-pub use config::Config;
+pub use config::{Config, Record};
 pub use hosts::Slice;
 use hosts::{Hosts, Slices};
 use placed::Placed;

@@ -17,8 +17,13 @@ use crate::{
 
 /// Entries that are kept.
 pub const KEPT: usize = 10_000;
-/// Older ones are deleted so many at once.
+/// Bytes of all of them: whoever lists the store reads them, and what is kept of it in memory is to be
+/// the greater part. One entry is no larger than a transaction.
+pub const KEPT_BYTES: usize = 32 << 20;
+/// Older ones are deleted so many at once,
 const SLACK: usize = 100;
+/// or so many bytes.
+const SLACK_BYTES: usize = 1 << 20;
 
 /// What was done.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -122,14 +127,24 @@ pub fn read(stored: &Stored) -> Result<Entry, Poison> {
     Ok(Entry { generation: Generation(stored.mod_revision.0), action })
 }
 
-/// Deletes the oldest entries when there are too many.
+/// Deletes the oldest entries when there are too many, or they are too large.
 pub(super) fn prune(registry: &Registry) -> Option<Transaction> {
-    let history = registry.config().history();
-    let surplus = history.len().saturating_sub(KEPT);
-    if surplus < SLACK {
+    let config = registry.config();
+    let history = config.history();
+    let (mut left, mut bytes) = (history.len(), config.history_bytes());
+    if left < KEPT + SLACK && bytes < KEPT_BYTES + SLACK_BYTES {
         return None;
     }
-    let ((first, _), (kept, _)) = (history.first_key_value()?, history.iter().nth(surplus)?);
-    let span = Span::range(Key::History(*first).bytes(), Key::History(*kept).bytes());
+    let first = *history.first_key_value()?.0;
+    let mut kept = first;
+    for (id, record) in history {
+        kept = *id;
+        // The newest stays, whatever its size.
+        if left == 1 || (left <= KEPT && bytes <= KEPT_BYTES) {
+            break;
+        }
+        (left, bytes) = (left - 1, bytes - record.bytes);
+    }
+    let span = Span::range(Key::History(first).bytes(), Key::History(kept).bytes());
     Some(Transaction::new().then(Op::Delete(span)))
 }

@@ -26,7 +26,17 @@ pub struct Config {
     pauses: BTreeMap<Pausable, (Revision, StoredPause)>,
     limits: Option<(Revision, Limits)>,
     lead: Option<(Revision, StoredLead)>,
-    history: BTreeMap<u64, Revision>,
+    history: BTreeMap<u64, Record>,
+    history_bytes: usize,
+}
+
+/// An entry of the history, as far as it is known without reading it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// The revision that put it.
+    pub revision: Revision,
+    /// Of its value.
+    pub bytes: usize,
 }
 
 impl Config {
@@ -49,10 +59,13 @@ impl Config {
                 };
             }
             Key::History(id) => {
-                match value {
-                    Some(_) => self.history.insert(id, revision),
+                let bytes = value.map_or(0, <[u8]>::len);
+                let before = match value {
+                    Some(_) => self.history.insert(id, Record { revision, bytes }),
                     None => self.history.remove(&id),
                 };
+                self.history_bytes += bytes;
+                self.history_bytes -= before.map_or(0, |before| before.bytes);
             }
             Key::Zone(zone) => set(&mut self.zones, zone, revision, value)?,
             Key::Pause(what) => set(&mut self.pauses, what, revision, value)?,
@@ -111,10 +124,16 @@ impl Config {
         self.limits.as_ref().map_or(Revision(0), |(revision, _)| *revision)
     }
 
-    /// The entries of the history, by id, with the revisions that put them.
+    /// The entries of the history, by id.
     #[must_use]
-    pub const fn history(&self) -> &BTreeMap<u64, Revision> {
+    pub const fn history(&self) -> &BTreeMap<u64, Record> {
         &self.history
+    }
+
+    /// Of the values of all of them.
+    #[must_use]
+    pub const fn history_bytes(&self) -> usize {
+        self.history_bytes
     }
 
     /// Who has the duty. The revision is the generation of its writes.
@@ -124,7 +143,7 @@ impl Config {
     }
 }
 
-fn set<K: Ord, V: serde::de::DeserializeOwned>(
+pub(super) fn set<K: Ord, V: serde::de::DeserializeOwned>(
     all: &mut BTreeMap<K, (Revision, V)>,
     key: K,
     revision: Revision,

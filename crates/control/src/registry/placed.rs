@@ -17,6 +17,8 @@ use crate::{
     store::Revision,
 };
 
+use super::config::set;
+
 /// Projects that are placed, and what each host runs of them.
 #[derive(Debug, Default)]
 pub struct Placed {
@@ -26,6 +28,8 @@ pub struct Placed {
     assigned: BTreeMap<NodeName, (Revision, StoredAssigned)>,
     /// Hosts that have to be told something since the last settling.
     touched: BTreeSet<NodeName>,
+    /// Rises with what is placed, and where.
+    changes: u64,
 }
 
 impl Placed {
@@ -35,6 +39,7 @@ impl Placed {
         revision: Revision,
         value: Option<&[u8]>,
     ) -> Result<(), Poison> {
+        self.changes += 1;
         match key {
             Key::Project(project) => {
                 let read: Option<StoredProject> = value.map(records::read).transpose()?;
@@ -52,12 +57,7 @@ impl Placed {
             }
             Key::Assigned(node) => {
                 self.touched.insert(node.clone());
-                match value {
-                    Some(value) => {
-                        drop(self.assigned.insert(node, (revision, records::read(value)?)));
-                    }
-                    None => drop(self.assigned.remove(&node)),
-                }
+                set(&mut self.assigned, node, revision, value)?;
             }
             _ => (),
         }
@@ -71,6 +71,12 @@ impl Placed {
         };
         let there = self.assigned.iter().filter(|(_, (_, assigned))| runs(assigned));
         self.touched.extend(there.map(|(node, _)| node.clone()));
+    }
+
+    /// Another number after each change of what is placed, and where.
+    #[must_use]
+    pub const fn changes(&self) -> u64 {
+        self.changes
     }
 
     pub(super) fn take_touched(&mut self) -> BTreeSet<NodeName> {

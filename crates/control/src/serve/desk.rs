@@ -21,8 +21,8 @@ use crate::{
 const ATTEMPTS: u32 = 16;
 /// How far behind the store this replica may be.
 const STALE: Duration = Duration::from_secs(5);
-/// Entries of one answer of the store.
-const PAGE: u64 = 500;
+/// Entries of one answer of the store: each may have a megabyte, as a transaction has.
+const PAGE: u64 = 16;
 
 /// Why something was not done.
 #[derive(Debug, thiserror::Error)]
@@ -95,7 +95,7 @@ impl Handle {
         let (first, all) = {
             let registry = shared.registry();
             let history = registry.config().history();
-            let later = history.iter().filter(|(_, revision)| revision.0 > after.0);
+            let later = history.iter().filter(|(_, it)| it.revision.0 > after.0);
             let later: Vec<u64> = later.map(|(id, _)| *id).collect();
             (
                 later.iter().rev().nth(limit.saturating_sub(1)).or(later.first()).copied(),

@@ -8,7 +8,7 @@ use sinew_model::{
 use super::{World, node, s, service};
 use crate::{
     duty::{
-        history::{self, KEPT},
+        history::{self, KEPT, KEPT_BYTES},
         people, removal,
         rollback::{self, Rollback},
         zones,
@@ -295,4 +295,14 @@ async fn the_history_is_bounded() {
     let history = world.registry.config().history();
     let oldest = history.keys().next().copied();
     assert_eq!((history.len(), oldest), (KEPT, Some(first + 200)));
+    // Large ones: fewer.
+    for id in 0..70 {
+        let value = vec![b' '; 512 << 10];
+        world.commit(Transaction::put(Key::History(2_000_000 + id).bytes(), value)).await;
+    }
+    world.pass(s(1)).await;
+    let config = world.registry.config();
+    assert!(config.history_bytes() <= KEPT_BYTES, "{}", config.history_bytes());
+    let kept: Vec<_> = config.history().keys().copied().collect();
+    assert_eq!(kept, (2_000_006..2_000_070).collect::<Vec<_>>(), "the newest");
 }

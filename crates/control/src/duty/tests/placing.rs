@@ -8,6 +8,7 @@ use super::{World, node, s};
 use crate::{
     duty::{placing, rollback},
     records::{Key, StoredNode, config::Pausable},
+    session::Now,
 };
 
 fn project(services: &[(&str, u16)]) -> Project {
@@ -205,4 +206,24 @@ async fn r11_what_cannot_be_read_takes_nothing_down_and_what_is_too_much_is_refu
     assert!(large.starts_with("the project has 30") && large.contains("262144"), "{large}");
     let invalid = refused(|it| it.replicas = u16::MAX);
     assert!(invalid.contains("65535"), "{invalid}");
+}
+
+#[tokio::test]
+async fn where_everything_runs_is_decided_no_more_often_than_it_may_change() {
+    let mut world = world().await;
+    put(&mut world, &[("web", 3)]).await;
+    world.pass(s(3)).await;
+    let (at, _) = world.duty.decided.unwrap();
+    let look = |world: &mut World, ms| {
+        let later = std::time::Duration::from_millis(ms);
+        let now = Now { monotonic: at + later, wall: world.now.wall + later };
+        assert!(world.duty.next(now, &world.registry).is_none());
+        world.duty.decided.unwrap().0
+    };
+    assert_eq!(look(&mut world, 999), at);
+    assert!(look(&mut world, 1000) > at);
+    // What people want is decided at once.
+    world.now.monotonic = at + std::time::Duration::from_millis(1200);
+    put(&mut world, &[("web", 2)]).await;
+    assert!(world.duty.next(world.now, &world.registry).is_some());
 }
