@@ -110,6 +110,21 @@ pub enum Refused {
         /// Of the agent.
         protocol: u32,
     },
+    /// More than a host runs.
+    #[error(
+        "the agent reports {services} services with {instances} instances that run, ran or are gone, \
+         and at most {most_services} with {most_instances} are taken of a host"
+    )]
+    Reports {
+        /// It reports so many.
+        services: usize,
+        /// Of all of them.
+        instances: usize,
+        /// At most.
+        most_services: usize,
+        /// At most.
+        most_instances: usize,
+    },
     /// More than there can be.
     #[error("the agent subscribes to more than {} services", proto::MAX_SERVICES)]
     Subscriptions,
@@ -255,10 +270,7 @@ impl Session {
             (_, Phase::Closing { .. } | Phase::Closed) => Ok(()),
             (FromAgent::Hello(hello), Phase::New) => self.hello(hello),
             (FromAgent::Hello(_), _) | (_, Phase::New) => Err(Refused::Hello),
-            (FromAgent::Report(report), _) => {
-                self.reports.take(report);
-                Ok(())
-            }
+            (FromAgent::Report(report), _) => self.reports.take(report),
             (FromAgent::Subscribe(services), _) => self.subscribe(services, registry),
             (FromAgent::Unsubscribe(services), _) => {
                 services.iter().for_each(|service| self.unsubscribe(service, registry));

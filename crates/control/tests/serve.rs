@@ -8,6 +8,8 @@ mod cluster;
 mod duty;
 #[path = "serve/etcd.rs"]
 mod etcd;
+#[path = "serve/faults.rs"]
+mod faults;
 #[path = "serve/join.rs"]
 mod join;
 #[path = "serve/sessions.rs"]

@@ -127,7 +127,7 @@ async fn renew(shared: &Shared) -> bool {
 }
 
 /// Ends sessions, of one host or all, that the authority does not admit any more.
-async fn check(shared: &Shared, node: Option<&NodeName>) {
+pub(super) async fn check(shared: &Shared, node: Option<&NodeName>) {
     for (number, peer) in shared.sessions.peers(node) {
         let Err(Error::Denied(denied)) = shared.authority.admit(&peer).await else { continue };
         if let Role::Node(node) = &peer.identity.role {

@@ -78,6 +78,7 @@ async fn session(
         let text = format!("sessions are those of hosts, and this is {}", peer.identity);
         return Err(Status::permission_denied(text));
     };
+    let looks = shared.sessions.looks();
     let admitted = shared.authority.admit(&peer).await;
     let admitted = admitted.map_err(|error| {
         tracing::info!(%node, %error, "a host gets no session");
@@ -87,7 +88,7 @@ async fn session(
     let alive = shared.alive().ok_or_else(refusal::stopping)?;
     Ok(Response::new(stream::start(
         shared,
-        Guest { peer, member, heard: caller.heard },
+        Guest { peer, member, heard: caller.heard, looks },
         inbound,
         alive,
     )))

@@ -2,11 +2,12 @@
 //! so that others see whose sessions nobody holds any more. And the other way round: sessions that
 //! the store says this replica holds, and it does not, are written off.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use tokio::time::sleep;
+use sinew_model::NodeName;
+use tokio::{sync::oneshot::error::TryRecvError, time::sleep};
 
-use super::shared::Shared;
+use super::{shared::Shared, writer::Writing};
 use crate::{
     records::{Key, StoredControl, write},
     session::lose,
@@ -17,6 +18,7 @@ use crate::{
 pub(super) async fn keep(shared: Arc<Shared>) {
     let every = shared.options.lease / 4;
     let mut lease = None;
+    let mut writing = BTreeMap::new();
     loop {
         match renew(&shared, lease).await {
             Ok(renewed) => lease = Some(renewed),
@@ -27,7 +29,7 @@ pub(super) async fn keep(shared: Arc<Shared>) {
                 tracing::debug!(%error, "the store does not hear that this replica is there");
             }
         }
-        write_off(&shared);
+        write_off(&shared, &mut writing);
         sleep(every).await;
     }
 }
@@ -58,20 +60,24 @@ pub(super) async fn end(shared: &Shared) {
 }
 
 /// Sessions that are this replica's by the store, and of no stream: the write that would have said so
-/// failed, or the stream ended before it was known that the session had begun.
-fn write_off(shared: &Shared) {
+/// failed, or the stream ended before it was known that the session had begun. While such a write is
+/// under way, which it is as long as the store is away, there is no other of that host.
+fn write_off(shared: &Shared, writing: &mut BTreeMap<NodeName, Writing>) {
+    writing.retain(|_, outcome| matches!(outcome.try_recv(), Err(TryRecvError::Empty)));
     let now = shared.clock.now();
     let writes: Vec<_> = {
         let registry = shared.registry();
         let here = shared.sessions.nodes();
         let own = registry.sessions().filter(|(_, _, it)| it.control == shared.id);
         let open = own.filter(|(_, _, it)| it.lost_since_ms.is_none());
-        let lost = open.filter(|(node, _, _)| !here.contains(*node));
-        lost.map(|(node, revision, it)| lose(node, it, revision, now, Duration::ZERO)).collect()
+        let lost =
+            open.filter(|(node, _, _)| !here.contains(*node) && !writing.contains_key(*node));
+        let lost = lost.map(|(node, revision, it)| {
+            (node.clone(), lose(node, it, revision, now, Duration::ZERO))
+        });
+        lost.collect()
     };
-    for write in writes {
-        drop(shared.writer.send(write));
-    }
+    writing.extend(writes.into_iter().map(|(node, write)| (node, shared.writer.send(write))));
 }
 
 fn milliseconds(duration: Duration) -> u64 {

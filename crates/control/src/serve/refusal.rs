@@ -33,7 +33,7 @@ pub(super) fn of_session(refused: &Refused) -> Status {
     match refused {
         Refused::Hello | Refused::Protocol { .. } => Status::failed_precondition(text),
         Refused::Node { .. } | Refused::Zone { .. } => Status::permission_denied(text),
-        Refused::Subscriptions => Status::resource_exhausted(text),
+        Refused::Subscriptions | Refused::Reports { .. } => Status::resource_exhausted(text),
     }
 }
 

@@ -27,6 +27,8 @@ pub(crate) struct Sessions(Mutex<State>);
 
 #[derive(Debug, Default)]
 struct State {
+    /// Rises when it is looked who may stay.
+    looks: u64,
     last: u64,
     all: BTreeMap<u64, Entry>,
 }
@@ -65,6 +67,7 @@ impl Sessions {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// A host has one session: who opens another has no use for the one before.
     pub(super) fn enter(
         &self,
         peer: Peer,
@@ -75,6 +78,13 @@ impl Sessions {
         let mut state = self.state();
         state.last += 1;
         let number = state.last;
+        for older in state.all.values().filter(|it| it.node == node) {
+            // One that is full, or gone, ends already.
+            let _ = older.ending.try_send(Ending {
+                reason: "replaced: the host has opened another session".to_owned(),
+                reconnect_after: Duration::ZERO,
+            });
+        }
         state.all.insert(number, Entry { peer, node, session, ending });
         (Place { sessions: self, number }, received)
     }
@@ -87,9 +97,16 @@ impl Sessions {
         self.state().all.values().map(|entry| entry.node.clone()).collect()
     }
 
-    /// Who is there, or of these only one host.
+    /// How often it was looked who may stay: who was admitted before the last time and entered after
+    /// it was not looked at.
+    pub(super) fn looks(&self) -> u64 {
+        self.state().looks
+    }
+
+    /// Who is there, or of these only one host, to look whether they may stay.
     pub(super) fn peers(&self, of: Option<&NodeName>) -> Vec<(u64, Peer)> {
-        let state = self.state();
+        let mut state = self.state();
+        state.looks += 1;
         let wanted = state.all.iter().filter(|(_, it)| of.is_none_or(|of| it.node == *of));
         wanted.map(|(number, entry)| (*number, entry.peer.clone())).collect()
     }

@@ -18,7 +18,9 @@ use tokio::{
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
 
-use super::{clock, heard::Heard, refusal, sessions::Ending, shared::Shared, writer::Writing};
+use super::{
+    authority, clock, heard::Heard, refusal, sessions::Ending, shared::Shared, writer::Writing,
+};
 use crate::{
     session::{Member, Outcome, Session},
     store::Revision,
@@ -38,6 +40,8 @@ pub(super) struct Guest {
     pub(super) peer: Peer,
     pub(super) member: Member,
     pub(super) heard: Heard,
+    /// As of before it was admitted.
+    pub(super) looks: u64,
 }
 
 /// Begins a session. What it says comes out of the stream; it ends with that.
@@ -73,10 +77,14 @@ enum End {
 }
 
 async fn run(shared: &Shared, guest: Guest, inbound: Streaming<Bytes>, out: mpsc::Sender<Said>) {
-    let Guest { peer, member, heard } = guest;
+    let Guest { peer, member, heard, looks } = guest;
     let node = member.node.clone();
     let session = Arc::new(Mutex::new(Session::new(member, shared.settings())));
     let (_place, endings) = shared.sessions.enter(peer.clone(), node.clone(), Arc::clone(&session));
+    if shared.sessions.looks() != looks {
+        // It may have been withdrawn since it was admitted.
+        authority::check(shared, Some(&node)).await;
+    }
     let waker = Arc::new(Notify::new());
     let mut core = Core { shared, session, waker, writing: None };
     match talk(&mut core, &peer, inbound, &out, endings).await {

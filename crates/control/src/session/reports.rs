@@ -18,7 +18,7 @@ use crate::{
 };
 
 use super::{
-    Write,
+    Refused, Write,
     bounds::{Bounds, Confined},
 };
 
@@ -26,6 +26,15 @@ use super::{
 const MAX_OPS: usize = 60;
 /// About the bytes of a write: that of a service on a host is less.
 const MAX_BYTES: usize = 256 << 10;
+
+/// Services of a host at a time: as many as it may have instances. Those that went count until the
+/// store knows.
+const SERVICES: usize = 16_384;
+/// Instances of all of them, those that run, ran in this session, or are said to be gone: four times
+/// what a host may run, for a host that replaces everything before the store has answered.
+const INSTANCES: usize = 65_536;
+/// Services that an answer tells of as not done: with the longest of reasons it is a message.
+const TOLD: usize = 1024;
 
 /// What a host wants the store to have.
 #[derive(Debug, Default)]
@@ -55,7 +64,10 @@ struct Wanted {
 
 impl Reports {
     /// Takes a report in the place of what it replaces.
-    pub(super) fn take(&mut self, report: Report) {
+    ///
+    /// # Errors
+    /// When that is more than a host runs: it is not kept.
+    pub(super) fn take(&mut self, report: Report) -> Result<(), Refused> {
         let Report { sequence, full, services } = report;
         self.sequence = Some(sequence);
         if full {
@@ -70,6 +82,19 @@ impl Reports {
             self.wanted.entry(name.clone()).or_default().take(service, full);
             self.pending.insert(name);
         }
+        let (services, instances) =
+            (self.wanted.len(), self.wanted.values().map(Wanted::instances));
+        let instances = instances.sum();
+        if services > SERVICES || instances > INSTANCES {
+            *self = Self::default();
+            return Err(Refused::Reports {
+                services,
+                instances,
+                most_services: SERVICES,
+                most_instances: INSTANCES,
+            });
+        }
+        Ok(())
     }
 
     /// The next write. The registry has seen the one before.
@@ -143,7 +168,7 @@ impl Reports {
             service: service.clone(),
             reason: reason.clone(),
         };
-        let held = self.held.iter().map(held).collect();
+        let held = self.held.iter().take(TOLD).map(held).collect();
         Some(Reported { sequence, generation: Generation(registry.revision().0), held })
     }
 }
@@ -162,6 +187,13 @@ impl Wanted {
             report.record = self.report.record.take();
         }
         (self.report, self.full) = (report, full);
+    }
+
+    /// How many it names.
+    fn instances(&self) -> usize {
+        let Self { report, seen, held, forgone, full: _ } = self;
+        let held = held.as_ref().map_or(0, BTreeSet::len);
+        report.endpoints.len() + report.gone.len() + seen.len() + held + forgone.len()
     }
 
     /// Decides, once in a session, what stays though the report lacks it; in words, if something does.

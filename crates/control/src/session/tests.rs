@@ -656,3 +656,27 @@ async fn zones_with_less_than_their_share_are_told_when_that_changes() {
         assert_eq!(zones.limited.values().copied().collect::<Vec<_>>(), limited);
     }
 }
+
+#[tokio::test]
+async fn a_host_that_reports_without_end_loses_its_session() {
+    let mut world = World::new().await;
+    let mut many = world.open("n1", &[]).await;
+    let mut other = world.open("n2", &[]).await;
+    let named = |from: u32| {
+        let all = (from..from + 5000).map(|n| format!("s{n}").parse().unwrap());
+        let services = all.map(|name: ServiceName| (name, service([0], &[]))).collect();
+        FromAgent::Report(Report { sequence: 1, full: false, services })
+    };
+    let gone = |from: u32| {
+        let gone: Vec<u32> = (from..from + 1000).collect();
+        FromAgent::Report(report(1, false, Some(service([0], &gone))))
+    };
+    let mut ended = |session: &mut Session, say: &dyn Fn(u32) -> FromAgent| {
+        let said = (0..100).map(|n| session.receive(say(n * 5000), &mut world.registry));
+        said.into_iter().find_map(Result::err).map(|refused| refused.to_string())
+    };
+    let told = ended(&mut many, &named).unwrap();
+    assert!(told.starts_with("the agent reports 20000 services with"), "{told}");
+    let told = ended(&mut other, &gone).unwrap();
+    assert!(told.contains("at most 16384 with 65536 are taken of a host"), "{told}");
+}

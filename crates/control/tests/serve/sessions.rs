@@ -51,6 +51,30 @@ async fn what_is_told_to_one_replica_is_heard_at_another_and_a_host_may_move() {
 }
 
 #[tokio::test]
+async fn of_several_streams_of_a_host_the_newest_stays() {
+    let world = World::new().await;
+    let replica = world.replica("c1").await;
+    let member = world.member(replica.at, "n1").await;
+    let (mut first, _) = open(&member, replica.at).await;
+    // None of them greets.
+    let mut silent = Vec::new();
+    for _ in 0..3 {
+        silent.push(member.connect(replica.at).await.unwrap().talk().await.unwrap());
+    }
+    let (mut last, _) = open(&member, replica.at).await;
+    for talk in silent.iter_mut().chain([&mut first]) {
+        let goodbye = talk.hear_until(|message| match message {
+            FromControl::Goodbye { reason, .. } => Some(reason),
+            _ => None,
+        });
+        let reason = soon(goodbye).await.unwrap();
+        assert_eq!(reason, "replaced: the host has opened another session");
+    }
+    last.say(report(&last, 1, true, [1])).await.unwrap();
+    soon(reported(&mut last, 1)).await;
+}
+
+#[tokio::test]
 async fn hosts_hear_of_each_other_and_of_their_slices() {
     let world = World::new().await;
     let replica = world.replica("c1").await;
