@@ -17,6 +17,7 @@
 //! | while removals are paused | somebody said so |
 
 pub mod capacity;
+pub mod forgetting;
 pub mod history;
 pub mod liveness;
 pub mod people;
@@ -105,15 +106,15 @@ impl Duty {
         let found = self.liveness.look(now, registry);
         self.frozen = found.frozen;
         let config = registry.config();
-        let removal = (!config.is_paused(Pausable::Removals))
-            .then(|| self.remove(&found.dead, now, registry))
-            .flatten();
+        let may_remove = !config.is_paused(Pausable::Removals);
+        let removal = may_remove.then(|| self.remove(&found.dead, now, registry)).flatten();
+        let forgotten = || forgetting::due(now, registry).filter(|_| may_remove);
         let calm = self.frozen.is_empty() && !config.is_paused(Pausable::Placement);
         let plan = removal.or_else(|| calm.then(|| zones::step(now, registry)).flatten());
         let plan = plan.or_else(|| calm.then(|| self.spread(now, registry)).flatten());
-        let paused = config.is_paused(Pausable::Removals);
+        let plan = plan.or_else(|| calm.then(forgotten).flatten());
         let act = plan.map(|plan| Act::Plan(Box::new(plan)));
-        act.or_else(|| (!paused).then(|| self.sweep(now, registry)).flatten())
+        act.or_else(|| may_remove.then(|| self.sweep(now, registry)).flatten())
     }
 
     fn remove(
@@ -138,8 +139,7 @@ impl Duty {
             if let Some(plan) = removal::bury(node, now, registry) {
                 return Some(plan);
             }
-            let left = |service| registry.of_node(service, node).endpoints.is_some();
-            if !registry.services_of(node).any(left) {
+            if registry.services_of(node).next().is_none() {
                 self.empty.insert(node.clone(), at);
             }
         }

@@ -1,5 +1,5 @@
 //! The instance networks of the fleet: made once, by whichever replica comes first, and given to hosts
-//! in slices that they keep.
+//! in slices that they keep as long as they are known.
 
 use std::net::Ipv4Addr;
 
@@ -72,7 +72,7 @@ pub async fn open(store: &dyn Store, wanted: Option<Network>) -> Result<StoredNe
             Revision(0) => Compare::absent(key.bytes()),
             revision => Compare::unchanged(key.bytes(), revision),
         };
-        // The lowest is given first, and none is taken back.
+        // The lowest is given first, and that it was stays there.
         let none_given = Compare::absent(Key::Slice(0).bytes());
         let put = Op::put(key.bytes(), write(&networks));
         let put = Transaction::new().when(unchanged).when(none_given).then(put);

@@ -8,7 +8,7 @@
 //! | `swept/<service>` | [`StoredSweep`]: put with every transaction that deletes tombstones of endpoints that are gone |
 //! | `sessions/<node>` | [`StoredSession`] |
 //! | `nodes/<node>` | [`StoredNode`]: put when a session of the host begins |
-//! | `slices/<index>` | The name of the host that has that slice of the instance networks, for ever |
+//! | `slices/<index>` | [`StoredSlice`]: who has that slice of the instance networks, or had it last |
 //! | `config/networks` | [`StoredNetworks`]: made by the first replica of control |
 //! | `controls/<id>` | [`StoredControl`], under a lease of that replica |
 //! | `duty/lead` | [`StoredLead`](config::StoredLead), under the lease of the replica that has the duty |
@@ -28,7 +28,7 @@ mod nodes;
 pub mod placed;
 mod service;
 
-pub use nodes::{NetworksError, StoredNetworks, StoredNode};
+pub use nodes::{NetworksError, StoredNetworks, StoredNode, StoredSlice};
 pub use service::{StoredService, StoredWord};
 
 use std::{collections::BTreeMap, str::FromStr};

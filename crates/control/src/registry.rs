@@ -182,7 +182,7 @@ impl Registry {
                 return self.take_session(node, revision, value);
             }
             Key::Node(node) => return self.hosts.put(node, revision, value),
-            Key::Slice(index) => return self.slices.put(index, value),
+            Key::Slice(index) => return self.slices.put(index, revision, value),
             Key::Networks => return self.slices.put_networks(revision, value),
             Key::Project(_) | Key::Assigned(_) => return self.placed.take(key, revision, value),
             Key::Zone(_) => {
@@ -235,6 +235,7 @@ impl Registry {
         self.dead.remove(&before);
         let Some(value) = value else {
             self.sessions.remove(&node);
+            self.places.remove(&node);
             return Ok(());
         };
         let held = self.sessions.entry(node.clone()).or_default();
@@ -399,9 +400,27 @@ impl Registry {
     }
 
     /// The slice of the instance networks that a host has, or may try to get: the lowest that nobody
-    /// has, and no other host is given here. `None`: all numbers are given.
-    pub fn slice(&mut self, node: &NodeName) -> Option<Slice> {
-        self.slices.of(node)
+    /// has, nor had lately, and no other host is given here. `None`: all numbers are given.
+    pub fn slice(&mut self, node: &NodeName, now_ms: u64) -> Option<Slice> {
+        let free_before_ms = self.rested_ms(now_ms);
+        self.slices.of(node, free_before_ms)
+    }
+
+    /// The slice that a host has by the store.
+    #[must_use]
+    pub fn given_slice(&self, node: &NodeName) -> Option<Slice> {
+        self.slices.given(node)
+    }
+
+    /// How many slices nobody can have who has none.
+    #[must_use]
+    pub fn taken_slices(&self, now_ms: u64) -> usize {
+        self.slices.taken(self.rested_ms(now_ms))
+    }
+
+    /// What is free since then may be given anew.
+    fn rested_ms(&self, now_ms: u64) -> u64 {
+        now_ms.saturating_sub(self.config.limits().slice_rest_ms)
     }
 
     /// A host does not try any more to get what [`Registry::slice`] gave it.

@@ -60,6 +60,11 @@ pub enum Request {
         /// Which.
         project: ProjectName,
     },
+    /// Forget a dead host: it is gone for good, and its slice of the instance networks is free.
+    Forget {
+        /// Which.
+        node: NodeName,
+    },
     /// Change limits.
     SetLimits {
         /// By name.

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     duty::{
-        capacity, history,
+        capacity, forgetting, history,
         history::Action,
         liveness, people,
         people::Refused,
@@ -60,6 +60,7 @@ fn plan(action: &api::Request, who: &Who, now: Now, registry: &Registry) -> Resu
         api::Request::Return { zone } => zones::bring_back(zone, now, registry),
         api::Request::Place { project } => placing::put(project, &who.0, now, registry),
         api::Request::Unplace { project } => placing::remove(project, now, registry),
+        api::Request::Forget { node } => forgetting::forget(node, now, registry),
         api::Request::SetLimits { limits } => people::set_limits(limits, registry),
         api::Request::Rollback { generation } => {
             rollback::plan(*generation, &[], now, registry)?.plan.ok_or_else(nothing_set)
@@ -193,7 +194,7 @@ pub(super) async fn overview(State(handle): State<Handle>) -> Answer<api::Overvi
         stopped: it.returning.as_ref().and_then(|returning| returning.stopped.clone()),
     });
     let frozen = liveness::frozen(now, &registry);
-    let full = capacity::nearly_full(&registry);
+    let full = capacity::nearly_full(now, &registry);
     Ok(Json(api::Overview {
         duty,
         frozen: frozen.iter().map(ToString::to_string).collect(),

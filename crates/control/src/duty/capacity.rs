@@ -5,7 +5,10 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use sinew_model::ServiceName;
 
-use crate::registry::Registry;
+use crate::{
+    registry::Registry,
+    session::{Now, milliseconds},
+};
 
 /// Used of what there can be, when that is 80 % and more.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -49,7 +52,9 @@ impl fmt::Display for NearlyFull {
         write!(f, "{used} of {limit} {what}: no more are taken at {limit}")?;
         match what {
             // Their number is that of the network, which is chosen before the first host joins.
-            Capacity::Slices => Ok(()),
+            Capacity::Slices => f.write_str(
+                "; `sinew nodes forget` gives back that of a host that is gone for good",
+            ),
             _ => f.write_str("; see `sinew limits`"),
         }
     }
@@ -57,7 +62,7 @@ impl fmt::Display for NearlyFull {
 
 /// All that is nearly full.
 #[must_use]
-pub fn nearly_full(registry: &Registry) -> Vec<NearlyFull> {
+pub fn nearly_full(now: Now, registry: &Registry) -> Vec<NearlyFull> {
     let limits = registry.config().limits();
     let services = registry.services().map(|service| {
         let what = Capacity::Endpoints(service.clone());
@@ -65,12 +70,13 @@ pub fn nearly_full(registry: &Registry) -> Vec<NearlyFull> {
     });
     let hosts = registry.sessions().filter(|(.., session)| !session.withdrawn).count();
     let slices = registry.networks().map(|(_, networks)| {
-        let used = registry.nodes().filter(|(_, node)| node.instances4.is_some()).count();
+        // Also those of hosts that are gone.
+        let used = registry.taken_slices(milliseconds(now.wall));
         let limit = u32::try_from(networks.number()).unwrap_or(u32::MAX);
         (Capacity::Slices, used, limit)
     });
     let all = [
-        (Capacity::Services, registry.services().count(), limits.services),
+        (Capacity::Services, registry.offered(), limits.services),
         (Capacity::Nodes, hosts, limits.nodes),
     ];
     let near = |(what, used, limit): (Capacity, usize, u32)| {

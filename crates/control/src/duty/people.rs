@@ -38,6 +38,26 @@ pub enum Refused {
         /// Asked for.
         node: NodeName,
     },
+    /// It may come back.
+    #[error(
+        "host {node} is not dead: only a host that is gone can be forgotten; end its agent, or take it \
+         out with `sinew nodes withdraw {node}`"
+    )]
+    Alive {
+        /// Asked for.
+        node: NodeName,
+    },
+    /// It is not gone yet.
+    #[error(
+        "{services} services have endpoints of host {node} that are still to be removed, which a cap \
+         and pauses hold up: try again later, see `sinew nodes`"
+    )]
+    Remains {
+        /// Asked for.
+        node: NodeName,
+        /// So many.
+        services: usize,
+    },
     /// Two at once leave too little.
     #[error(
         "zone {other} gets {percent} % of its share: one zone at a time is taken out; bring it back \

@@ -23,6 +23,8 @@ pub enum Rule {
     RemoveDead,
     /// A person takes a host out.
     Withdraw,
+    /// A dead host is gone for good, as a person says, or by the time that it has been dead.
+    Forget,
     /// A person takes a zone out.
     Evacuate,
     /// A person has a zone brought back.

@@ -100,12 +100,19 @@ pub fn bury(node: &NodeName, now: Now, registry: &Registry) -> Option<Plan> {
             services += 1;
             plan.changes.push(change);
         }
+        let stored = registry.of_node(service, node).endpoints.map_or(0, StoredEndpoints::len);
+        if room > 0 && stored <= may {
+            plan.changes.extend(leave(service, node, registry));
+        }
     }
-    let endpoints = plan.quiet_ops();
-    if endpoints == 0 {
+    if plan.changes.is_empty() {
         return None;
     }
-    plan.words = format!("{endpoints} endpoints of dead host {node} go, of {services} services");
+    let endpoints = plan.quiet_ops();
+    plan.words = match endpoints {
+        0 => format!("dead host {node} offers nothing any more"),
+        _ => format!("{endpoints} endpoints of dead host {node} go, of {services} services"),
+    };
     plan.touch(registry.zone(node), &Touched { hosts: 1, endpoints, services });
     Some(plan)
 }
@@ -137,6 +144,20 @@ fn bury_service(
     let key = Key::Endpoints(service.clone(), node.clone());
     let held = (of.revision, stored.clone());
     Some(Change::new(key, Some(&held), next).showing(before, after))
+}
+
+/// A host whose last endpoint of a service is gone has no word in what that is.
+fn leave(service: &ServiceName, node: &NodeName, registry: &Registry) -> Option<Change> {
+    let owned = registry.of_node(service, node).owned?;
+    let mut next = owned.service.clone();
+    if !next.leave(node) {
+        return None;
+    }
+    let before = (owned.revision, owned.service.clone());
+    let changed = next.record != before.1.record;
+    let change = Change::new(Key::Service(service.clone()), Some(&before), Some(&next));
+    let gone = (Some(json!({ "offered_by": node })), None);
+    Some(if changed { change } else { change.showing(gone.0, gone.1) })
 }
 
 /// How many endpoints of a service may go with a dead host now.

@@ -1,5 +1,6 @@
 //! The duty over an embedded store: what it declares and removes when, against a naive model.
 
+mod forgetting;
 mod liveness;
 mod people;
 mod placing;
@@ -228,9 +229,9 @@ async fn r16_what_is_nearly_full_is_told() {
     let limits = crate::records::config::Limits { service_endpoints: 10, ..Default::default() };
     world.put(Key::Limits, &limits).await;
     world.run("a", "z", "orders", 7).await;
-    assert_eq!(super::capacity::nearly_full(&world.registry), []);
+    assert_eq!(super::capacity::nearly_full(world.now, &world.registry), []);
     world.run("b", "z", "orders", 1).await;
-    let told: Vec<_> = super::capacity::nearly_full(&world.registry);
+    let told: Vec<_> = super::capacity::nearly_full(world.now, &world.registry);
     let told: Vec<String> = told.iter().map(ToString::to_string).collect();
     assert_eq!(
         told,

@@ -134,6 +134,12 @@ pub struct Limits {
     pub return_step_ms: u64,
     /// What a dead host had placed on it runs elsewhere after that.
     pub reschedule_ms: u64,
+    /// A host that has been dead for so long is forgotten: it leaves its slice, and does not come back
+    /// unless it joins anew.
+    pub forget_ms: u64,
+    /// A slice that a host has left is not another's for so long: connections, names that programs
+    /// remember, and hosts that were cut off may still mean the one that had it.
+    pub slice_rest_ms: u64,
 }
 
 impl Default for Limits {
@@ -151,12 +157,14 @@ impl Default for Limits {
             nodes: 4_096,
             return_step_ms: 10_000,
             reschedule_ms: 60_000,
+            forget_ms: 30 * 86_400_000,
+            slice_rest_ms: 3_600_000,
         }
     }
 }
 
 /// The least and the most of each.
-const BOUNDS: [(&str, u64, u64); 12] = [
+const BOUNDS: [(&str, u64, u64); 14] = [
     ("session_timeout_ms", 1_000, 600_000),
     ("reconnect_ms", 0, 600_000),
     ("mass_percent", 1, 100),
@@ -169,6 +177,8 @@ const BOUNDS: [(&str, u64, u64); 12] = [
     ("nodes", 1, 100_000),
     ("return_step_ms", 1_000, 86_400_000),
     ("reschedule_ms", 0, 86_400_000),
+    ("forget_ms", 3_600_000, 3_650 * 86_400_000),
+    ("slice_rest_ms", 60_000, 30 * 86_400_000),
 ];
 
 impl Limits {
@@ -188,6 +198,8 @@ impl Limits {
             self.nodes.into(),
             self.return_step_ms,
             self.reschedule_ms,
+            self.forget_ms,
+            self.slice_rest_ms,
         ];
         BOUNDS.iter().map(|(name, ..)| *name).zip(values).collect()
     }
@@ -220,7 +232,9 @@ impl Limits {
             "services" => self.services = word,
             "nodes" => self.nodes = word,
             "return_step_ms" => self.return_step_ms = value,
-            _ => self.reschedule_ms = value,
+            "reschedule_ms" => self.reschedule_ms = value,
+            "forget_ms" => self.forget_ms = value,
+            _ => self.slice_rest_ms = value,
         }
         Ok(())
     }

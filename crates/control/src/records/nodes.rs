@@ -7,7 +7,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 use sinew_model::{
-    ZoneName,
+    NodeName, ZoneName,
     fleet::{Host, Network, Resources},
 };
 
@@ -51,6 +51,22 @@ impl StoredNode {
             instances6: self.instances6,
         }
     }
+}
+
+/// Who has a slice of the instance networks. One that was given once stays here, so that nobody takes
+/// it before those who knew its host have forgotten it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum StoredSlice {
+    /// A host.
+    Given(NodeName),
+    /// Nobody any more.
+    Free {
+        /// The host that had it.
+        last: NodeName,
+        /// Since when it has not; milliseconds since 1970.
+        since_ms: u64,
+    },
 }
 
 /// The networks that all hosts give their instances addresses of, and how long the prefixes of their

@@ -10,7 +10,7 @@ use sinew_model::{
 use sinew_proto::Hosts as Told;
 
 use crate::{
-    records::{Poison, StoredNetworks, StoredNode, read},
+    records::{Poison, StoredNetworks, StoredNode, StoredSlice, read},
     store::Revision,
 };
 
@@ -128,7 +128,9 @@ impl Hosts {
 #[derive(Debug, Default)]
 pub(super) struct Slices {
     networks: Option<(Revision, StoredNetworks)>,
-    of: BTreeMap<u32, NodeName>,
+    of: BTreeMap<u32, (NodeName, Revision)>,
+    /// Those that were given, and are not: by what revision, and since when.
+    free: BTreeMap<u32, (Revision, u64)>,
     by_node: BTreeMap<NodeName, u32>,
     /// Those that are about to be written here: sessions that open at once do not want the same.
     reserved: BTreeMap<u32, NodeName>,
@@ -141,6 +143,8 @@ pub struct Slice {
     pub index: u32,
     /// Whether it is the host's by the store.
     pub given: bool,
+    /// The revision that put what the store has of it; 0: it was never given.
+    pub revision: Revision,
 }
 
 impl Slices {
@@ -154,39 +158,68 @@ impl Slices {
         Ok(())
     }
 
-    pub(super) fn put(&mut self, index: u32, value: Option<&[u8]>) -> Result<(), Poison> {
+    pub(super) fn put(
+        &mut self,
+        index: u32,
+        revision: Revision,
+        value: Option<&[u8]>,
+    ) -> Result<(), Poison> {
         self.reserved.remove(&index);
-        let node: Option<NodeName> = value.map(read).transpose()?;
-        let before = match node.clone() {
-            Some(node) => self.of.insert(index, node),
-            None => self.of.remove(&index),
-        };
-        if let Some(before) = before {
+        let slice: Option<StoredSlice> = value.map(read).transpose()?;
+        self.free.remove(&index);
+        let before = self.of.remove(&index);
+        if let Some((before, _)) = before {
             self.by_node.remove(&before);
         }
-        if let Some(node) = node {
-            self.by_node.insert(node, index);
+        match slice {
+            Some(StoredSlice::Given(node)) => {
+                self.by_node.insert(node.clone(), index);
+                self.of.insert(index, (node, revision));
+            }
+            Some(StoredSlice::Free { since_ms, .. }) => {
+                self.free.insert(index, (revision, since_ms));
+            }
+            None => (),
         }
         Ok(())
+    }
+
+    /// How many nobody else can have now.
+    pub(super) fn taken(&self, free_before_ms: u64) -> usize {
+        let resting = self.free.values().filter(|(_, since_ms)| *since_ms > free_before_ms);
+        self.of.len() + resting.count()
+    }
+
+    /// The slice that a host has by the store.
+    pub(super) fn given(&self, node: &NodeName) -> Option<Slice> {
+        let index = *self.by_node.get(node)?;
+        let revision = self.of.get(&index)?.1;
+        Some(Slice { index, given: true, revision })
     }
 
     pub(super) const fn networks(&self) -> Option<&(Revision, StoredNetworks)> {
         self.networks.as_ref()
     }
 
-    /// The slice of a host, or the lowest that nobody has, for it alone.
-    pub(super) fn of(&mut self, node: &NodeName) -> Option<Slice> {
-        if let Some(&index) = self.by_node.get(node) {
-            return Some(Slice { index, given: true });
+    /// The slice of a host, or the lowest that nobody has, and had after that time, for it alone.
+    pub(super) fn of(&mut self, node: &NodeName, free_before_ms: u64) -> Option<Slice> {
+        if let Some(given) = self.given(node) {
+            return Some(given);
         }
         let reserved = self.reserved.iter().find(|(_, by)| *by == node).map(|(index, _)| *index);
-        let free = |index: &u32| !self.of.contains_key(index) && !self.reserved.contains_key(index);
+        let rested = |index: &u32| {
+            self.free.get(index).is_none_or(|(_, since_ms)| *since_ms <= free_before_ms)
+        };
+        let free = |index: &u32| {
+            !self.of.contains_key(index) && !self.reserved.contains_key(index) && rested(index)
+        };
         let index = match reserved {
             Some(index) => index,
             None => (0..=u32::MAX).find(free)?,
         };
         self.reserved.insert(index, node.clone());
-        Some(Slice { index, given: false })
+        let revision = self.free.get(&index).map_or(Revision(0), |(revision, _)| *revision);
+        Some(Slice { index, given: false, revision })
     }
 
     /// What was reserved for a host is not going to be written.
@@ -257,10 +290,10 @@ mod tests {
     #[test]
     fn slices_are_reserved_for_one_host_and_stay_its_own() {
         let mut slices = Slices::default();
-        let json = |n: u64| serde_json::to_vec(&name(n)).unwrap();
-        slices.put(0, Some(&json(7))).unwrap();
+        let given = |n: u64| serde_json::to_vec(&StoredSlice::Given(name(n))).unwrap();
+        slices.put(0, Revision(2), Some(&given(7))).unwrap();
         let index = |slices: &mut Slices, n: u64| {
-            let slice = slices.of(&name(n)).unwrap();
+            let slice = slices.of(&name(n), 0).unwrap();
             (slice.index, slice.given)
         };
         assert_eq!(index(&mut slices, 7), (0, true));
@@ -268,11 +301,28 @@ mod tests {
         assert_eq!(index(&mut slices, 2), (2, false));
         assert_eq!(index(&mut slices, 1), (1, false));
         // Another replica was faster.
-        slices.put(1, Some(&json(3))).unwrap();
+        slices.put(1, Revision(3), Some(&given(3))).unwrap();
         assert_eq!(index(&mut slices, 1), (3, false));
         slices.release(&name(2));
         assert_eq!(index(&mut slices, 4), (2, false));
-        slices.put(3, Some(&json(1))).unwrap();
+        slices.put(3, Revision(4), Some(&given(1))).unwrap();
         assert_eq!(index(&mut slices, 1), (3, true));
+    }
+
+    #[test]
+    fn a_slice_that_was_given_back_rests_and_is_the_lowest_then() {
+        let mut slices = Slices::default();
+        let json = |slice: StoredSlice| serde_json::to_vec(&slice).unwrap();
+        for n in 0..3 {
+            let given = json(StoredSlice::Given(name(n.into())));
+            slices.put(n, Revision(n.into()), Some(&given)).unwrap();
+        }
+        let free = json(StoredSlice::Free { last: name(1), since_ms: 1000 });
+        slices.put(1, Revision(9), Some(&free)).unwrap();
+        assert_eq!((slices.given(&name(1)), slices.taken(999), slices.taken(1000)), (None, 3, 2));
+        assert_eq!(slices.of(&name(4), 999).unwrap().index, 3);
+        slices.release(&name(4));
+        let slice = Slice { index: 1, given: false, revision: Revision(9) };
+        assert_eq!(slices.of(&name(4), 1000), Some(slice), "compared with what is there");
     }
 }

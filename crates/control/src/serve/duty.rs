@@ -183,7 +183,7 @@ impl Told {
             return;
         }
         self.looked = Some(Instant::now());
-        let full = capacity::nearly_full(&shared.registry());
+        let full = capacity::nearly_full(shared.clock.now(), &shared.registry());
         let known = |it: &NearlyFull| self.full.iter().any(|told| told.what == it.what);
         full.iter().filter(|it| !known(it)).for_each(|it| tracing::warn!("{it}"));
         self.full = full;

@@ -8,7 +8,7 @@ use sinew_proto::Hello;
 
 use super::{Member, Now, Opening, Write, milliseconds};
 use crate::{
-    records::{Key, StoredNode, StoredSession, write as encode},
+    records::{Key, StoredNode, StoredSession, StoredSlice, write as encode},
     registry::Registry,
     store::Op,
 };
@@ -18,8 +18,9 @@ use crate::{
 pub(super) enum NoPlace {
     /// Everything is given out.
     #[error(
-        "the instance network {network} has {number} slices, and all are given to hosts: no more \
-         hosts can have sessions"
+        "the instance network {network} has {number} slices, and all are given to hosts, or were \
+         lately: no more hosts can have sessions; `sinew nodes forget` gives back that of a host that \
+         is gone for good"
     )]
     Full {
         /// Of IPv4.
@@ -97,7 +98,7 @@ pub(super) fn open(
     let mut write = Write::new(vec![put]).fenced(&key, revision);
     let (address4, address6) = addresses(member, hello);
     check_claims(member, [address4.map(IpAddr::from), address6.map(IpAddr::from)], registry)?;
-    let slices = give_slices(node, address4, address6, registry, &mut write)?;
+    let slices = give_slices(node, address4, address6, now, registry, &mut write)?;
     let (instances4, instances6) = (slices.map(|(four, _)| four), slices.map(|(_, six)| six));
     let (revision, before) = registry.node(node);
     let stored = StoredNode {
@@ -158,6 +159,7 @@ fn give_slices(
     node: &NodeName,
     address4: Option<Ipv4Addr>,
     address6: Option<Ipv6Addr>,
+    now: Now,
     registry: &mut Registry,
     write: &mut Write,
 ) -> Result<Option<(Network, Network)>, NoPlace> {
@@ -169,16 +171,16 @@ fn give_slices(
         }
     }
     let full = || NoPlace::Full { network: networks.instances4, number: networks.number() };
-    let slice = registry.slice(node).ok_or_else(full)?;
+    let slice = registry.slice(node, milliseconds(now.wall)).ok_or_else(full)?;
     let Some(slices) = networks.slices(slice.index) else {
         registry.release_slice(node);
         return Err(full());
     };
     if !slice.given {
         let key = Key::Slice(slice.index);
-        write.compare(&key, crate::store::Revision(0));
+        write.compare(&key, slice.revision);
         write.compare_only(&Key::Networks, revision);
-        write.push(Op::put(key.bytes(), encode(node)));
+        write.push(Op::put(key.bytes(), encode(&StoredSlice::Given(node.clone()))));
     }
     Ok(Some(slices))
 }

@@ -5,7 +5,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 use clap::{Args, Subcommand};
 use sinew_model::{ControlName, NetworkName, NodeName, ZoneName, fleet::Network};
 
-use super::value;
+use super::{DryRun, value};
 
 #[derive(Debug, Args)]
 #[command(args_conflicts_with_subcommands = true)]
@@ -161,5 +161,12 @@ pub(crate) enum NodesAction {
     Withdraw {
         /// The host
         node: NodeName,
+    },
+    /// Forget a dead host that is gone for good: its slice of the instance network is free for others
+    Forget {
+        /// The host
+        node: NodeName,
+        #[command(flatten)]
+        run: DryRun,
     },
 }

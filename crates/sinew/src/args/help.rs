@@ -321,13 +321,16 @@ Examples:
 pub(super) const NODES: &str = "\
 List the hosts of the network: where they are, whether they are there, and of which services they \
 have not what is newest. Only the replica that has a host's session tells the last. `withdraw` takes \
-a host out: its session ends, and it gets no other.";
+a host out: its session ends, and it gets no other. `forget` is for a dead host that does not come \
+back: nothing of it stays, and its slice of the instance network is free for others after a while. \
+Hosts that are dead for 30 days are forgotten without it (`sinew limits`).";
 
 pub(super) const NODES_EXAMPLES: &str = "\
 Examples:
   sudo sinew nodes
   sudo sinew nodes --output json | jq '.[] | select(.session.lost_since_ms) | .name'
-  sudo sinew nodes withdraw web-1";
+  sudo sinew nodes withdraw web-1
+  sudo sinew nodes forget web-1";
 
 pub(super) const HISTORY: &str = "\
 Show what was done to the network, by the control plane itself and by people: each action with who \

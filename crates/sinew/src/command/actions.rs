@@ -159,7 +159,7 @@ pub(super) async fn limits(args: &Limits, context: &Context) -> Result<(), Error
     }
 }
 
-async fn act(action: Request, run: DryRun, context: &Context) -> Result<(), Error> {
+pub(super) async fn act(action: Request, run: DryRun, context: &Context) -> Result<(), Error> {
     let client: Client = context.control().await?;
     let acted = client.act(&Act { action, dry_run: run.dry_run }).await?;
     context.show(&acted, text)

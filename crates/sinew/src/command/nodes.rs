@@ -1,6 +1,6 @@
 //! `sinew nodes`.
 
-use sinew_api::control::{Node, Session};
+use sinew_api::control::{Node, Request, Session};
 
 use super::actions;
 use crate::{
@@ -29,6 +29,9 @@ pub(super) async fn nodes(args: &Nodes, context: &Context) -> Result<(), Error> 
         Some(NodesAction::Withdraw { node }) => {
             client.withdraw(node).await?;
             if context.json { context.print_line("{}") } else { context.print_line("withdrawn") }
+        }
+        Some(NodesAction::Forget { node, run }) => {
+            actions::act(Request::Forget { node: node.clone() }, *run, context).await
         }
     }
 }
