@@ -5,7 +5,6 @@ use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     io,
     net::SocketAddr,
-    panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
@@ -13,9 +12,9 @@ use std::{
 
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use sinew_api::EventKind;
-use sinew_datapath::{self as datapath, Datapath, Totals, Wanted};
+use sinew_datapath::{self as datapath, Datapath, Totals};
 use sinew_model::{Health, ProjectName, ServiceName};
-use sinew_workload::{Shims, cgroup, exec::CheckSpec};
+use sinew_workload::{Shims, exec::CheckSpec};
 use tokio::{
     sync::{mpsc, oneshot, watch},
     task::AbortHandle,
@@ -27,7 +26,7 @@ use crate::{
     attach::Joiner,
     bus::Bus,
     core::{Core, Input, Kind, Output},
-    dns::{Addresses, Names},
+    dns::Names,
     environment,
     fleet::{Fleet, Tell},
     flows::Flows,
@@ -54,6 +53,7 @@ mod listeners;
 mod others;
 mod requests;
 mod suspects;
+mod sync;
 mod unseen;
 mod worker;
 
@@ -61,6 +61,7 @@ pub(crate) use boot::{Discovered, discover};
 pub(crate) use events::EventSource;
 pub(crate) use fullness::filling;
 use listeners::Members;
+use sync::guarded;
 use worker::{Order, Place};
 pub(crate) use worker::{Resumed, nobody_there};
 
@@ -442,29 +443,6 @@ impl Runtime {
         }
     }
 
-    /// Brings the data path up to date, and goes on with what waited for that.
-    fn settle(&mut self) {
-        while let Some(revision) = self.due.take() {
-            let result = self.sync();
-            self.unsynced = result.as_ref().err().cloned();
-            self.report(revision, result);
-        }
-    }
-
-    /// Nobody is let in before the names are served that it may ask for.
-    fn report(&mut self, revision: u64, result: Result<(), String>) {
-        match self.names.settling().filter(|_| result.is_ok()) {
-            None => self.feed(Input::Synced(revision, result)),
-            Some(settling) => {
-                let inputs = self.inputs.clone();
-                tokio::spawn(async move {
-                    settling.await;
-                    let _ = inputs.send(Input::Synced(revision, result));
-                });
-            }
-        }
-    }
-
     /// Has `output` done; what is known at once about it is returned.
     fn execute(&mut self, output: Output) -> Option<Input> {
         match output {
@@ -566,36 +544,6 @@ impl Runtime {
 
     pub(crate) fn publish(&self, project: Option<ProjectName>, kind: EventKind) {
         self.bus.publish(project, kind);
-    }
-
-    fn sync(&mut self) -> Result<(), String> {
-        self.publish_zone()?;
-        let resolver = self.names.resolver();
-        // It has just answered, and shows its own life as soon as queries are led to it.
-        let alive = resolver.as_ref().is_some_and(|resolver| self.names.is_new(resolver));
-        let members = self.paths.members();
-        let wanted = self.core.wanted(&members, resolver);
-        let (datapath, reached) = (self.datapath.clone(), &mut self.reached);
-        guarded(|| {
-            let mut datapath = datapath.lock();
-            if alive {
-                datapath.beat().map_err(|error| error.to_string())?;
-            }
-            let mut applied = datapath.apply(wanted);
-            if matches!(applied, Err(datapath::Error::Cgroup { .. })) {
-                restore_cgroups(wanted, &members)?;
-                applied = datapath.apply(wanted);
-            }
-            if let Err(error @ datapath::Error::Overlap { .. }) = &applied {
-                let why = error.to_string();
-                applied = reached.without(&why, wanted, |wanted| datapath.apply(wanted));
-            } else if applied.is_ok() {
-                reached.all(wanted.fleet.as_ref());
-            }
-            applied.map_err(|error| error.to_string())
-        })?;
-        self.names.leads_to(wanted.resolver.as_ref());
-        Ok(())
     }
 
     fn scan(&mut self) -> Option<Input> {
@@ -726,35 +674,6 @@ impl Runtime {
         }
     }
 
-    /// Names are there before the first connection can be made, and go after the last.
-    fn publish_zone(&mut self) -> Result<(), String> {
-        let version = self.core.names_version();
-        if self.zone_of == Some(version) {
-            return Ok(());
-        }
-        let intent = self.core.intent().clone();
-        let attached = self.core.attached_names();
-        let launched = intent.services().map(|(_, _, name, service)| (name, &service.ports));
-        let core = &self.core;
-        let elsewhere = core.names_of_all().map(|name| {
-            (name, core.remote(name).map_or(const { &Vec::new() }, |remote| &remote.ports))
-        });
-        // What this host says of a service comes last: it holds here.
-        let all = elsewhere.chain(launched).chain(attached.iter());
-        let services = all.filter_map(|(name, ports)| {
-            let number = *intent.numbers.get(name)?;
-            let address4 = crate::alloc::service4(number);
-            let address6 = crate::alloc::service6(intent.network6, number);
-            let elsewhere = core.elsewhere(name);
-            let addresses = Addresses { address4, address6, ports: ports.clone(), elsewhere };
-            Some((name.clone(), addresses))
-        });
-        let published = self.names.publish(services);
-        published.map_err(|error| format!("the names cannot be written: {error}"))?;
-        self.zone_of = Some(version);
-        Ok(())
-    }
-
     /// Ends the runtime; and the resolver, when there is nobody left who could ask.
     pub(crate) async fn end(self, with_resolver: bool) {
         self.ties.end().await;
@@ -788,19 +707,4 @@ async fn sleep_until(at: Option<Instant>) {
         Some(at) => tokio::time::sleep_until(at.into()).await,
         None => std::future::pending().await,
     }
-}
-
-/// Somebody may have removed one; without it nothing at all could be applied.
-fn restore_cgroups(wanted: &Wanted, members: &Path) -> Result<(), String> {
-    let cgroups = wanted.instances.values().map(|instance| &instance.cgroup);
-    for cgroup in cgroups.filter(|cgroup| cgroup.starts_with(members) && !cgroup.is_dir()) {
-        cgroup::create(cgroup).map_err(|error| error.to_string())?;
-    }
-    Ok(())
-}
-
-/// A panic in one action is a failure of that action.
-fn guarded<T>(action: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
-    catch_unwind(AssertUnwindSafe(action))
-        .unwrap_or_else(|_| Err("a fault of sinew, see its log".to_owned()))
 }
