@@ -143,7 +143,7 @@ impl FromControl {
             ControlKind::Catalog(_) => ("catalog", None),
             ControlKind::Hosts(_) => ("hosts", None),
             ControlKind::Zones(_) => ("zones", None),
-            ControlKind::Assigned(_) => ("assigned", None),
+            ControlKind::Assigned(it) => ("assigned", Some(Assigned::subject(it))),
             ControlKind::Snapshot(it) => ("snapshot", convert::subject(&it.service, it.generation)),
             ControlKind::Delta(it) => ("delta", convert::subject(&it.service, it.to)),
             ControlKind::Reported(_) => ("reported", None),

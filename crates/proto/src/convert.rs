@@ -12,6 +12,7 @@ use sinew_model::{
 };
 
 use crate::{
+    Subject,
     bounds::MAX_ENDPOINTS,
     read::{Read, address6, count, duration, map, name, number, number_of, one_of, there},
     wire,
@@ -212,8 +213,8 @@ fn read_tombstones(
 }
 
 /// Of what a message is, when the rest of it cannot be read.
-pub(crate) fn subject(service: &str, generation: u64) -> Option<(ServiceName, Generation)> {
-    Some((ServiceName::new(service).ok()?, Generation(generation)))
+pub(crate) fn subject(service: &str, generation: u64) -> Option<Subject> {
+    Some(Subject::Service(ServiceName::new(service).ok()?, Generation(generation)))
 }
 
 /// Whole milliseconds: what is told.

@@ -1,5 +1,7 @@
 //! Why a message is refused.
 
+use std::collections::BTreeSet;
+
 use sinew_model::{
     ServiceName,
     fleet::{Generation, OutOfBounds},
@@ -31,8 +33,17 @@ pub enum Error {
 pub struct DecodeError {
     /// What is wrong.
     pub error: Error,
-    /// The service and the generation that the message is about, where it says so.
-    pub of: Option<(ServiceName, Generation)>,
+    /// What the message is about, where it says so.
+    pub of: Option<Subject>,
+}
+
+/// What a message that is refused is about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Subject {
+    /// A service at a generation.
+    Service(ServiceName, Generation),
+    /// What a host is to run: of these services, as far as their names can be read.
+    Assigned(Generation, BTreeSet<ServiceName>),
 }
 
 impl<E: Into<Error>> From<E> for DecodeError {

@@ -23,7 +23,7 @@ pub mod wire;
 pub use agent::{FromAgent, Hello, Report, ServiceReport};
 pub use codec::{FrameCodec, Path};
 pub use control::{Catalog, FromControl, Held, Reported, Welcome};
-pub use error::{DecodeError, Error};
+pub use error::{DecodeError, Error, Subject};
 pub use hosts::{Hosts, Zones};
 pub use join::{Certificate, Join, Renew};
 pub use placement::{Assigned, Assignment, Placed};

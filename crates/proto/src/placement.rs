@@ -9,7 +9,7 @@ use sinew_model::{
 };
 
 use crate::{
-    Held, bounds,
+    Held, Subject, bounds,
     read::{Read, count, data, each, map, name, number},
     wire,
 };
@@ -53,6 +53,13 @@ impl Assigned {
         };
         let assignments = self.services.iter().map(one).collect();
         wire::Assigned { generation: self.generation.0, assignments }
+    }
+
+    /// What it is about, whatever is wrong with it.
+    pub(crate) fn subject(from: &wire::Assigned) -> Subject {
+        let names = from.assignments.iter().take(bounds::MAX_ASSIGNMENTS);
+        let names = names.filter_map(|it| ServiceName::new(it.service.clone()).ok());
+        Subject::Assigned(Generation(from.generation), names.collect())
     }
 
     pub(crate) fn read(from: wire::Assigned) -> Read<Self> {

@@ -7,7 +7,9 @@ use proptest::{prelude::*, strategy::ValueTree as _, test_runner::TestRunner};
 use prost::Message as _;
 use sinew_model::fleet::Generation;
 
-use crate::{Certificate, Error, FromAgent, FromControl, Join, Path, Renew, testing, wire};
+use crate::{
+    Certificate, Error, FromAgent, FromControl, Join, Path, Renew, Subject, testing, wire,
+};
 
 proptest! {
     #[test]
@@ -126,7 +128,8 @@ fn a_refusal_tells_what_the_message_was_about() {
     let kind = Some(wire::ControlKind::Snapshot(snapshot));
     let error =
         FromControl::decode(wire::ControlMessage { kind }.encode_to_vec().into()).unwrap_err();
-    assert_eq!(error.of, Some(("orders".parse().unwrap(), Generation(7))));
+    let orders = Subject::Service("orders".parse().unwrap(), Generation(7));
+    assert_eq!(error.of, Some(orders));
     assert!(error.to_string().starts_with("snapshot.endpoints[0].node is \"\": "), "{error}");
 }
 

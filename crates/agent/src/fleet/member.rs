@@ -15,7 +15,9 @@ use sinew_model::{
     NodeName, ServiceName,
     fleet::{Endpoint, Generation, Network, Resources, ServiceRecord},
 };
-use sinew_proto::{Assigned, DecodeError, Error, FromAgent, FromControl, Held, Placed, Welcome};
+use sinew_proto::{
+    Assigned, DecodeError, Error, FromAgent, FromControl, Held, Placed, Subject, Welcome,
+};
 
 use super::{
     hosts::Hosts,
@@ -26,6 +28,7 @@ use super::{
     mirror::{Answer, Limits, Mirror, Refused, Saved},
     names::Names,
     news::{Around, News, Remote, covering, peer},
+    placed,
 };
 
 /// A service that nobody looked up or called for so long is given up. It is long because programs
@@ -294,8 +297,14 @@ impl Member {
             Err(DecodeError { error, of }) => {
                 self.link.heard(now, connection);
                 match of {
-                    Some((service, _)) if !self.link.wants(&service) => {}
-                    Some((service, generation)) => {
+                    Some(Subject::Service(service, _)) if !self.link.wants(&service) => {}
+                    Some(Subject::Assigned(generation, services)) => {
+                        let reason =
+                            format!("what control has this host run cannot be read: {error}");
+                        let refused = services.iter().map(|name| placed::held(name, &reason));
+                        self.placed(Placed { generation, refused: refused.collect() });
+                    }
+                    Some(Subject::Service(service, generation)) => {
                         let reason = Refused::Unreadable(error.to_string());
                         self.answer(&service, Answer::Nack { generation, reason });
                     }

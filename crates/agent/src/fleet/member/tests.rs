@@ -343,3 +343,22 @@ fn what_there_was_no_room_for_is_asked_for_when_there_is() {
     world.hear(&all("b", 2));
     assert!(world.member.refused().is_empty());
 }
+
+#[test]
+fn r11_what_is_to_be_run_and_cannot_be_read_is_told_as_not_run() {
+    let mut world = World::new(None);
+    world.open();
+    world.report();
+    let assignment = sinew_proto::Assignment {
+        project: "shop".parse().unwrap(),
+        replicas: 0,
+        definition: Bytes::new(),
+    };
+    let (generation, services) = (Generation(7), [(name("web"), assignment)].into());
+    let steps = world.hear(&FromControl::Assigned(Assigned { generation, services }));
+    assert!(steps.iter().any(|step| matches!(step, Step::Told(_))), "{steps:?}");
+    assert!(!steps.iter().any(|step| matches!(step, Step::News(_))), "what runs goes on");
+    let Some(FromAgent::Placed(Placed { generation, refused })) = world.say() else { panic!() };
+    assert_eq!((generation, refused[0].service.as_str()), (Generation(7), "web"));
+    assert!(refused[0].reason.contains("cannot be read: assigned.assignments"), "{refused:?}");
+}
