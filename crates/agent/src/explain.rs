@@ -11,7 +11,7 @@ use sinew_api::{
     WorkloadState,
 };
 use sinew_datapath::{Affinity, BackendStats, Datapath, Listener};
-use sinew_model::{Balance, Port, ServiceName, fleet::EndpointKey};
+use sinew_model::{Balance, NodeName, Port, ServiceName, ZoneName, fleet::EndpointKey};
 
 mod judge;
 
@@ -40,8 +40,10 @@ struct Endpoint {
     /// Addresses that its listeners may be bound to.
     listens: Vec<IpAddr>,
     key: u64,
-    /// Its host and zone, when it is on another one: nobody here can look at its listener.
-    elsewhere: Option<String>,
+    /// Its host, when it is another one: nobody here can look at its listener.
+    elsewhere: Option<NodeName>,
+    /// Where that is, when there are zones.
+    zone: Option<ZoneName>,
     weight: u32,
     state: WorkloadState,
     /// Why it is not in the choice; `None`: it is.
@@ -69,7 +71,7 @@ impl Question {
         if from == OUTSIDE && !known.published.iter().any(|p| p.port == port.name) {
             return Err(not_published(&to, &port));
         }
-        let own = core.instances_of(&to).map(|instance| endpoint(instance, &port));
+        let own = core.instances_of(&to).map(|instance| endpoint(core, instance, &port));
         let endpoints = own.chain(elsewhere(core, &to, &port)).collect();
         let balance = core.balance(&to);
         Ok(Self { from, to, number, port, balance, callers, endpoints })
@@ -181,13 +183,14 @@ fn choose_port(to: &ServiceName, ports: &[Port], wanted: Option<&str>) -> Result
     })
 }
 
-fn endpoint(instance: &Instance, port: &Port) -> Endpoint {
+fn endpoint(core: &Core, instance: &Instance, port: &Port) -> Endpoint {
     Endpoint {
         workload: instance.key.to_string(),
         address: instance.reached_at(port.protocol, port.number),
         listens: listens(instance, port),
         key: backend_key(instance.number, port.protocol, port.number),
         elsewhere: None,
+        zone: core.zone(instance),
         weight: WEIGHT,
         state: instance.state(),
         out: (!instance.in_choice(port.protocol, port.number)).then(|| judge::out(instance)),
@@ -207,7 +210,8 @@ fn elsewhere(core: &Core, name: &ServiceName, port: &Port) -> Vec<Endpoint> {
             address,
             listens: Vec::new(),
             key,
-            elsewhere: Some(format!("on host {node} in zone {zone}")),
+            elsewhere: Some(node.clone()),
+            zone: Some(zone.clone()),
             weight: *weight,
             state,
             out: (!endpoint.in_choice).then(|| judge::out_elsewhere(state)),
@@ -255,11 +259,9 @@ fn explained(endpoint: &Endpoint, question: &Question, seen: &Seen) -> Explained
         state: endpoint.state,
         fitness: code.fitness(),
         code,
-        reason: match (&endpoint.elsewhere, judge::reason(code, endpoint, &stats, port, queue)) {
-            (None, reason) => reason,
-            (Some(place), reason) if reason.is_empty() => place.clone(),
-            (Some(place), reason) => format!("{reason}; {place}"),
-        },
+        reason: judge::reason(code, endpoint, &stats, port, queue),
+        node: endpoint.elsewhere.clone(),
+        zone: endpoint.zone.clone(),
         active: stats.active,
         weight: endpoint.weight,
         connect_us: stats.connect_us,

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
-use sinew_model::{Protocol, ServiceName};
+use sinew_model::{NodeName, Protocol, ServiceName, ZoneName};
 
 use crate::{
     ErrorBody, Finding, Fitness, WorkloadState,
@@ -68,8 +68,14 @@ impl Decision {
 /// An endpoint, and why it would be taken or not.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ExplainedEndpoint {
-    /// Instance, as `orders/2`.
+    /// Instance, as `orders/2`; on another host as `orders/2@NODE`.
     pub workload: String,
+    /// The host that it is on; `None`: this one.
+    #[serde(default)]
+    pub node: Option<NodeName>,
+    /// Where that host is.
+    #[serde(default)]
+    pub zone: Option<ZoneName>,
     /// Where callers are connected to.
     pub address: IpAddr,
     /// Its port.

@@ -123,6 +123,8 @@ fn the_schemas_name_the_fields_of_the_types() {
     );
     let endpoint = sinew_api::ExplainedEndpoint {
         workload: "orders/0".to_owned(),
+        node: None,
+        zone: None,
         address: [127, 0, 0, 1].into(),
         port: 1,
         state: sinew_api::WorkloadState::Up,

@@ -15,6 +15,7 @@ fn endpoint(replica: u8, in_choice: bool) -> Endpoint {
         listens: vec![Ipv4Addr::new(127, 80, 1, replica).into()],
         key: replica.into(),
         elsewhere: None,
+        zone: None,
         weight: WEIGHT,
         state: if in_choice { WorkloadState::Up } else { WorkloadState::Exited },
         out: (!in_choice).then_some(Finding::Exited),
@@ -146,4 +147,21 @@ fn a_port_is_named_when_there_are_several() {
     assert!(chosen(&both, None).is_err());
     let refusal = chosen(&both, Some("9")).unwrap_err().to_string();
     assert_eq!(refusal, "to: web has no port 9: a call there is refused at once");
+}
+
+#[test]
+fn what_is_on_another_host_is_told_with_its_host_and_zone_and_is_not_looked_at() {
+    let there = Endpoint {
+        workload: "web/0@there".to_owned(),
+        listens: Vec::new(),
+        elsewhere: Some("there".parse().unwrap()),
+        zone: Some("b".parse().unwrap()),
+        ..endpoint(0, true)
+    };
+    let question = question(Balance::LeastLoad, vec![there, endpoint(1, true)]);
+    let answer = question.answer(&seen(vec![listener(1, 0)], &[]));
+    let places: Vec<_> = answer.endpoints.iter().map(|e| (&e.node, &e.zone, e.code)).collect();
+    let (node, zone) = (Some("there".parse().unwrap()), Some("b".parse().unwrap()));
+    assert_eq!(places, [(&node, &zone, Finding::Fit), (&None, &None, Finding::Fit)]);
+    assert!(!answer.endpoints[0].reason.contains("there"), "{}", answer.endpoints[0].reason);
 }

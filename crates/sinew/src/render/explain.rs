@@ -34,8 +34,11 @@ pub(crate) fn text(explanation: &Explanation, style: Style, width: Option<usize>
 }
 
 fn endpoints(explanation: &Explanation) -> Table {
-    let mut table = Table::new(&[
-        ("ENDPOINT", Align::Left),
+    // Of many hosts only: others have no use for them.
+    let many = explanation.endpoints.iter().any(|endpoint| endpoint.zone.is_some());
+    let place = many.then_some([("HOST", Align::Left), ("ZONE", Align::Left)]);
+    let columns = [("ENDPOINT", Align::Left)].into_iter().chain(place.into_iter().flatten());
+    let columns = columns.chain([
         ("VERDICT", Align::Left),
         ("STATE", Align::Left),
         ("ACTIVE", Align::Right),
@@ -44,6 +47,7 @@ fn endpoints(explanation: &Explanation) -> Table {
         ("QUEUE", Align::Right),
         ("WHY", Align::Left),
     ]);
+    let mut table = Table::new(&columns.collect::<Vec<_>>());
     let mut sorted: Vec<_> = explanation.endpoints.iter().collect();
     sorted.sort_by_key(|endpoint| (endpoint.fitness, endpoint.code));
     for endpoint in sorted {
@@ -52,8 +56,11 @@ fn endpoints(explanation: &Explanation) -> Table {
             Fitness::Sick | Fitness::Gone => Tint::Bad,
             Fitness::Out => Tint::Busy,
         };
-        table.row([
-            Cell::new(endpoint.workload.clone()),
+        let host = endpoint.node.as_ref().map_or_else(|| "this".to_owned(), ToString::to_string);
+        let zone = Cell::or_dash(endpoint.zone.as_ref().map(ToString::to_string));
+        let place = many.then_some([Cell::new(host), zone]);
+        let row = [Cell::new(endpoint.workload.clone())].into_iter();
+        let row = row.chain(place.into_iter().flatten()).chain([
             Cell::tinted(endpoint.code.word(), tint),
             Cell::tinted(state_word(endpoint.state), state_tint(endpoint.state)),
             Cell::new(endpoint.active.to_string()),
@@ -62,6 +69,7 @@ fn endpoints(explanation: &Explanation) -> Table {
             Cell::or_dash(endpoint.queue.map(|queue| queue.to_string())),
             Cell::new(endpoint.reason.clone()),
         ]);
+        table.row(row.collect::<Vec<_>>());
     }
     table
 }
@@ -77,6 +85,8 @@ mod tests {
     fn those_that_would_be_taken_come_first() {
         let fit = ExplainedEndpoint {
             workload: "web/1".to_owned(),
+            node: None,
+            zone: None,
             address: [127, 80, 0, 1].into(),
             port: 80,
             state: WorkloadState::Up,
@@ -127,6 +137,52 @@ ENDPOINT  VERDICT   STATE     ACTIVE  WEIGHT  CONNECT  QUEUE  WHY
 web/1     fit       up             3     256    42 us      0  listens, keeps up, not ejected
 web/0     draining  draining       3     256    42 us      -  not in the choice: it is draining
 "
+        );
+    }
+
+    #[test]
+    fn hosts_and_zones_have_columns_where_there_are_many() {
+        let here = ExplainedEndpoint {
+            workload: "web/1".to_owned(),
+            node: None,
+            zone: Some("a".parse().unwrap()),
+            address: [127, 80, 0, 1].into(),
+            port: 80,
+            state: WorkloadState::Up,
+            fitness: Fitness::Fit,
+            code: Finding::Fit,
+            reason: "keeps up".to_owned(),
+            active: 0,
+            weight: 256,
+            connect_us: 0,
+            failures_in_a_row: 0,
+            queue: None,
+            ejected_for_ms: None,
+        };
+        let there = ExplainedEndpoint {
+            workload: "web/0@h2".to_owned(),
+            node: Some("h2".parse().unwrap()),
+            zone: Some("b".parse().unwrap()),
+            ..here.clone()
+        };
+        let explanation = Explanation {
+            from: "exec".to_owned(),
+            to: ServiceName::new("web").unwrap(),
+            port: 80,
+            protocol: Protocol::Tcp,
+            policy: "random: one is drawn".to_owned(),
+            decision: Decision::Fit,
+            takes: Vec::new(),
+            outcome: "one of both".to_owned(),
+            kept: Vec::new(),
+            endpoints: vec![here, there],
+        };
+        let text = text(&explanation, Style { colour: false }, None);
+        let rows: Vec<Vec<&str>> =
+            text.lines().skip(4).map(|line| line.split_whitespace().take(3).collect()).collect();
+        assert_eq!(
+            rows,
+            [["ENDPOINT", "HOST", "ZONE"], ["web/1", "this", "a"], ["web/0@h2", "h2", "b"]]
         );
     }
 }
