@@ -22,7 +22,9 @@ use sinew_proto::{Certificate, Join, Path as Method, Renew};
 use super::{
     call::{CallError, unary},
     dial::Target,
+    link::BackOff,
 };
+use crate::random;
 
 const FILE: &str = "identity.json";
 /// The key until control has answered: an answer that was lost is asked for again with the same one.
@@ -62,6 +64,21 @@ pub enum CredentialsFailed {
     /// This build.
     #[error(transparent)]
     Unsupported(#[from] Unsupported),
+}
+
+impl CredentialsFailed {
+    /// Whether it is of no use to ask for the same again.
+    pub(super) fn is_final(&self) -> bool {
+        match self {
+            Self::Call(error) => error.is_final(),
+            Self::Nobody | Self::Unsupported(_) => true,
+            Self::File(_)
+            | Self::Pending { .. }
+            | Self::Key(_)
+            | Self::Answer(_)
+            | Self::Useless(_) => false,
+        }
+    }
 }
 
 /// Where the certificate lies.
@@ -111,6 +128,30 @@ impl Place {
         // Of no use any more, and a key is not left about.
         let _ = fs::remove_file(self.directory.join(PENDING));
         Ok((key, credentials))
+    }
+
+    /// The same, as often as it takes: who was not reached may be later.
+    ///
+    /// # Errors
+    /// When it is refused for what it is.
+    pub(crate) async fn join_at_last(
+        &self,
+        control: &[String],
+        node: &NodeName,
+        token: &Token,
+        pace: BackOff,
+    ) -> Result<(Key, Credentials), CredentialsFailed> {
+        let mut failures = 0;
+        loop {
+            tokio::time::sleep(pace.bound(failures).mul_f64(random::unit())).await;
+            failures = failures.saturating_add(1);
+            match self.join(control, node, token).await {
+                Err(error) if !error.is_final() => {
+                    tracing::debug!("this host could not join: {error}");
+                }
+                done => return done,
+            }
+        }
     }
 
     /// Gets the next certificate for the one that `holder` has, and has it used from now on.

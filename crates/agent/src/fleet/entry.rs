@@ -11,7 +11,7 @@ use super::{
     joined::{Entry, JoinError, JoinOptions, Joined, Kept},
     member::Beginning,
     news::News,
-    session::{Certified, Files, Session, Tell},
+    session::{Certified, Files, Rejoin, Session, Tell, not_rejoined},
 };
 use crate::{random, store::StoreError};
 
@@ -73,7 +73,8 @@ pub(crate) async fn enter(
     let Some(entry) = kept.enter(options, &hostname, now_ms)? else { return Ok(None) };
     let place = Place::new(state);
     let mut warnings = Vec::new();
-    let (joined, certified) = certify(&kept, &place, entry, &mut warnings).await?;
+    let Identified { joined, certified, rejoin } =
+        certify(kept, place, entry, &mut warnings).await?;
     let files = Files::new(state);
     let (mirror, known) = files.load(&joined.node, now_ms)?;
     let given = known.iter().flat_map(super::member::Known::given);
@@ -90,19 +91,26 @@ pub(crate) async fn enter(
     };
     let (news, heard) = mpsc::unbounded_channel();
     let (tell, told) = mpsc::unbounded_channel();
-    let mut session = Session::new(beginning, files, certified, news);
+    let mut session = Session::new(beginning, files, certified, rejoin, news);
     let first = session.first_news();
     let task = tokio::spawn(session.run(told));
     Ok(Some(Fleet { tell, news: heard, first, given, warnings, task }))
 }
 
+/// As whom this host begins.
+struct Identified {
+    joined: Joined,
+    certified: Option<Certified>,
+    rejoin: Option<Rejoin>,
+}
+
 /// Gets the certificate that a token allows, or takes the one that is kept.
 async fn certify(
-    kept: &Kept,
-    place: &Place,
+    kept: Kept,
+    place: Place,
     entry: Entry,
     warnings: &mut Vec<String>,
-) -> Result<(Joined, Option<Certified>), EnterError> {
+) -> Result<Identified, EnterError> {
     let Entry { mut joined, token, first, renamed } = entry;
     let certified = |(key, credentials)| Certified {
         place: place.clone(),
@@ -110,36 +118,44 @@ async fn certify(
         holder: Holder::new(credentials),
     };
     let at_hand = place.read();
-    if let Some(token) = &token {
-        match place.join(&joined.control, &joined.node, token).await {
+    let mut failed = None;
+    if let Some(token) = token {
+        match place.join(&joined.control, &joined.node, &token).await {
             Ok(credentials) => {
                 joined.token = Some(token.id.clone());
                 kept.save(&joined)?;
                 tracing::info!("this host has joined as {} in zone {}", joined.node, joined.zone);
-                return Ok((joined, Some(certified(credentials))));
+                let certified = Some(certified(credentials));
+                return Ok(Identified { joined, certified, rejoin: None });
             }
             // Under another name the certificate that it has is of no use.
-            Err(error) if first || renamed || at_hand.is_err() => return Err(error.into()),
+            Err(error) if first || renamed => return Err(error.into()),
             // What this host runs and calls goes on with what it has.
-            Err(error) => warnings.push(format!(
-                "this host could not join again, and goes on with the certificate that it has: {error}"
-            )),
+            Err(error) => {
+                let why = format!("{}; it is tried again", not_rejoined(&error));
+                tracing::warn!("{why}");
+                failed = Some((token, why));
+            }
         }
     }
     if first && at_hand.is_err() {
         return Err(JoinError::NoToken.into());
     }
     kept.save(&joined)?;
-    match at_hand {
-        Ok(credentials) => Ok((joined, Some(certified(credentials)))),
+    let certified = match at_hand {
+        Ok(credentials) => Some(certified(credentials)),
         Err(error) => {
-            warnings.push(format!(
-                "this host cannot show who it is, and hears of no changes of other hosts; what is known \
-                 stays in use: {error}"
-            ));
-            Ok((joined, None))
+            if failed.is_none() {
+                warnings.push(format!(
+                    "this host cannot show who it is, and hears of no changes of other hosts; what is \
+                     known stays in use: {error}"
+                ));
+            }
+            None
         }
-    }
+    };
+    let rejoin = failed.map(|(token, why)| Rejoin { token, place, kept, why });
+    Ok(Identified { joined, certified, rejoin })
 }
 
 /// Another one after each boot of the host.

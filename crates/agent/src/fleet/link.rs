@@ -155,6 +155,14 @@ impl Link {
         matches!(self.phase, Phase::Open { .. })
     }
 
+    /// Control is at these addresses; a host that had none connects now.
+    pub fn find(&mut self, now: Instant, addresses: Vec<String>) {
+        self.route.set(addresses);
+        if let Phase::Waiting { until } = &mut self.phase {
+            *until = now;
+        }
+    }
+
     /// The connection is there.
     pub fn connected(&mut self, now: Instant, connection: Connection) {
         if connection == self.connection && matches!(self.phase, Phase::Connecting { .. }) {

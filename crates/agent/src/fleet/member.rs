@@ -11,6 +11,7 @@ use std::{
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use sinew_datapath as datapath;
+use sinew_identity::token::TokenId;
 use sinew_model::{
     NodeName, ServiceName,
     fleet::{Endpoint, Generation, Network, Resources, ServiceRecord},
@@ -254,6 +255,12 @@ impl Member {
     /// Services that this host's own name as what they call.
     pub(crate) fn configure(&mut self, now: Instant, services: BTreeSet<ServiceName>) {
         self.link.configure(now, services);
+    }
+
+    /// This host has joined anew: it can show who it is.
+    pub(crate) fn certified(&mut self, now: Instant, token: TokenId) {
+        self.joined.token = Some(token);
+        self.link.find(now, self.joined.control.clone());
     }
 
     /// The connection is there.

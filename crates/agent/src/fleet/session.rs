@@ -8,7 +8,10 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use sinew_identity::{Due, Key, Moment, tls::Holder};
+use sinew_identity::{
+    Due, Key, Moment, Token,
+    tls::{Credentials, Holder},
+};
 use sinew_model::ServiceName;
 use sinew_proto::Placed;
 use tokio::{
@@ -18,9 +21,9 @@ use tokio::{
 
 use super::{
     credentials::{CredentialsFailed, Place, target},
-    joined::Joined,
+    joined::{Joined, Kept as KeptJoined},
     last_good::{Kept, LastGood, SetAside},
-    link::Connection,
+    link::{BackOff, Connection},
     member::{Beginning, Known, Member, Run, Step},
     mirror::Saved,
     news::News,
@@ -38,6 +41,8 @@ const LAST_WORD: Duration = Duration::from_secs(1);
 const ON_ITS_WAY: Duration = Duration::from_millis(20);
 /// From a renewal that failed to the next attempt.
 const RENEW_AGAIN: Duration = Duration::from_secs(60);
+/// Between attempts to join again.
+const REJOIN: BackOff = BackOff { base: Duration::from_secs(2), max: Duration::from_secs(300) };
 /// Nobody sleeps longer over a certificate: the clock may be set.
 const LOOK_AT_CERTIFICATE: Duration = Duration::from_secs(3600);
 
@@ -63,6 +68,15 @@ pub(crate) struct Certified {
     pub(crate) place: Place,
     pub(crate) key: Arc<Key>,
     pub(crate) holder: Holder,
+}
+
+/// A token that did not let this host join again when the agent began.
+pub(crate) struct Rejoin {
+    pub(crate) token: Token,
+    pub(crate) place: Place,
+    pub(crate) kept: KeptJoined,
+    /// Why it did not.
+    pub(crate) why: String,
 }
 
 /// What is kept on disk, and what was there.
@@ -105,6 +119,8 @@ pub(crate) struct Session {
     renewals: JoinSet<Result<(), CredentialsFailed>>,
     /// Why the last renewal failed.
     unrenewed: Option<String>,
+    rejoin: Option<Rejoin>,
+    rejoins: JoinSet<Result<(Key, Credentials), CredentialsFailed>>,
     events: mpsc::Sender<(Connection, Event)>,
     happened: mpsc::Receiver<(Connection, Event)>,
     wire: Option<Wire>,
@@ -122,6 +138,7 @@ impl Session {
         beginning: Beginning,
         files: Files,
         certified: Option<Certified>,
+        rejoin: Option<Rejoin>,
         news: mpsc::UnboundedSender<News>,
     ) -> Self {
         let (events, happened) = mpsc::channel(EVENTS);
@@ -134,6 +151,8 @@ impl Session {
             renew_at: now,
             renewals: JoinSet::new(),
             unrenewed: None,
+            rejoin,
+            rejoins: JoinSet::new(),
             events,
             happened,
             wire: None,
@@ -151,6 +170,7 @@ impl Session {
 
     /// Works until nobody is left who could tell it anything.
     pub(crate) async fn run(mut self, mut told: mpsc::UnboundedReceiver<Tell>) {
+        self.begin_to_rejoin();
         loop {
             let now = Instant::now();
             if self.met {
@@ -170,6 +190,7 @@ impl Session {
                 () = tokio::time::sleep_until(wake.into()) => {}
                 Some(_) = self.wires.join_next() => {}
                 Some(Ok(renewed)) = self.renewals.join_next() => self.renewed(renewed),
+                Some(Ok(joined)) = self.rejoins.join_next() => self.rejoined(joined),
                 // The stream has taken the last message: there may be another.
                 () = taken(free) => {}
             }
@@ -194,7 +215,9 @@ impl Session {
                     status::certificate(life, Moment::now(), self.jitter, self.unrenewed.clone())
                 });
                 // Who asked may have gone.
-                let _ = asked.send(status::of(&self.member, now, certificate));
+                let mut status = status::of(&self.member, now, certificate);
+                status.notices.extend(self.rejoin.iter().map(|rejoin| rejoin.why.clone()));
+                let _ = asked.send(status);
             }
         }
     }
@@ -370,6 +393,45 @@ impl Session {
         }
     }
 
+    fn begin_to_rejoin(&mut self) {
+        let Some(Rejoin { token, place, .. }) = &self.rejoin else { return };
+        let Joined { control, node, .. } = self.member.joined().clone();
+        let (token, place) = (token.clone(), place.clone());
+        self.rejoins
+            .spawn(async move { place.join_at_last(&control, &node, &token, REJOIN).await });
+    }
+
+    fn rejoined(&mut self, joined: Result<(Key, Credentials), CredentialsFailed>) {
+        let Some(mut rejoin) = self.rejoin.take() else { return };
+        let (key, credentials) = match joined {
+            Ok(joined) => joined,
+            Err(error) => {
+                rejoin.why = format!("{}; give it a fresh one", not_rejoined(&error));
+                tracing::warn!("{}", rejoin.why);
+                self.rejoin = Some(rejoin);
+                return;
+            }
+        };
+        let Rejoin { token, place, kept, .. } = rejoin;
+        let holder = match self.certified.take() {
+            Some(Certified { holder, .. }) => {
+                holder.replace(credentials);
+                holder
+            }
+            None => Holder::new(credentials),
+        };
+        self.certified = Some(Certified { place, key: Arc::new(key), holder });
+        let now = Instant::now();
+        self.renew_at = now;
+        self.unrenewed = None;
+        self.member.certified(now, token.id);
+        let joined = self.member.joined();
+        tracing::info!("this host has joined again as {} in zone {}", joined.node, joined.zone);
+        if let Err(error) = kept.save(joined) {
+            tracing::warn!("that this host has joined is not on disk: {error}");
+        }
+    }
+
     fn complain(&mut self, why: Option<String>) {
         let Some(why) = why else { return };
         if self.unrenewed.as_ref() != Some(&why) {
@@ -388,6 +450,11 @@ impl Session {
         let known = changed.known || self.files.known.due(now).is_some();
         self.write_now(now, mirror, known);
     }
+}
+
+/// In words.
+pub(crate) fn not_rejoined(error: &CredentialsFailed) -> String {
+    format!("this host could not join again by the token that it was given: {error}")
 }
 
 /// Waits until the stream has taken what it was given; for ever when it has nothing.

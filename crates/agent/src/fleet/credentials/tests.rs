@@ -58,11 +58,16 @@ impl Control {
 
     /// Answers until the test ends.
     async fn serve(self: &Arc<Self>) -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        self.serve_at(listener);
+        address
+    }
+
+    fn serve_at(self: &Arc<Self>, listener: TcpListener) {
         let role = Role::Control(ControlName::new("c1").unwrap());
         let holder = Holder::new(self.credentials(role, Moment::now()).1);
         let config = tls::server(&holder, Clients::MayJoin, Arc::new(DefaultTimeProvider)).unwrap();
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap().to_string();
         let (acceptor, control) = (TlsAcceptor::from(Arc::new(config)), self.clone());
         tokio::spawn(async move {
             loop {
@@ -77,7 +82,6 @@ impl Control {
                 });
             }
         });
-        address
     }
 
     async fn answer(
@@ -226,4 +230,27 @@ async fn who_does_not_answer_is_told() {
     });
     let error = place.join(&[address], &node(), &token).await.unwrap_err().to_string();
     assert!(error.contains("is it the control plane of sinew?"), "{error}");
+}
+
+#[tokio::test]
+async fn who_is_not_reached_is_asked_again_and_who_refuses_is_not() {
+    let directory = tempfile::tempdir().unwrap();
+    let place = Place::new(directory.path());
+    let control = Control::new();
+    let pace = BackOff { base: Duration::from_millis(10), max: Duration::from_millis(50) };
+    let web: NodeName = "web".parse().unwrap();
+    let free = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = free.local_addr().unwrap();
+    drop(free);
+    let (joining, token) = (place.clone(), control.token());
+    let addresses = [address.to_string()];
+    let asked = addresses.clone();
+    let task = tokio::spawn(async move { joining.join_at_last(&asked, &web, &token, pace).await });
+    control.serve_at(TcpListener::bind(address).await.unwrap());
+    let (_, credentials) = task.await.unwrap().unwrap();
+    assert!(credentials.certificate().life.not_after > Moment::now());
+    *control.refuses.lock().unwrap() = Some("the token is used up");
+    let web: NodeName = "web".parse().unwrap();
+    let refused = place.join_at_last(&addresses, &web, &control.token(), pace).await;
+    assert!(refused.err().unwrap().to_string().contains("the token is used up"));
 }

@@ -14,7 +14,8 @@ pub struct BackOff {
 }
 
 impl BackOff {
-    fn bound(self, failures: u32) -> Duration {
+    /// The longest pause after so many failures.
+    pub(crate) fn bound(self, failures: u32) -> Duration {
         let factor = 1_u32.checked_shl(failures).unwrap_or(u32::MAX);
         self.base.saturating_mul(factor).min(self.max)
     }
@@ -38,6 +39,12 @@ impl Route {
         let mut route = Self { addresses, at: 0, back_off, failures: 0, random };
         route.shuffle();
         route
+    }
+
+    /// Goes to these from now on.
+    pub(super) fn set(&mut self, addresses: Vec<String>) {
+        (self.addresses, self.at, self.failures) = (addresses, 0, 0);
+        self.shuffle();
     }
 
     /// The next address; each is tried once before one is tried again.

@@ -362,3 +362,19 @@ fn r11_what_is_to_be_run_and_cannot_be_read_is_told_as_not_run() {
     assert_eq!((generation, refused[0].service.as_str()), (Generation(7), "web"));
     assert!(refused[0].reason.contains("cannot be read: assigned.assignments"), "{refused:?}");
 }
+
+#[test]
+fn who_has_no_certificate_calls_control_as_soon_as_there_is_one() {
+    let now = Instant::now();
+    let mut member = Member::new(now, Beginning { certified: false, ..beginning(None) });
+    let connects = |steps: Vec<Step>| steps.iter().any(|step| matches!(step, Step::Connect(_, _)));
+    assert!(!connects(member.tick(now)));
+    let token = sinew_identity::Token::new(
+        [1; sinew_identity::token::RANDOM_BYTES],
+        sinew_identity::Fingerprint::of(b"root"),
+    );
+    member.certified(now, token.id.clone());
+    assert_eq!(member.next_tick(), Some(now));
+    assert!(connects(member.tick(now)));
+    assert_eq!(member.joined().token, Some(token.id));
+}
