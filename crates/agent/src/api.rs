@@ -22,6 +22,7 @@ mod asking;
 mod changes;
 mod events;
 mod flows;
+mod leave;
 mod logs;
 mod quota;
 mod state;
@@ -68,6 +69,7 @@ const ROUTES: &[&str] = &[
     "get /v1/flows",
     "get /v1/events",
     "get /v1/metrics",
+    "post /v1/leave",
     "post /v1/shutdown",
 ];
 
@@ -96,6 +98,7 @@ fn router(handle: Handle) -> Router {
         .route("/v1/flows", get(flows::flows))
         .route("/v1/events", get(events::stream))
         .route("/v1/metrics", get(state::metrics))
+        .route("/v1/leave", post(leave::leave))
         .route("/v1/shutdown", post(changes::shutdown))
         .fallback(unknown)
         .method_not_allowed_fallback(unknown)

@@ -130,6 +130,10 @@ pub(crate) enum Input {
     Active(HashMap<u64, u32>),
     /// What is known of other hosts.
     News(News),
+    /// This host is about to leave the network: the others shall call nothing here any more.
+    Withdraw(Withdrawal),
+    /// It has left.
+    Alone,
     /// Backends that the kernel passes over.
     Unwell(HashSet<u64>),
     /// Something that the data path is told beside the instances changed.
@@ -138,6 +142,15 @@ pub(crate) enum Input {
     Halt,
     /// Time went on.
     Tick,
+}
+
+/// How far what runs here is taken out of the choice of other hosts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Withdrawal {
+    /// No new connections come; those that are open may end.
+    Drain,
+    /// Nothing is there any more.
+    Gone,
 }
 
 /// An instance that runs already.

@@ -14,6 +14,7 @@ mod entry;
 mod hosts;
 mod joined;
 pub mod last_good;
+pub(crate) mod leave;
 pub mod link;
 mod list;
 mod member;

@@ -245,6 +245,9 @@ pub(crate) enum Refusal {
         /// What it said.
         what: String,
     },
+    /// It is in no network that it could leave.
+    #[error("this host is in no network of many hosts")]
+    Alone,
     /// The change cannot be made durable.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -275,7 +278,8 @@ impl Refusal {
             | Self::IsAdopted { .. }
             | Self::Hook { .. }
             | Self::NotMoved { .. }
-            | Self::NotReleased { .. } => ErrorCode::Conflict,
+            | Self::NotReleased { .. }
+            | Self::Alone => ErrorCode::Conflict,
             Self::NameReserved { .. }
             | Self::TooManyReplicas { .. }
             | Self::TooManyPorts { .. }
@@ -326,6 +330,7 @@ impl Refusal {
             Self::NotMoved { .. } | Self::NotReleased { .. } => {
                 "see `sinew doctor` and the agent's log".into()
             }
+            Self::Alone => "`sinew agent --join HOST --token TOKEN` makes it one of many".into(),
             Self::NameReserved { .. } => "choose another name".into(),
             Self::TooManyNames { .. } => {
                 "use one of your names again, or wait: a name is free 10 to \

@@ -144,6 +144,19 @@ impl Caller {
 
     /// # Errors
     /// When it may not end the agent.
+    pub(crate) fn may_leave(&self) -> Result<(), Refusal> {
+        if self.is_root() {
+            return Ok(());
+        }
+        Err(Refusal::Forbidden {
+            field: None,
+            what: "only root may take this host out of its network".to_owned(),
+            remedy: "use sudo".to_owned(),
+        })
+    }
+
+    /// # Errors
+    /// When the user may not.
     pub(crate) fn may_shut_down(&self) -> Result<(), Refusal> {
         if self.is_root() || self.permits.shutdown {
             return Ok(());

@@ -61,6 +61,7 @@ pub(crate) use boot::{Discovered, discover};
 pub(crate) use events::EventSource;
 pub(crate) use fullness::filling;
 use listeners::Members;
+pub(crate) use others::Parted;
 use sync::guarded;
 use worker::{Order, Place};
 pub(crate) use worker::{Resumed, nobody_there};

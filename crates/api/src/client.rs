@@ -17,8 +17,8 @@ use tokio::net::UnixStream;
 
 use crate::{
     Accepted, Adopt, Adopted, Agent, Attach, Attached, ClientError, EdgeStatus, ErrorBody, Events,
-    ExplainQuery, Explanation, FlowQuery, Flows, LogLines, LogPosition, LogQuery, ProjectStatus,
-    ProtocolFault, Released, Scale, ServiceStatus, Shutdown, Status, WorkloadStatus,
+    ExplainQuery, Explanation, FlowQuery, Flows, Leave, Left, LogLines, LogPosition, LogQuery,
+    ProjectStatus, ProtocolFault, Released, Scale, ServiceStatus, Shutdown, Status, WorkloadStatus,
     decode::Framing, stream::collect,
 };
 
@@ -179,6 +179,11 @@ impl Client {
         let (call, answer) = self.send(Method::GET, "/v1/metrics", None::<&()>).await?;
         let text = collect(&call, answer.into_body()).await?;
         Ok(String::from_utf8_lossy(&text).into_owned())
+    }
+
+    /// Takes the host out of the network of many hosts; answered when that is done.
+    pub async fn leave(&self, leave: Leave) -> Answer<Left> {
+        self.post("/v1/leave", &leave).await
     }
 
     /// Ends the agent.

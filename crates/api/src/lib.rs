@@ -24,6 +24,7 @@
 //! | `GET /v1/flows?follow=&from=&to=&verdict=` ([`FlowQuery`]) | | a [`FlowItem`] a line |
 //! | `GET /v1/events` | | server-sent [`Event`]s |
 //! | `GET /v1/metrics` | | Prometheus text |
+//! | `POST /v1/leave` | [`Leave`] | [`Left`] |
 //! | `POST /v1/shutdown` | [`Shutdown`] | [`Accepted`] |
 //!
 //! Replicas of the control plane have an API of their own: [`control`].
@@ -56,6 +57,7 @@ pub use logs::{LogPosition, LogQuery};
 pub use stream::{Events, Flows, Items, LogLines};
 pub use types::{
     Accepted, Adopt, AdoptTarget, Adopted, AdoptedEndpoint, Agent, Attach, Attached, EdgeStatus,
-    EndpointStatus, ErrorBody, ErrorCode, Event, EventKind, LogLine, ProjectStatus, ReachedCgroup,
-    Released, Scale, ServiceStatus, Shadowed, Shutdown, WorkloadState, WorkloadStatus,
+    EndpointStatus, ErrorBody, ErrorCode, Event, EventKind, Leave, Left, LogLine, ProjectStatus,
+    ReachedCgroup, Released, Scale, ServiceStatus, Shadowed, Shutdown, WorkloadState,
+    WorkloadStatus,
 };

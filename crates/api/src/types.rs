@@ -377,6 +377,26 @@ pub struct Shutdown {
     pub purge: bool,
 }
 
+/// How the host leaves the network of many hosts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Leave {
+    /// How long connections from other hosts may end by themselves, once no new ones come.
+    pub grace_ms: u64,
+}
+
+/// The host has left. What runs on it goes on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Left {
+    /// Its name in the network, which the store of the control plane keeps.
+    pub node: NodeName,
+    /// Whether control has heard that its endpoints are gone; else it learns that when it declares
+    /// the host dead.
+    pub told: bool,
+    /// Projects that were placed on it: they go on as its own.
+    pub placed: Vec<ProjectName>,
+}
+
 /// The request was taken; events tell how it goes on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Accepted {}

@@ -119,6 +119,9 @@ pub(crate) enum Command {
     /// Be the agent of this host
     #[command(long_about = help::AGENT, after_long_help = help::AGENT_EXAMPLES)]
     Agent(Box<Agent>),
+    /// Take this host out of the network of many hosts; what runs on it goes on
+    #[command(long_about = help::LEAVE, after_long_help = help::LEAVE_EXAMPLES)]
+    Leave(Leave),
     /// Be a replica of the control plane, which many hosts share
     #[command(long_about = help::CONTROL, after_long_help = help::CONTROL_EXAMPLES)]
     Control(Box<Control>),
@@ -197,6 +200,16 @@ pub(crate) struct Down {
     /// Stop everything, end the agent, remove all that Sinew made on this host
     #[arg(long, conflicts_with_all = ["project", "file"])]
     pub(crate) purge: bool,
+    /// Do not ask
+    #[arg(long, short)]
+    pub(crate) yes: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Leave {
+    /// How long connections from other hosts may end by themselves
+    #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = value::seconds)]
+    pub(crate) grace: Duration,
     /// Do not ask
     #[arg(long, short)]
     pub(crate) yes: bool,

@@ -21,6 +21,7 @@ mod down;
 mod explain;
 mod flows;
 mod last_words;
+mod leave;
 mod list;
 mod logs;
 mod nodes;
@@ -56,6 +57,7 @@ fn dispatch(command: Command, context: &Context) -> Result<u8, Error> {
         Command::Run(run) => return run::run(run, context),
         Command::Exec(exec) => return run::exec(&exec, context),
         Command::Agent(agent) => agent::agent(*agent, context)?,
+        Command::Leave(leave) => block_on(leave::leave(&leave, context))?,
         Command::Control(control) => control::control(*control, context)?,
         Command::Token(token) => block_on(token::token(&token, context))?,
         Command::Nodes(nodes) => block_on(nodes::nodes(&nodes, context))?,

@@ -113,6 +113,9 @@ fn the_schemas_name_the_fields_of_the_types() {
     let name = || "orders".parse::<sinew_model::ServiceName>().unwrap();
     let json = |value: &dyn Fn() -> serde_json::Result<Value>| value().unwrap();
     fields_of("Scale", json(&|| serde_json::to_value(sinew_api::Scale { replicas: 1 })));
+    fields_of("Leave", json(&|| serde_json::to_value(sinew_api::Leave::default())));
+    let left = || sinew_api::Left { node: "h2".parse().unwrap(), told: true, placed: Vec::new() };
+    fields_of("Left", json(&|| serde_json::to_value(left())));
     fields_of("Shutdown", json(&|| serde_json::to_value(sinew_api::Shutdown::default())));
     fields_of(
         "LogLine",

@@ -48,6 +48,8 @@ impl Core {
                 self.halting = true;
                 self.touch_all();
             }
+            Input::Withdraw(how) => self.withdraw(how),
+            Input::Alone => self.leave_others(),
             Input::News(news) => self.take_news(news),
             Input::Unwell(unwell) => self.take_unwell(unwell),
             Input::Refresh => self.dirty = true,

@@ -14,7 +14,7 @@ use sinew_model::{
     fleet::{self, EndpointStatus, ServiceRecord},
 };
 
-use super::{Core, Family, Instance, Key, Output, wanted::WEIGHT};
+use super::{Core, Family, Instance, Key, Output, Withdrawal, wanted::WEIGHT};
 use crate::{
     alloc,
     capacity::Usage,
@@ -40,6 +40,8 @@ pub(super) struct Others {
     given: BTreeMap<Key, Ipv4Addr>,
     told: BTreeMap<ServiceName, Run>,
     configured: BTreeSet<ServiceName>,
+    /// This host is about to leave.
+    withdrawn: Option<Withdrawal>,
     pub(super) spills: BTreeMap<ServiceName, Spills>,
     /// Backends that the kernel passes over.
     pub(super) unwell: HashSet<u64>,
@@ -67,12 +69,31 @@ impl Core {
             given: given.collect(),
             told: BTreeMap::new(),
             configured: BTreeSet::new(),
+            withdrawn: None,
             spills: BTreeMap::new(),
             unwell: HashSet::new(),
             began: self.now,
             returning: BTreeSet::new(),
             look_at_return: None,
         }));
+    }
+
+    /// The other hosts shall call nothing here any more.
+    pub(super) fn withdraw(&mut self, how: Withdrawal) {
+        let Some(others) = &mut self.others else { return };
+        others.withdrawn = Some(how);
+        self.touched.extend(others.told.keys().cloned().map(Some));
+    }
+
+    /// This host is alone from now on; what runs here goes on.
+    pub(super) fn leave_others(&mut self) {
+        let Some(others) = self.others.take() else { return };
+        self.wanted.fleet = None;
+        self.stale.extend(others.remotes.into_keys().map(Some));
+        self.touch_all();
+        self.names += 1;
+        self.dirty = true;
+        self.suspect_names();
     }
 
     /// Where this host is among others; `None`: it is alone.
@@ -356,7 +377,14 @@ impl Core {
         }
     }
 
+    fn withdrawn(&self) -> Option<Withdrawal> {
+        self.others.as_ref().and_then(|others| others.withdrawn)
+    }
+
     fn run_of(&self, name: &ServiceName) -> Run {
+        if self.withdrawn() == Some(Withdrawal::Gone) {
+            return Run::default();
+        }
         let Some(local) = self.local(name) else { return Run::default() };
         let port = |port: &Port| fleet::ServicePort {
             name: port.name.clone(),
@@ -383,10 +411,14 @@ impl Core {
         }
         let chosen = |port: &&Port| instance.in_choice(port.protocol, port.number);
         let status = match instance.state() {
+            WorkloadState::Up | WorkloadState::Unhealthy if self.withdrawn().is_some() => {
+                EndpointStatus::Draining
+            }
             WorkloadState::Up if instance.ports().iter().any(|p| chosen(&p)) => EndpointStatus::Up,
             WorkloadState::Unhealthy => EndpointStatus::Unhealthy,
             WorkloadState::Draining => EndpointStatus::Draining,
             WorkloadState::Exited | WorkloadState::Stopped => return None,
+            _ if self.withdrawn().is_some() => EndpointStatus::Draining,
             _ => EndpointStatus::Starting,
         };
         let (address4, address6) = match instance.adoption() {

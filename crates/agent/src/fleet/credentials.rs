@@ -26,9 +26,9 @@ use super::{
 };
 use crate::random;
 
-const FILE: &str = "identity.json";
+pub(super) const FILE: &str = "identity.json";
 /// The key until control has answered: an answer that was lost is asked for again with the same one.
-const PENDING: &str = "identity.pending";
+pub(super) const PENDING: &str = "identity.pending";
 /// For an answer of control.
 const ANSWER: Duration = Duration::from_secs(5);
 

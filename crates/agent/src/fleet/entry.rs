@@ -9,6 +9,7 @@ use tokio::{sync::mpsc, task::JoinHandle};
 use super::{
     credentials::{CredentialsFailed, Place},
     joined::{Entry, JoinError, JoinOptions, Joined, Kept},
+    leave,
     member::Beginning,
     news::News,
     session::{Certified, Files, Rejoin, Session, Tell, not_rejoined},
@@ -70,7 +71,13 @@ pub(crate) async fn enter(
     let kept = Kept::new(state);
     let uname = rustix::system::uname();
     let hostname = uname.nodename().to_string_lossy().into_owned();
-    let Some(entry) = kept.enter(options, &hostname, now_ms)? else { return Ok(None) };
+    let Some(entry) = kept.enter(options, &hostname, now_ms)? else {
+        // An agent that was killed while it left may have kept some of it.
+        if let Err(error) = leave::forget(state) {
+            tracing::warn!("what is left of the network that this host was in stays: {error}");
+        }
+        return Ok(None);
+    };
     let place = Place::new(state);
     let mut warnings = Vec::new();
     let Identified { joined, certified, rejoin } =

@@ -140,6 +140,9 @@ pub(crate) struct Joined {
     pub(crate) placement: bool,
     /// By which token: another one is a word to join again.
     pub(crate) token: Option<TokenId>,
+    /// It has left, and joins again by a fresh token only.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) left: bool,
 }
 
 /// What an agent's start has to do about the network.
@@ -168,6 +171,17 @@ impl Kept {
     /// When it cannot be written.
     pub(crate) fn save(&self, joined: &Joined) -> Result<(), StoreError> {
         self.0.save(joined)
+    }
+
+    /// This host is in no network any more; nothing is done when it was in none.
+    ///
+    /// # Errors
+    /// When that cannot be written.
+    pub(crate) fn leave(&self, now_ms: u64) -> Result<(), StoreError> {
+        match self.0.load::<Joined>(now_ms)? {
+            Loaded::Intact(joined) => self.save(&Joined { left: true, ..*joined }),
+            Loaded::Nothing | Loaded::Corrupt { .. } => Ok(()),
+        }
     }
 
     /// What this host is in, after `options`; `None`: it is alone.
@@ -204,9 +218,20 @@ fn enter(
     if before.is_none() && options.control.is_empty() {
         return options.given().map_or(Ok(None), |option| Err(JoinError::NoControl { option }));
     }
+    if let Some(left) = before.as_ref().filter(|before| before.left) {
+        let is_fresh = |token: &Token| left.token.as_ref() != Some(&token.id);
+        if !options.token.as_ref().is_some_and(is_fresh) {
+            tracing::warn!(
+                "this host has left the network that it was in as {}, and is alone; a fresh token joins \
+                 it again",
+                left.node
+            );
+            return Ok(None);
+        }
+    }
     check_addresses(&options.addresses)?;
     let JoinOptions { control, token, node, zone, labels, addresses, placement } = options;
-    let first = before.is_none();
+    let first = before.as_ref().is_none_or(|before| before.left);
     let node = match (node, &before) {
         (Some(asked), Some(before)) if asked != before.node && token.is_none() => {
             return Err(JoinError::OtherNode { joined: before.node.clone(), asked });
@@ -226,6 +251,7 @@ fn enter(
         addresses: Vec::new(),
         placement: false,
         token: None,
+        left: false,
     });
     // The token that let it in stands in many a unit file: it is of no use a second time.
     let known = before.node == node && before.token.is_some();
@@ -239,6 +265,7 @@ fn enter(
         addresses: or(addresses, before.addresses),
         placement: placement.unwrap_or(before.placement),
         token: before.token,
+        left: false,
     };
     Ok(Some(Entry { joined, token, first, renamed }))
 }
@@ -333,6 +360,18 @@ mod tests {
         assert!(started(Some(&before), again(1)).unwrap().unwrap().token.is_none());
         let fresh = started(Some(&before), again(2)).unwrap().unwrap().token.unwrap();
         assert_eq!(fresh.id, token(2).id);
+    }
+
+    #[test]
+    fn who_has_left_joins_again_by_a_fresh_token_alone() {
+        let before = Joined { left: true, ..joined() };
+        let again = |token| JoinOptions { token, ..options("c9") };
+        assert!(started(Some(&before), options("")).unwrap().is_none());
+        assert!(started(Some(&before), again(None)).unwrap().is_none());
+        assert!(started(Some(&before), again(Some(token(1)))).unwrap().is_none());
+        let entry = started(Some(&before), again(Some(token(2)))).unwrap().unwrap();
+        assert!(entry.first && !entry.joined.left && entry.token.is_some());
+        assert_eq!((entry.joined.node, entry.joined.control), (before.node, vec!["c9".to_owned()]));
     }
 
     #[test]

@@ -287,6 +287,12 @@ impl Link {
         self.outbox.subscriptions.configure(now, services.into_iter().collect());
     }
 
+    /// Whether control has all that this host reports.
+    #[must_use]
+    pub fn has_reported(&self) -> bool {
+        self.is_open() && self.outbox.reports.are_answered()
+    }
+
     /// Whether the service is subscribed to.
     #[must_use]
     pub fn wants(&self, service: &ServiceName) -> bool {

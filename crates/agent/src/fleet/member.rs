@@ -376,6 +376,11 @@ impl Member {
         &self.refused
     }
 
+    /// Whether control has all that this host reports.
+    pub(super) fn has_reported(&self) -> bool {
+        self.link.has_reported()
+    }
+
     /// What control did not take of what was reported, and why not.
     pub(super) fn held(&self) -> &BTreeMap<ServiceName, String> {
         self.link.held()

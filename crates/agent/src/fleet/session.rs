@@ -59,6 +59,10 @@ pub(crate) enum Tell {
     Configured(BTreeSet<ServiceName>),
     /// What became of what control has this host run.
     Placed(Placed),
+    /// Answered when control has all that was told so far; `false`: there is no session.
+    Settle(oneshot::Sender<bool>),
+    /// This host has left: nothing is kept.
+    Left,
     /// Somebody asks how things are.
     Status(oneshot::Sender<Status>),
 }
@@ -131,6 +135,8 @@ pub(crate) struct Session {
     met: bool,
     /// The disk refused: said once.
     unwritten: Option<String>,
+    settling: Vec<oneshot::Sender<bool>>,
+    left: bool,
 }
 
 impl Session {
@@ -160,6 +166,8 @@ impl Session {
             news,
             met: false,
             unwritten: None,
+            settling: Vec::new(),
+            left: false,
         }
     }
 
@@ -177,8 +185,11 @@ impl Session {
                 let steps = self.member.tick(now);
                 self.perform(now, steps);
             }
-            self.write(now);
+            if !self.left {
+                self.write(now);
+            }
             self.say(now);
+            self.answer_settling();
             let wake = self.wake(now);
             let free = self.wire.as_ref().map(|wire| wire.messages.clone());
             tokio::select! {
@@ -209,6 +220,8 @@ impl Session {
             Tell::Used(services) => self.member.used(now, &services),
             Tell::Configured(services) => self.member.configure(now, services),
             Tell::Placed(placed) => self.member.placed(placed),
+            Tell::Settle(asked) => self.settling.push(asked),
+            Tell::Left => self.left = true,
             Tell::Status(asked) => {
                 let certificate = self.certified.as_ref().map(|certified| {
                     let life = certified.holder.current().certificate().life;
@@ -270,6 +283,18 @@ impl Session {
                 Step::News(news) => drop(self.news.send(news)),
                 Step::Told(what) => tracing::info!("{what}"),
             }
+        }
+    }
+
+    fn answer_settling(&mut self) {
+        let answer = match self.member.session() {
+            None => false,
+            Some(_) if self.member.has_reported() => true,
+            Some(_) => return,
+        };
+        for asked in self.settling.drain(..) {
+            // Who asked may have gone.
+            let _ = asked.send(answer);
         }
     }
 
@@ -444,6 +469,9 @@ impl Session {
     async fn end(mut self) {
         // Who does not hear it in that time hears that the session ended.
         let _ = tokio::time::timeout(LAST_WORD, self.last_word()).await;
+        if self.left {
+            return;
+        }
         let changed = self.member.take_changed();
         let now = Instant::now();
         let mirror = changed.mirror || self.files.mirror.due(now).is_some();

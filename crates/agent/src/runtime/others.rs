@@ -11,7 +11,7 @@ use std::{
 };
 
 use sinew_datapath::{self as datapath, Wanted};
-use sinew_model::{NodeName, ServiceName};
+use sinew_model::{NodeName, ProjectName, ServiceName};
 use sinew_proto::{Assigned, Placed};
 use tokio::{
     sync::{mpsc, oneshot},
@@ -21,10 +21,12 @@ use tokio::{
 
 use super::{Runtime, SharedDatapath, suspects};
 use crate::{
-    core::{Input, backend_keys, remote_keys},
+    bus::now_ms,
+    core::{Input, Withdrawal, backend_keys, remote_keys},
     dns::Lookups,
-    fleet::{Fleet, FleetStatus, News, Tell, placed},
+    fleet::{Fleet, FleetStatus, News, Tell, leave, placed},
     intent::Intent,
+    refusal::Refusal,
 };
 
 /// The last word about what is known is written within this time.
@@ -129,6 +131,16 @@ impl Ties {
             tracing::warn!("what is known of other hosts may not all be on disk");
         }
     }
+}
+
+/// What is left to be done when a host has left.
+pub(crate) struct Parted {
+    /// Its name in the network.
+    pub(crate) node: NodeName,
+    /// Projects that were placed here.
+    pub(crate) placed: BTreeSet<ProjectName>,
+    /// Ends by itself.
+    pub(crate) task: Option<JoinHandle<()>>,
 }
 
 /// What of other hosts the data path holds.
@@ -302,6 +314,45 @@ impl Runtime {
             }
             looks.store(false, Ordering::Release);
         });
+    }
+
+    /// Has the other hosts call nothing here any more; answered when control knows, or cannot be told.
+    ///
+    /// # Errors
+    /// When this host is alone.
+    pub(crate) fn withdraw(&mut self, how: Withdrawal) -> Result<oneshot::Receiver<bool>, Refusal> {
+        self.check_not_ending()?;
+        if !self.ties.is_one_of_many() {
+            return Err(Refusal::Alone);
+        }
+        self.feed(Input::Withdraw(how));
+        let (asked, answer) = oneshot::channel();
+        self.ties.tell(Tell::Settle(asked));
+        Ok(answer)
+    }
+
+    /// The other hosts, as the data path knows them.
+    pub(crate) fn peers(&self) -> Vec<Arc<datapath::Peer>> {
+        let peers = self.core.around().into_iter().flat_map(|around| around.fleet.peers.values());
+        peers.cloned().collect()
+    }
+
+    /// Is alone from now on; what others placed here is this host's own.
+    ///
+    /// # Errors
+    /// When that cannot be written; nothing was done then.
+    pub(crate) fn leave(&mut self) -> Result<Parted, Refusal> {
+        let node = self.core.around().map(|around| around.node.clone()).ok_or(Refusal::Alone)?;
+        leave::mark(&self.paths.state, now_ms())?;
+        let mut next = (**self.core.intent()).clone();
+        let placed = std::mem::take(&mut next.placed);
+        if let Err(refusal) = self.intend(next) {
+            tracing::warn!("what was placed here goes on as if it still were: {refusal}");
+        }
+        self.feed(Input::Alone);
+        self.ties.tell(Tell::Left);
+        let task = std::mem::take(&mut self.ties).0.map(|tie| tie.task);
+        Ok(Parted { node, placed, task })
     }
 
     /// How this host is among others; `None`: it is alone.

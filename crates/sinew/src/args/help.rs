@@ -156,6 +156,20 @@ Examples:
   sinew status
   sinew status --output json | jq '.fleet.session.control'";
 
+pub(super) const LEAVE: &str = "\
+Take this host out of the network that it has joined. The others stop calling what runs here, what is \
+open has some time to end, and control hears that nothing is left; then routes, addresses, the \
+certificate and what was known of other hosts are removed. What runs here goes on, for callers of this \
+host. It works while no control is there as well: the others learn of it when control declares the host \
+dead. The name and the slice stay the host's in the store of the control plane: \
+`sinew nodes forget NODE` there removes them. An agent that is started with the token that it had stays \
+alone; a fresh one joins again.";
+
+pub(super) const LEAVE_EXAMPLES: &str = "\
+Examples:
+  sinew leave
+  sinew leave --grace 60 --yes";
+
 pub(super) const LOGS: &str = "\
 Show what workloads write, each line behind the name of its replica.";
 

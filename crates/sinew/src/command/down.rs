@@ -162,7 +162,7 @@ impl AgentEnd {
 }
 
 /// Asks on the terminal whether to do `what`; without one, refuses.
-fn confirm(yes: bool, what: &str) -> Result<(), Error> {
+pub(super) fn confirm(yes: bool, what: &str) -> Result<(), Error> {
     if yes {
         return Ok(());
     }

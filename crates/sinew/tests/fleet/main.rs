@@ -7,7 +7,9 @@
     reason = "test code"
 )]
 
+mod alone;
 mod calls;
+mod leave;
 mod placed;
 mod world;
 mod zones;

@@ -74,6 +74,10 @@ impl World {
         world
     }
 
+    pub(crate) fn token(&self) -> &str {
+        &self.token
+    }
+
     pub(crate) fn host(&self, number: u8) -> &Host {
         self.hosts.host(number).unwrap()
     }

@@ -280,3 +280,33 @@ fn where_slots_are_short_services_get_by_with_one_a_backend() {
     hear(&mut host, "two", None);
     assert_eq!((slots(&host, "four"), host.core.coarse()), (fine, None));
 }
+
+#[test]
+fn who_leaves_drains_first_then_has_nothing_and_then_is_alone_with_what_it_runs() {
+    let mut host = joined();
+    host.take(Step::Apply { replicas: [2, 0, 0], variant: 0 });
+    host.calm_down();
+    hear(&mut host, "far", remote(2, "b", EndpointStatus::Up));
+    let all = |host: &Host, status| {
+        let told = host.core.told();
+        let mut endpoints = told.values().flat_map(|(_, endpoints)| endpoints.values());
+        !told.is_empty() && endpoints.all(|endpoint| endpoint.status == status)
+    };
+    assert!(all(&host, EndpointStatus::Up));
+    host.feed(Input::Withdraw(Withdrawal::Drain));
+    host.calm_down();
+    assert!(all(&host, EndpointStatus::Draining));
+    assert!(backends(&host, "base").iter().all(|backend| backend.in_choice), "here it serves");
+    host.feed(Input::Withdraw(Withdrawal::Gone));
+    host.calm_down();
+    assert!(host.core.told().is_empty());
+    host.feed(Input::Alone);
+    host.calm_down();
+    assert!(host.core.around().is_none() && host.kernel.fleet.is_none());
+    let here = backends(&host, "base");
+    assert!(here.len() == 2 && here.iter().all(|backend| backend.in_choice));
+    assert!(host.kernel.instances.values().all(|instance| instance.fleet4.is_none()));
+    assert!(host.kernel.services.values().all(|service| {
+        service.ports.iter().flat_map(|port| &port.backends).all(|backend| backend.local)
+    }));
+}

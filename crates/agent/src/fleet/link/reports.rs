@@ -24,6 +24,8 @@ pub(super) struct Reports {
     /// Nothing was reported in this session.
     new: bool,
     sequence: u64,
+    /// Up to there control has answered.
+    answered: u64,
 }
 
 impl Reports {
@@ -61,6 +63,11 @@ impl Reports {
         self.own.get(service).is_some_and(|own| own.gone.contains_key(&instance))
     }
 
+    /// Whether control has all that there is.
+    pub(super) fn are_answered(&self) -> bool {
+        !self.new && self.changed.is_empty() && self.answered >= self.sequence
+    }
+
     /// A session begins: the first report names everything.
     pub(super) fn begin(&mut self) {
         self.new = true;
@@ -81,6 +88,7 @@ impl Reports {
 
     /// The report is in the store, and so is what it says is gone.
     pub(super) fn done(&mut self, sequence: u64) {
+        self.answered = self.answered.max(sequence);
         for own in self.own.values_mut() {
             own.gone.retain(|_, told| *told == 0 || *told > sequence);
         }

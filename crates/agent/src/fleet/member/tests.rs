@@ -34,6 +34,7 @@ fn beginning(known: Option<Known>) -> Beginning {
             addresses: Vec::new(),
             placement: false,
             token: None,
+            left: false,
         },
         certified: true,
         boot_id: "b".to_owned(),

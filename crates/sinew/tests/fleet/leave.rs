@@ -1,0 +1,93 @@
+//! A host that goes, and goes on.
+
+use std::fs;
+
+use serde_json::Value;
+
+use crate::world::World;
+
+fn joined(name: &str) -> World {
+    let mut world = World::new(name, 3);
+    for number in [1, 2, 3] {
+        world.start_agent(number, &["--zone", "a"]);
+    }
+    for number in [1, 2, 3] {
+        world.wait("a session", || world.status(number)["session"].is_object());
+    }
+    world.serve(2, "web", 2);
+    world.serve(3, "web", 1);
+    world.wait("both hosts", || {
+        let mut said = world.calls(1, "web", 20);
+        said.sort();
+        said.dedup();
+        said == ["h2", "h3"]
+    });
+    world
+}
+
+/// What of the network is on the host's disk, and in its kernel.
+fn traces(world: &World, number: u8) -> Vec<String> {
+    let files = ["identity.json", "identity.pending", "mirror.json", "around.json"];
+    let there = |name: &&&str| world.file(number, "state").join(name).exists();
+    let mut traces: Vec<String> = files.iter().filter(there).map(ToString::to_string).collect();
+    for family in ["-4", "-6"] {
+        let mut ip = world.host(number).command("ip").unwrap();
+        let routes = ip.args([family, "route", "show", "table", "all"]).output().unwrap();
+        let routes = String::from_utf8(routes.stdout).unwrap();
+        let of_fleet = |line: &&str| line.contains("10.111.") || line.contains(" via ");
+        traces.extend(routes.lines().filter(of_fleet).map(str::to_owned));
+    }
+    traces
+}
+
+fn endpoints(world: &World, number: u8) -> usize {
+    let known = world.sinew(number, &["services", "web", "--output", "json"]);
+    known["endpoints"].as_array().map_or(0, Vec::len)
+}
+
+#[test]
+fn a_host_leaves_in_good_order_and_what_it_runs_goes_on() {
+    let mut world = joined("leave");
+    assert!(!traces(&world, 2).is_empty(), "as long as it is in");
+    let refused = world.try_sinew(2, &["leave"]);
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("--yes"), "{refused:?}");
+    let left = world.sinew(2, &["leave", "--grace", "1", "--yes", "--output", "json"]);
+    assert_eq!(left, serde_json::json!({"node": "h2", "told": true, "placed": []}));
+    // Nobody waits for its death: it has said that nothing is there.
+    world.wait("the endpoints to go", || endpoints(&world, 1) == 1);
+    assert_eq!(world.calls(1, "web", 10), ["h3"; 10]);
+    assert_eq!(world.calls(2, "web", 10), ["h2"; 10]);
+    assert_eq!(world.status(2), Value::Null);
+    assert_eq!(traces(&world, 2), [""; 0]);
+    let again = world.try_sinew(2, &["leave", "--yes"]);
+    assert!(String::from_utf8_lossy(&again.stderr).contains("in no network"), "{again:?}");
+
+    // The token of its unit file does not take it back.
+    world.kill_agent(2);
+    let token = world.token().to_owned();
+    let control = world.host(1).address().to_string();
+    world.start_agent(2, &["--join", &control, "--token", &token]);
+    assert_eq!(world.status(2), Value::Null);
+    assert_eq!(world.calls(2, "web", 5), ["h2"; 5]);
+    let log = fs::read_to_string(world.file(2, "agent.log")).unwrap();
+    assert!(log.contains("has left the network that it was in as h2"), "{log}");
+    assert_eq!(endpoints(&world, 1), 1);
+}
+
+#[test]
+fn a_host_leaves_while_no_control_is_there() {
+    let mut world = joined("leave-r1");
+    world.kill_control();
+    world.wait("no session", || world.status(2)["session"].is_null());
+    let left = world.try_sinew(2, &["leave", "--yes"]);
+    let said = String::from_utf8_lossy(&left.stdout).into_owned();
+    assert!(left.status.success(), "{left:?}");
+    for words in ["h2 has left", "control could not be told", "sinew nodes forget h2"] {
+        assert!(said.contains(words), "{words} in {said}");
+    }
+    assert_eq!(world.calls(2, "web", 10), ["h2"; 10]);
+    assert_eq!(traces(&world, 2), [""; 0]);
+    world.start_control();
+    world.wait("its death", || endpoints(&world, 1) == 1);
+    assert_eq!(world.calls(1, "web", 10), ["h3"; 10]);
+}
