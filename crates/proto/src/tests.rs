@@ -142,6 +142,31 @@ fn what_a_later_version_says_is_told_apart() {
     assert!(crate::speaks(1) && crate::speaks(2) && !crate::speaks(0) && !crate::speaks(3));
 }
 
+/// A version either way works: what the later one says besides is passed over.
+#[test]
+fn a_field_of_a_later_version_is_passed_over() {
+    let mut runner = TestRunner::deterministic();
+    for _ in 0..100 {
+        let message = testing::from_control().new_tree(&mut runner).unwrap().current();
+        assert_eq!(FromControl::decode(with_a_field_more(&message.encode())), Ok(message));
+        let message = testing::from_agent().new_tree(&mut runner).unwrap().current();
+        assert_eq!(FromAgent::decode(with_a_field_more(&message.encode())), Ok(message));
+    }
+}
+
+/// The message of a kind, with a field 99 that no version has yet.
+fn with_a_field_more(message: &Bytes) -> Bytes {
+    const MORE: [u8; 4] = [0x9a, 0x06, 0x01, 0x07];
+    let (kind, mut rest) = (message[0], &message[1..]);
+    let length = prost::encoding::decode_varint(&mut rest).unwrap();
+    assert_eq!(length, rest.len() as u64);
+    let mut later = vec![kind];
+    prost::encoding::encode_varint(length + MORE.len() as u64, &mut later);
+    later.extend_from_slice(rest);
+    later.extend_from_slice(&MORE);
+    later.into()
+}
+
 #[test]
 fn too_long_a_message_is_not_looked_at() {
     let long = Bytes::from(vec![0; crate::bounds::MAX_MESSAGE_BYTES + 1]);

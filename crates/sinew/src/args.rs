@@ -36,21 +36,26 @@ pub(crate) struct Cli {
     pub(crate) command: Command,
 }
 
+/// What any subcommand takes stands behind its own options.
+const GLOBAL: &str = "For every subcommand";
+
 /// Said to any subcommand.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Global {
     /// The agent's socket [default: api.sock in the run directory]
     #[arg(long, global = true, value_name = "PATH", env = "SINEW_SOCKET", hide_env_values = true)]
+    #[arg(help_heading = GLOBAL)]
     pub(crate) socket: Option<PathBuf>,
     /// The socket of a replica of control [default: control.sock in the run directory]
     #[arg(id = "control_socket", long = "control", global = true, value_name = "PATH")]
-    #[arg(env = "SINEW_CONTROL", hide_env_values = true)]
+    #[arg(env = "SINEW_CONTROL", hide_env_values = true, help_heading = GLOBAL)]
     pub(crate) control: Option<PathBuf>,
     /// How to print
     #[arg(long, short, global = true, value_name = "FORMAT", default_value = "text")]
+    #[arg(help_heading = GLOBAL)]
     pub(crate) output: Format,
     /// No colour, as when NO_COLOR is set or the output is no terminal
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = GLOBAL)]
     pub(crate) no_color: bool,
 }
 
@@ -116,6 +121,12 @@ pub(crate) enum Command {
     /// Restart a service, one instance at a time
     #[command(long_about = help::RESTART, after_long_help = help::RESTART_EXAMPLES)]
     Restart(Restart),
+    /// Tell whether this machine can run Sinew, and what to do if not
+    #[command(long_about = help::DOCTOR, after_long_help = help::DOCTOR_EXAMPLES)]
+    Doctor,
+    /// Print completions for a shell
+    #[command(long_about = help::COMPLETIONS, after_long_help = help::COMPLETIONS_EXAMPLES)]
+    Completions(Completions),
     /// Be the agent of this host
     #[command(long_about = help::AGENT, after_long_help = help::AGENT_EXAMPLES)]
     Agent(Box<Agent>),
@@ -161,12 +172,6 @@ pub(crate) enum Command {
     /// Show or change the limits of the network
     #[command(long_about = help::LIMITS, after_long_help = help::LIMITS_EXAMPLES)]
     Limits(Limits),
-    /// Tell whether this machine can run Sinew, and what to do if not
-    #[command(long_about = help::DOCTOR, after_long_help = help::DOCTOR_EXAMPLES)]
-    Doctor,
-    /// Print completions for a shell
-    #[command(long_about = help::COMPLETIONS, after_long_help = help::COMPLETIONS_EXAMPLES)]
-    Completions(Completions),
 }
 
 /// Which file.
@@ -396,8 +401,6 @@ pub(crate) struct Agent {
         value_delimiter = ','
     )]
     pub(crate) reach: Vec<PathBuf>,
-    #[command(flatten)]
-    pub(crate) join: Join,
     /// What to log: error, warn, info, debug, trace, or directives as `sinew_agent=debug`
     #[arg(
         long,
@@ -407,6 +410,8 @@ pub(crate) struct Agent {
         default_value = "info"
     )]
     pub(crate) log: String,
+    #[command(flatten)]
+    pub(crate) join: Join,
 }
 
 /// The network of many hosts. What is left out stays as it was said last.

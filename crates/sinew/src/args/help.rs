@@ -14,6 +14,11 @@ Examples:
   sinew ps                            see where each instance stands
   sinew doctor                        see whether this machine can run Sinew
 
+Many hosts:
+  On each, `agent --join` takes it into the network, `status` shows its place there, `leave` takes it \
+out. The commands from `control` on run where a replica of control runs: `token` to let hosts in, \
+`nodes` and `history` to look, the others to change something.
+
 Environment:
   SINEW_RUN      directory of the agent's socket [default: /run/sinew]
   SINEW_STATE    directory of logs and lasting state [default: /var/lib/sinew]
@@ -292,10 +297,13 @@ pub(super) const AGENT_EXAMPLES: &str = "\
 Examples:
   sudo sinew agent
   sudo sinew agent --log sinew_agent=debug
-  sudo sinew agent --join control-1,control-2 --token sinew-join-v1... --zone a    a host among many;
-      later starts need neither
+
+One of many hosts; later starts need no more than `sinew agent`:
+  sudo sinew agent --join control-1,control-2 --token sinew-join-v1... --zone a
+
+A second one, for another network namespace:
   sudo nsenter --net=/run/netns/b sinew agent --run /run/sinew-b --state /var/lib/sinew-b \\
-      --pins /sys/fs/bpf/sinew-b --cgroup /sys/fs/cgroup/sinew-b    a second one, for another network";
+      --pins /sys/fs/bpf/sinew-b --cgroup /sys/fs/cgroup/sinew-b";
 
 pub(super) const CONTROL: &str = "\
 Be a replica of the control plane, by which the services of many hosts call each other.

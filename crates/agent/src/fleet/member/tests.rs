@@ -379,3 +379,25 @@ fn who_has_no_certificate_calls_control_as_soon_as_there_is_one() {
     assert!(connects(member.tick(now)));
     assert_eq!(member.joined().token, Some(token.id));
 }
+
+#[test]
+fn what_a_later_control_says_besides_is_passed_over_and_one_too_far_off_is_told_with_the_remedy() {
+    let mut world = World::new(None);
+    world.open();
+    world.report();
+    // Field 99, a message without fields.
+    let later = Bytes::from_static(&[0x9a, 0x06, 0x00]);
+    let steps = world.member.received(world.now, WALL, world.connection, later);
+    assert!(steps.is_empty() && world.member.session().is_some(), "{steps:?}");
+    let names =
+        Catalog { from: None, to: Generation(3), added: vec![name("far")], removed: Vec::new() };
+    world.hear(&FromControl::Catalog(names));
+    let why = "the agent is Sinew 0.1.0 and speaks protocol version 1, and this is 3: bring both to \
+               versions that are next to each other";
+    let steps = world.member.closed(world.now, world.connection, why);
+    let told = |step: &Step| matches!(step, Step::Told(what) if what.contains(why));
+    assert!(steps.iter().any(told), "{steps:?}");
+    assert!(!steps.iter().any(|step| matches!(step, Step::News(_))), "what is known stays");
+    assert!(world.member.lost().unwrap().contains("next to each other"));
+    assert_eq!(world.member.known().names().len(), 1);
+}
