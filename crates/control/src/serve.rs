@@ -11,6 +11,7 @@ mod clock;
 mod connection;
 mod desk;
 mod duty;
+mod health;
 mod heard;
 mod presence;
 mod refusal;
@@ -65,6 +66,9 @@ pub struct Options {
     pub snapshot_bytes_per_s: u32,
     /// How long its lease lasts: who has its sessions is known to be gone after that.
     pub lease: Duration,
+    /// For how long what the store has had before can be watched: who has not heard of it by then is
+    /// told everything anew. Without an end the store would fill up.
+    pub past: Duration,
 }
 
 impl Options {
@@ -77,6 +81,7 @@ impl Options {
             advertise: None,
             snapshot_bytes_per_s: 64 << 20,
             lease: Duration::from_secs(5),
+            past: Duration::from_secs(300),
         }
     }
 }
@@ -188,7 +193,8 @@ impl Control {
         let Self { shared, listener, tls, jobs, mut gone } = self;
         let store = Arc::clone(&shared.store);
         let mut tasks = JoinSet::new();
-        let writer = tokio::spawn(writer::run(Arc::clone(&store), jobs));
+        let writer =
+            tokio::spawn(writer::run(Arc::clone(&store), Arc::clone(&shared.health), jobs));
         tasks.spawn(authority::keep(Arc::clone(&shared)));
         tasks.spawn(presence::keep(Arc::clone(&shared)));
         tasks.spawn(duty::keep(Arc::clone(&shared)));
@@ -225,6 +231,12 @@ impl Handle {
         let registry = self.shared.registry();
         let others = registry.config().replicas().values().map(|it| &it.advertise);
         std::iter::once(own).chain(others.filter(|it| *it != own)).cloned().collect()
+    }
+
+    /// Why the store does not take what it is told; `None`: it does.
+    #[must_use]
+    pub fn trouble(&self) -> Option<String> {
+        self.shared.health.words()
     }
 
     /// Up to which revision of the store it knows everything.

@@ -14,5 +14,7 @@ mod faults;
 mod join;
 #[path = "serve/sessions.rs"]
 mod sessions;
+#[path = "serve/store.rs"]
+mod store;
 #[path = "serve/world.rs"]
 mod world;

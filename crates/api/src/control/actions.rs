@@ -173,6 +173,9 @@ pub struct Overview {
     pub pauses: Vec<Pause>,
     /// Zones that get less than their share.
     pub zones: Vec<Zone>,
+    /// Why the store takes nothing more, in words; `None`: it does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trouble: Option<String>,
     /// What is nearly full, in words.
     pub nearly_full: Vec<String>,
 }

@@ -194,12 +194,14 @@ pub(super) async fn overview(State(handle): State<Handle>) -> Answer<api::Overvi
         stopped: it.returning.as_ref().and_then(|returning| returning.stopped.clone()),
     });
     let frozen = liveness::frozen(now, &registry);
+    let trouble = handle.trouble();
     let full = capacity::nearly_full(now, &registry);
     Ok(Json(api::Overview {
         duty,
         frozen: frozen.iter().map(ToString::to_string).collect(),
         pauses: Pausable::EACH.into_iter().filter_map(pause).collect(),
         zones: zones.collect(),
+        trouble,
         nearly_full: full.iter().map(ToString::to_string).collect(),
     }))
 }

@@ -99,6 +99,7 @@ pub(super) async fn release(shared: &Shared) {
 async fn hold(shared: &Shared, held: Held) -> &'static str {
     let mut duty = Duty::new(shared.clock.now());
     let mut told = Told::default();
+    let mut past = Past::new(shared);
     let ttl = held.lease.ttl;
     let mut renewed = Instant::now();
     loop {
@@ -113,17 +114,20 @@ async fn hold(shared: &Shared, held: Held) -> &'static str {
             return "another has it";
         }
         match act(shared, &mut duty, held.generation).await {
-            Ok(true) => continue,
-            Ok(false) => (),
-            // What is known is as good as before: only this cannot be done.
-            Err(error) if error.retry() == Retry::No => {
-                tracing::error!(%error, "the store does not take what the duty does");
+            Ok(true) => {
+                shared.health.works();
+                continue;
             }
+            Ok(false) => (),
             Err(error) => {
-                tracing::warn!(%error, "the duty waits for the store");
-                duty.doubt(shared.clock.now());
+                shared.health.fails(&error);
+                // What is known is as good as before, when only this cannot be done.
+                if error.retry() != Retry::No {
+                    duty.doubt(shared.clock.now());
+                }
             }
         }
+        past.compact(shared).await;
         told.tell(shared, &duty);
         sleep(LOOKS).await;
     }
@@ -156,6 +160,32 @@ async fn act(shared: &Shared, duty: &mut Duty, generation: Revision) -> Result<b
         tracing::warn!(revision = %committed.revision, rule = ?plan.rule, "{}", plan.words);
     }
     Ok(committed.succeeded)
+}
+
+/// What the store was at, to forget what was before.
+#[derive(Debug)]
+struct Past {
+    at: Instant,
+    revision: Revision,
+}
+
+impl Past {
+    fn new(shared: &Shared) -> Self {
+        Self { at: Instant::now(), revision: shared.registry().revision() }
+    }
+
+    /// Every replica that has just taken the duty begins anew: what is kept may be more.
+    async fn compact(&mut self, shared: &Shared) {
+        if self.at.elapsed() < shared.options.past {
+            return;
+        }
+        let before = std::mem::replace(self, Self::new(shared)).revision;
+        if before < self.revision
+            && let Err(error) = shared.store.compact(before).await
+        {
+            tracing::debug!(%error, "what is long past stays in the store for now");
+        }
+    }
 }
 
 /// What the log says already.

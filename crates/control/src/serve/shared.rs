@@ -14,6 +14,7 @@ use tokio::sync::{Notify, mpsc, watch};
 use super::{
     Options,
     clock::{self, Clock},
+    health::Health,
     sessions::{Seen, Sessions},
     writer::Writer,
 };
@@ -37,6 +38,7 @@ pub(crate) struct Shared {
     /// What it shows of itself.
     pub(super) holder: Holder,
     pub(super) writer: Writer,
+    pub(super) health: Arc<Health>,
     pub(crate) options: Options,
     /// Where hosts are told to connect.
     pub(crate) advertise: String,
@@ -76,6 +78,7 @@ impl Shared {
             authority,
             holder,
             writer,
+            health: Arc::default(),
             options,
             advertise,
             id,

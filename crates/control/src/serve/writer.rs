@@ -7,8 +7,10 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::{
     session::{Outcome, Write},
-    store::{Retry, Store},
+    store::Store,
 };
+
+use super::health::Health;
 
 /// Takes writes.
 #[derive(Clone, Debug)]
@@ -41,7 +43,7 @@ impl Writer {
 }
 
 /// Writes until all senders are gone.
-pub(super) async fn run(store: Arc<dyn Store>, mut jobs: Jobs) {
+pub(super) async fn run(store: Arc<dyn Store>, health: Arc<Health>, mut jobs: Jobs) {
     let mut waiting = VecDeque::new();
     loop {
         if waiting.is_empty() {
@@ -54,7 +56,7 @@ pub(super) async fn run(store: Arc<dyn Store>, mut jobs: Jobs) {
             waiting.push_back(job);
         }
         let group = take_group(&mut waiting);
-        commit_group(&*store, group).await;
+        commit_group(&*store, &health, group).await;
     }
 }
 
@@ -72,15 +74,15 @@ fn take_group(waiting: &mut VecDeque<Job>) -> Vec<Job> {
     group
 }
 
-async fn commit_group(store: &dyn Store, group: Vec<Job>) {
+async fn commit_group(store: &dyn Store, health: &Health, group: Vec<Job>) {
     let mut all = Write::default();
     group.iter().for_each(|job| all.join(job.write.clone()));
     let alone = group.len() == 1;
-    match commit(store, all).await {
+    match commit(store, health, all).await {
         // One of them does not hold; the others are not to suffer for it.
         Outcome::Conflict(_) if !alone => {
             for job in group {
-                let outcome = commit(store, job.write).await;
+                let outcome = commit(store, health, job.write).await;
                 let _ = job.done.send(outcome);
             }
         }
@@ -93,16 +95,16 @@ async fn commit_group(store: &dyn Store, group: Vec<Job>) {
     }
 }
 
-async fn commit(store: &dyn Store, write: Write) -> Outcome {
-    match store.commit(write.transaction()).await {
+async fn commit(store: &dyn Store, health: &Health, write: Write) -> Outcome {
+    let committed = store.commit(write.transaction()).await;
+    if committed.is_ok() {
+        health.works();
+    }
+    match committed {
         Ok(committed) if committed.succeeded => Outcome::Done(committed.revision),
         Ok(committed) => Outcome::Conflict(committed.revision),
         Err(error) => {
-            if error.retry() == Retry::No {
-                tracing::error!(%error, "the store does not take what a host has told; it is tried again");
-            } else {
-                tracing::warn!(%error, "what hosts have told is not in the store yet; it is tried again");
-            }
+            health.fails(&error);
             Outcome::Failed
         }
     }
@@ -140,7 +142,7 @@ mod tests {
         let (writer, jobs) = channel();
         let told: Vec<_> = (0..10).map(|n| writer.send(lost(&format!("n{n}"), 0))).collect();
         drop(writer);
-        run(Arc::new(store.clone()), jobs).await;
+        run(Arc::new(store.clone()), Arc::default(), jobs).await;
         for told in told {
             assert_eq!(told.await, Ok(Outcome::Done(Revision(2))), "one transaction for all");
         }
@@ -149,7 +151,7 @@ mod tests {
         let bad = writer.send(lost("n1", 1));
         let twice = writer.send(lost("n0", 2));
         drop(writer);
-        run(Arc::new(store), jobs).await;
+        run(Arc::new(store), Arc::default(), jobs).await;
         assert_eq!(good.await, Ok(Outcome::Done(Revision(3))));
         assert!(matches!(bad.await, Ok(Outcome::Conflict(_))));
         assert!(matches!(twice.await, Ok(Outcome::Conflict(_))), "one key is changed once");

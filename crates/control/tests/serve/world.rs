@@ -115,6 +115,11 @@ impl Replica {
         self.running.await.unwrap().unwrap();
     }
 
+    /// Waits until it has ended by itself.
+    pub(crate) async fn ended(self) -> Result<(), Error> {
+        self.running.await.unwrap()
+    }
+
     /// As if its process were killed.
     #[allow(dead_code, reason = "used by the tests of faults")]
     pub(crate) fn kill(self) {

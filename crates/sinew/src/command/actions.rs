@@ -205,7 +205,7 @@ fn text(acted: &Acted) -> String {
 /// What holds for the whole network, a line each.
 pub(super) fn notes(overview: &Overview) -> String {
     let now = time::now_ms();
-    let mut notes = Vec::new();
+    let mut notes: Vec<String> = overview.trouble.iter().cloned().collect();
     if overview.duty.is_none() {
         notes.push("no replica has the duty now: no host is declared dead".to_owned());
     }
