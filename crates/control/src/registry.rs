@@ -27,7 +27,7 @@ use sinew_proto::{Catalog, FromControl, Zones};
 
 use crate::{
     records::{self, Key, Poison, StoredEndpoints, StoredNetworks, StoredNode, StoredSession},
-    store::{Batch, Entry, Event, Revision},
+    store::{Batch, Entry, Event, Revision, schema},
 };
 
 use catalog::Names;
@@ -74,6 +74,8 @@ struct Touched {
 #[derive(Debug, Default)]
 pub struct Registry {
     revision: Revision,
+    /// When this history began: what was known before, it may never have been told of.
+    began: Generation,
     services: BTreeMap<ServiceName, Service>,
     sessions: BTreeMap<NodeName, (Revision, Option<StoredSession>)>,
     /// Hosts that are declared dead, by the revision that did.
@@ -137,6 +139,9 @@ impl Registry {
         let newest_dead = self.newest_dead();
         for event in events {
             let bytes = event.key().clone();
+            if let (Event::Put(entry), true) = (&event, bytes == schema::KEY) {
+                self.began = self.began.max(Generation(entry.mod_revision.0));
+            }
             let Some(key) = Key::parse(&bytes) else { continue };
             let entry = match event {
                 Event::Put(entry) => Some(entry),
@@ -284,13 +289,18 @@ impl Registry {
     /// What a subscriber that has a service as it was at `since` is told; `None`: nothing is newer.
     #[must_use]
     pub fn update(&self, service: &ServiceName, since: Generation) -> Option<Update> {
-        match self.services.get(service) {
-            Some(known) => known.update(service, since, Generation(self.revision.0)),
-            None => {
-                let unknown = Service::default();
-                unknown.update(service, since, Generation(self.revision.0))
-            }
+        let unknown = Service::default();
+        let known = self.services.get(service).unwrap_or(&unknown);
+        let now = Generation(self.revision.0);
+        if since >= self.began {
+            return known.update(service, since, now);
         }
+        // The whole, which is as new as the history is.
+        let mut update = known.update(service, Generation(0), now);
+        if let Some(Update::Snapshot(snapshot)) = &mut update {
+            snapshot.generation = snapshot.generation.max(self.began);
+        }
+        update
     }
 
     /// The same, encoded.

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use sinew_control::{
     identity::Lives,
     serve::Error,
-    store::{self, Etcd, Range, Span, Store, Transaction},
+    store::{self, Etcd, Range, Span, Store, Transaction, transfer},
 };
 use sinew_model::fleet::Generation;
 use sinew_proto::{FromAgent, FromControl, Hello};
@@ -189,6 +189,45 @@ async fn after_an_old_backup_nothing_is_deleted_and_what_runs_comes_back() {
     talk.say(FromAgent::Report(full)).await.unwrap();
     soon(reported(&mut talk, 1)).await;
     soon(has(&mut listener, &mut known, &now)).await;
+}
+
+#[tokio::test]
+async fn after_an_old_export_is_imported_who_knew_more_is_told_everything() {
+    let cluster = Cluster::single();
+    let world = over(&cluster).await;
+    let replica = world.replica("c1").await;
+    let (owner, caller) =
+        (world.member(replica.at, "n1").await, world.member(replica.at, "n2").await);
+    let (mut talk, _) = open(&owner, replica.at).await;
+    talk.say(report(&talk, 1, true, 0..20)).await.unwrap();
+    reported(&mut talk, 1).await;
+    let mut export = Vec::new();
+    transfer::export(&*world.store, &mut export).await.unwrap();
+    talk.say(report(&talk, 2, false, 15..30)).await.unwrap();
+    reported(&mut talk, 2).await;
+    let newest = replica.handle.revision();
+    drop(talk);
+    replica.stop().await;
+    let import = transfer::Import { replace: true, ..transfer::Import::default() };
+    transfer::import(&*world.store, &mut &export[..], import).await.unwrap();
+
+    let replica = world.replica("c1").await;
+    let knows = Hello { known: [(orders(), Generation(newest.0))].into(), ..hello(&caller) };
+    let (mut listener, _) = caller.open(replica.at, knows).await.unwrap();
+    let snapshot = listener.hear_until(|message| match message {
+        FromControl::Snapshot(snapshot) => Some(snapshot),
+        FromControl::Delta(delta) => panic!("what it lacks is not told: {delta:?}"),
+        _ => None,
+    });
+    let snapshot = soon(snapshot).await.unwrap();
+    assert_eq!((snapshot.endpoints.len(), snapshot.tombstones.len()), (20, 0));
+    assert!(snapshot.generation > Generation(newest.0), "it is newer than what was known");
+    let (mut talk, _) = open(&owner, replica.at).await;
+    talk.say(report(&talk, 1, true, 0..30)).await.unwrap();
+    soon(reported(&mut talk, 1)).await;
+    let mut known = Known { all: snapshot.endpoints, updates: 1 };
+    soon(has(&mut listener, &mut known, &(0..30).collect::<Vec<_>>())).await;
+    assert_eq!(known.updates, 2, "a delta");
 }
 
 #[tokio::test]
