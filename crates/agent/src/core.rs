@@ -130,8 +130,9 @@ pub(crate) enum Input {
     Active(HashMap<u64, u32>),
     /// What is known of other hosts.
     News(News),
-    /// This host is about to leave the network: the others shall call nothing here any more.
-    Withdraw(Withdrawal),
+    /// This host is about to leave the network: the others shall call nothing here any more. `None`:
+    /// it stays.
+    Withdraw(Option<Withdrawal>),
     /// It has left.
     Alone,
     /// Backends that the kernel passes over.

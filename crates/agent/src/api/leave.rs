@@ -15,7 +15,7 @@ use crate::{
     core::Withdrawal,
     fleet,
     refusal::Refusal,
-    runtime::{Handle, Parted},
+    runtime::{Handle, Parted, Runtime},
     store::StoreError,
 };
 
@@ -52,7 +52,7 @@ async fn go(handle: Handle, grace: Duration) -> Result<Left, Refusal> {
         }
     })
     .await?;
-    let Parted { node, placed, task } = handle.call(|runtime| runtime.leave()).await??;
+    let Parted { node, placed, task } = handle.call(Runtime::leave).await??;
     if let Some(task) = task {
         // What it still writes would be taken for what is known at the next start.
         let _ = timeout(END, task).await;

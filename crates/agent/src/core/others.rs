@@ -78,11 +78,11 @@ impl Core {
         }));
     }
 
-    /// The other hosts shall call nothing here any more.
-    pub(super) fn withdraw(&mut self, how: Withdrawal) {
+    /// The other hosts shall call nothing here any more, or call again.
+    pub(super) fn withdraw(&mut self, how: Option<Withdrawal>) {
         let Some(others) = &mut self.others else { return };
-        others.withdrawn = Some(how);
-        self.touched.extend(others.told.keys().cloned().map(Some));
+        others.withdrawn = how;
+        self.touch_all();
     }
 
     /// This host is alone from now on; what runs here goes on.

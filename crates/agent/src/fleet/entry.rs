@@ -73,7 +73,9 @@ pub(crate) async fn enter(
     let hostname = uname.nodename().to_string_lossy().into_owned();
     let Some(entry) = kept.enter(options, &hostname, now_ms)? else {
         // An agent that was killed while it left may have kept some of it.
-        if let Err(error) = leave::forget(state) {
+        if kept.has_left(now_ms)
+            && let Err(error) = leave::forget(state)
+        {
             tracing::warn!("what is left of the network that this host was in stays: {error}");
         }
         return Ok(None);
@@ -178,5 +180,35 @@ fn capacity() -> Resources {
     Resources {
         cpu_millis: processors.saturating_mul(1000).into(),
         memory_bytes: (info.totalram as u64).saturating_mul(info.mem_unit.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn only_who_has_left_loses_its_certificate() {
+        let directory = tempfile::tempdir().unwrap();
+        let state = directory.path();
+        let certificate = state.join("identity.json");
+        fs::write(&certificate, "it is damaged, and somebody may mend it").unwrap();
+        fs::write(state.join("fleet.json"), "damaged too").unwrap();
+        assert!(enter(state, JoinOptions::default(), 1).await.unwrap().is_none());
+        assert!(certificate.exists(), "it says what to do with --join");
+        let joined = Joined {
+            control: vec!["c1:1".to_owned()],
+            node: "web".parse().unwrap(),
+            zone: "a".parse().unwrap(),
+            labels: [].into(),
+            addresses: Vec::new(),
+            placement: false,
+            token: None,
+            left: false,
+        };
+        Kept::new(state).save(&joined).unwrap();
+        leave::mark(state, 1).unwrap();
+        assert!(enter(state, JoinOptions::default(), 1).await.unwrap().is_none());
+        assert!(!certificate.exists());
     }
 }

@@ -184,6 +184,11 @@ impl Kept {
         }
     }
 
+    /// Whether this host was in a network and has left it.
+    pub(crate) fn has_left(&self, now_ms: u64) -> bool {
+        matches!(self.0.load::<Joined>(now_ms), Ok(Loaded::Intact(joined)) if joined.left)
+    }
+
     /// What this host is in, after `options`; `None`: it is alone.
     ///
     /// # Errors

@@ -325,7 +325,7 @@ impl Runtime {
         if !self.ties.is_one_of_many() {
             return Err(Refusal::Alone);
         }
-        self.feed(Input::Withdraw(how));
+        self.feed(Input::Withdraw(Some(how)));
         let (asked, answer) = oneshot::channel();
         self.ties.tell(Tell::Settle(asked));
         Ok(answer)
@@ -340,10 +340,13 @@ impl Runtime {
     /// Is alone from now on; what others placed here is this host's own.
     ///
     /// # Errors
-    /// When that cannot be written; nothing was done then.
+    /// When that cannot be written: it stays, and is called again.
     pub(crate) fn leave(&mut self) -> Result<Parted, Refusal> {
         let node = self.core.around().map(|around| around.node.clone()).ok_or(Refusal::Alone)?;
-        leave::mark(&self.paths.state, now_ms())?;
+        if let Err(error) = leave::mark(&self.paths.state, now_ms()) {
+            self.feed(Input::Withdraw(None));
+            return Err(error.into());
+        }
         let mut next = (**self.core.intent()).clone();
         let placed = std::mem::take(&mut next.placed);
         if let Err(refusal) = self.intend(next) {

@@ -293,13 +293,17 @@ fn who_leaves_drains_first_then_has_nothing_and_then_is_alone_with_what_it_runs(
         !told.is_empty() && endpoints.all(|endpoint| endpoint.status == status)
     };
     assert!(all(&host, EndpointStatus::Up));
-    host.feed(Input::Withdraw(Withdrawal::Drain));
+    host.feed(Input::Withdraw(Some(Withdrawal::Drain)));
     host.calm_down();
     assert!(all(&host, EndpointStatus::Draining));
     assert!(backends(&host, "base").iter().all(|backend| backend.in_choice), "here it serves");
-    host.feed(Input::Withdraw(Withdrawal::Gone));
+    host.feed(Input::Withdraw(Some(Withdrawal::Gone)));
     host.calm_down();
     assert!(host.core.told().is_empty());
+    // The disk was full: it stays.
+    host.feed(Input::Withdraw(None));
+    host.calm_down();
+    assert!(all(&host, EndpointStatus::Up));
     host.feed(Input::Alone);
     host.calm_down();
     assert!(host.core.around().is_none() && host.kernel.fleet.is_none());
