@@ -239,14 +239,15 @@ async fn who_is_not_reached_is_asked_again_and_who_refuses_is_not() {
     let control = Control::new();
     let pace = BackOff { base: Duration::from_millis(10), max: Duration::from_millis(50) };
     let web: NodeName = "web".parse().unwrap();
-    let free = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = free.local_addr().unwrap();
-    drop(free);
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
     let (joining, token) = (place.clone(), control.token());
     let addresses = [address.to_string()];
     let asked = addresses.clone();
     let task = tokio::spawn(async move { joining.join_at_last(&asked, &web, &token, pace).await });
-    control.serve_at(TcpListener::bind(address).await.unwrap());
+    // The first attempt meets nobody who speaks TLS.
+    drop(listener.accept().await.unwrap());
+    control.serve_at(listener);
     let (_, credentials) = task.await.unwrap().unwrap();
     assert!(credentials.certificate().life.not_after > Moment::now());
     *control.refuses.lock().unwrap() = Some("the token is used up");
