@@ -82,6 +82,10 @@ impl StoredHolder {
     }
 }
 
+/// How often joining is tried anew: all replicas write one token while a whole network joins with it,
+/// and one that is far from the store loses to the others many times.
+const JOIN_ATTEMPTS: u32 = 256;
+
 impl Authority {
     /// Lets in who has a token, and gives it a certificate for the key that made `request`. Who asks
     /// again with the same token, name and key gets another: the answer may have been lost.
@@ -96,15 +100,17 @@ impl Authority {
         now: Moment,
     ) -> Result<Issued, Error> {
         let (token_at, holder_at) = (token_key(&token.id), holder_key(role));
-        // Who has no token takes no turn.
+        // Who has no token takes no turn, and nothing is signed for it.
         self.recognized(token, &token_at).await?;
         let _turn = self.turn.lock().await;
-        for _ in 0..ATTEMPTS {
-            // Nothing is signed for who has no token.
-            let (stored, token_revision) = self.recognized(token, &token_at).await?;
+        for _ in 0..JOIN_ATTEMPTS {
             let (issued, root_is) = self.sign(role, request, now).await?;
+            // Read as late as can be: whoever writes between this and the commit wins.
+            let stored = self.recognized(token, &token_at);
+            let holder = self.get::<StoredHolder>(&holder_at);
+            let ((stored, token_revision), (holder, holder_revision)) =
+                tokio::try_join!(stored, holder)?;
             let taken = stored.take(token, role, issued.certificate.key, now)?;
-            let (holder, holder_revision) = self.get::<StoredHolder>(&holder_at).await?;
             let holder = holder.unwrap_or_default();
             let holder = holder.joined(&stored, role, &issued.certificate, now)?;
             let write = Transaction::put(token_at.clone(), encode(&token_at, &taken)?)
