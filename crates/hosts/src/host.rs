@@ -26,7 +26,7 @@ impl Host {
         switch: &Namespace,
     ) -> Result<Self, Error> {
         let name = format!("h{number}");
-        let namespace = Namespace::new(&cgroup.join(format!("{name}-network")))?;
+        let namespace = Namespace::new(&name, &cgroup.join(format!("{name}-network")))?;
         let [cgroup, files, pins] = [cgroup, files, pins].map(|of| of.join(&name));
         let host = Self { number, namespace, cgroup, files, pins };
         for directory in [host.programs(), host.files.clone()] {
@@ -82,6 +82,11 @@ impl Host {
     /// A directory of its own.
     pub fn files(&self) -> &Path {
         &self.files
+    }
+
+    /// The file of the namespace of its name.
+    pub(crate) fn name_file(&self) -> PathBuf {
+        self.namespace.name_file()
     }
 
     /// The file of its network namespace.

@@ -56,7 +56,7 @@ impl Hosts {
         for directory in [&cgroup, &files] {
             fs::create_dir(directory).map_err(|e| Error::io("make", directory, e))?;
         }
-        let switch = Namespace::new(&cgroup.join("switch"))?;
+        let switch = Namespace::new("switch", &cgroup.join("switch"))?;
         switch.ip("link add bridge0 type bridge forward_delay 0 mcast_snooping 0")?;
         switch.ip("link set bridge0 up")?;
         let hosts = (1..=count)

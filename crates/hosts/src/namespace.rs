@@ -1,4 +1,4 @@
-//! A network namespace, kept by a process that does nothing else.
+//! A network namespace and a host's name, kept by a process that does nothing else.
 
 use std::{
     fs::{self, File},
@@ -10,6 +10,7 @@ use std::{
 
 use rustix::{
     process::{Signal, set_parent_process_death_signal, setsid},
+    system::sethostname,
     thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space, unshare_unsafe},
 };
 
@@ -21,9 +22,10 @@ pub(crate) struct Namespace {
 
 impl Namespace {
     /// Makes one whose holder lies in `cgroup`.
-    pub(crate) fn new(cgroup: &Path) -> Result<Self, Error> {
+    pub(crate) fn new(name: &str, cgroup: &Path) -> Result<Self, Error> {
         fs::create_dir_all(cgroup).map_err(|e| Error::io("make", cgroup, e))?;
         let processes = cgroup.join("cgroup.procs");
+        let name = name.to_owned();
         let mut command = Command::new("sleep");
         command.arg("infinity").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         // SAFETY: system calls and a write between fork and exec; the child has one thread, and the
@@ -32,7 +34,8 @@ impl Namespace {
             command.pre_exec(move || {
                 set_parent_process_death_signal(Some(Signal::KILL))?;
                 fs::OpenOptions::new().write(true).open(&processes)?.write_all(b"0")?;
-                Ok(unshare_unsafe(UnshareFlags::NEWNET)?)
+                unshare_unsafe(UnshareFlags::NEWNET | UnshareFlags::NEWUTS)?;
+                Ok(sethostname(name.as_bytes())?)
             });
         }
         let holder = command.spawn().map_err(|e| Error::io("start", Path::new("sleep"), e))?;
@@ -49,10 +52,15 @@ impl Namespace {
         PathBuf::from(format!("/proc/{}/ns/net", self.pid()))
     }
 
+    /// The file of the namespace of the host's name.
+    pub(crate) fn name_file(&self) -> PathBuf {
+        PathBuf::from(format!("/proc/{}/ns/uts", self.pid()))
+    }
+
     /// A command that runs in it and in a cgroup, in a session of its own.
     pub(crate) fn command(&self, program: &str, cgroup: &Path) -> Result<Command, Error> {
-        let path = self.file();
-        let file = File::open(&path).map_err(|e| Error::io("open", &path, e))?;
+        let open = |path: PathBuf| File::open(&path).map_err(|e| Error::io("open", &path, e));
+        let (network, name) = (open(self.file())?, open(self.name_file())?);
         let processes = cgroup.join("cgroup.procs");
         let mut command = Command::new(program);
         // SAFETY: system calls and a write between fork and exec; the path was made before.
@@ -60,7 +68,9 @@ impl Namespace {
             command.pre_exec(move || {
                 setsid()?;
                 fs::OpenOptions::new().write(true).open(&processes)?.write_all(b"0")?;
-                Ok(move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network))?)
+                let of_name = LinkNameSpaceType::HostNameAndNISDomainName;
+                move_into_link_name_space(name.as_fd(), Some(of_name))?;
+                Ok(move_into_link_name_space(network.as_fd(), Some(LinkNameSpaceType::Network))?)
             });
         }
         Ok(command)

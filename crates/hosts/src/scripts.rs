@@ -9,7 +9,7 @@ pub(crate) fn write(hosts: &Hosts) -> Result<(), Error> {
     fs::create_dir(&directory).map_err(|e| Error::io("make", &directory, e))?;
     for (name, body) in [
         ("on", on(hosts)),
-        ("cut", port(hosts, "cut", PORT_DISABLED)),
+        ("cut", cut(hosts)),
         ("heal", port(hosts, "heal", PORT_FORWARDING)),
         ("pause", file(hosts, "pause", "cgroup.freeze", 1)),
         ("resume", file(hosts, "resume", "cgroup.freeze", 0)),
@@ -43,16 +43,29 @@ fn on(hosts: &Hosts) -> String {
         for (name, path) in host.environment() {
             let _ = write!(words, "; export {name}={}", path.display());
         }
-        let (programs, network) = (host.programs(), host.network());
-        let (programs, network) = (programs.display(), network.display());
-        format!("{words}; programs={programs}; network={network}; files={}", host.files().display())
+        for (name, path) in [
+            ("programs", host.programs()),
+            ("network", host.network()),
+            ("name", host.name_file()),
+            ("files", host.files().to_owned()),
+        ] {
+            let _ = write!(words, "; {name}={}", path.display());
+        }
+        words
     };
     let mut text = cases(hosts, "on HOST COMMAND…", each);
     text.push_str(
         "shift\n[ $# -gt 0 ] || set -- \"${SHELL:-sh}\"\nexport SINEW_HOST=$host\n\
-         echo 0 > \"$programs/cgroup.procs\" && cd \"$files\" && exec nsenter --net=\"$network\" \"$@\"\n",
+         echo 0 > \"$programs/cgroup.procs\" && cd \"$files\" && exec nsenter --net=\"$network\" \
+         --uts=\"$name\" \"$@\"\n",
     );
     text
+}
+
+/// Also the tool of that name, which people and scripts go on to use.
+fn cut(hosts: &Hosts) -> String {
+    let script = port(hosts, "cut", PORT_DISABLED);
+    script.replacen("in\n", "in\n-*) PATH=${PATH#*:}; exec cut \"$@\" ;;\n", 1)
 }
 
 fn port(hosts: &Hosts, name: &str, state: u8) -> String {

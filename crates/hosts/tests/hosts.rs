@@ -110,6 +110,8 @@ fn people_can_do_it_as_well() {
     let (_, told, _) = script("on h1 sh -c 'echo $SINEW_HOST $SINEW_RUN; pwd'");
     let files = hosts.all()[0].files().display().to_string();
     assert_eq!(told, format!("h1 {files}/run\n{files}"));
+    assert_eq!(script("on h2 uname -n").1, "h2");
+    assert_eq!(script("echo one:two | cut -d: -f2").1, "two", "the tool is there still");
     let call =
         "on h1 python3 -c 'import socket; socket.create_connection((\"10.64.0.2\", 7000), 1)'";
     assert_eq!(script(call).0, Some(0));

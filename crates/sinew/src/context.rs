@@ -14,6 +14,15 @@ use crate::{
     render::style::Style,
 };
 
+/// Directory of what lasts on this host.
+pub(crate) fn state() -> PathBuf {
+    directory("SINEW_STATE", "/var/lib/sinew")
+}
+
+fn directory(variable: &str, default: &str) -> PathBuf {
+    std::env::var_os(variable).map_or_else(|| PathBuf::from(default), PathBuf::from)
+}
+
 /// Where the agent is, and how to print.
 #[derive(Clone, Debug)]
 pub(crate) struct Context {
@@ -37,15 +46,12 @@ pub(crate) struct Context {
 
 impl Context {
     pub(crate) fn new(global: &Global) -> Self {
-        let directory = |variable, default| {
-            std::env::var_os(variable).map_or_else(|| PathBuf::from(default), PathBuf::from)
-        };
         let run = directory("SINEW_RUN", "/run/sinew");
         Self {
             socket: global.socket.clone().unwrap_or_else(|| run.join("api.sock")),
             socket_given: global.socket.is_some(),
             control: global.control.clone().unwrap_or_else(|| run.join("control.sock")),
-            state: directory("SINEW_STATE", "/var/lib/sinew"),
+            state: state(),
             json: global.output == Format::Json,
             style: Style::of(&io::stdout(), global.no_color),
             error_style: Style::of(&io::stderr(), global.no_color),

@@ -80,7 +80,7 @@ pub(crate) struct Run {
 /// Where the store is.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct StoreAt {
-    /// Directory of the store of this host [default: /var/lib/sinew/control]
+    /// Directory of the store of this host [default: control in the state directory]
     #[arg(long, value_name = "DIR", env = "SINEW_DATA", hide_env_values = true)]
     #[arg(conflicts_with = "etcd")]
     pub(crate) data: Option<PathBuf>,

@@ -1,6 +1,11 @@
 //! The store that was named on the command line.
 
-use std::{fmt, fs, os::unix::fs::DirBuilderExt as _, path::Path, sync::Arc};
+use std::{
+    fmt, fs,
+    os::unix::fs::DirBuilderExt as _,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use sinew_control::store::{
     Embedded, Etcd, Store, embedded,
@@ -9,9 +14,7 @@ use sinew_control::store::{
 };
 
 use super::failed;
-use crate::{args::StoreAt, error::Error};
-
-const DATA: &str = "/var/lib/sinew/control";
+use crate::{args::StoreAt, context::state, error::Error};
 
 impl fmt::Display for StoreAt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -23,8 +26,8 @@ impl fmt::Display for StoreAt {
 }
 
 impl StoreAt {
-    fn directory(&self) -> &Path {
-        self.data.as_deref().unwrap_or(Path::new(DATA))
+    fn directory(&self) -> PathBuf {
+        self.data.clone().unwrap_or_else(|| state().join("control"))
     }
 }
 
@@ -39,7 +42,7 @@ pub(super) async fn open(at: &StoreAt) -> Result<Arc<dyn Store>, Error> {
 pub(super) async fn reach(at: &StoreAt) -> Result<Arc<dyn Store>, Error> {
     if at.etcd.is_empty() {
         let directory = at.directory();
-        let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(directory);
+        let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(&directory);
         made.map_err(Error::system(format!("make {}", directory.display())))?;
         let path = directory.join("store.redb");
         let store = Embedded::open(path, embedded::Options::default()).await;
