@@ -48,6 +48,7 @@ pub use heartbeat::Heartbeat;
 pub use kernel::{HUNG_AFTER, Kernel, Options, Reach};
 pub use layout::backend_key;
 pub use notice::Notice;
+pub use routes::beside;
 pub use sockets::{Listener, closes_connections, listeners};
 pub use suspects::Suspect;
 pub use usage::Usage;

@@ -31,9 +31,11 @@ use crate::{
     netlink::{CREATE, Connection, DUMP, Family, Group, REPLACE, find_attribute},
 };
 
+mod beside;
 mod fleet;
 mod message;
 
+pub use beside::beside;
 pub(crate) use fleet::FleetRoutes;
 
 /// In which the kernel makes the route of a new address; it takes microseconds.

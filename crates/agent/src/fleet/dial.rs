@@ -4,6 +4,7 @@
 
 use std::{
     io,
+    net::IpAddr,
     pin::Pin,
     sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll, ready},
@@ -95,6 +96,8 @@ type Alert = Arc<Mutex<Option<RefusedByPeer>>>;
 
 /// A connection; it goes on while `driver` is polled.
 pub(super) struct Dialled {
+    /// Where this host connects from.
+    pub(super) from: Option<IpAddr>,
     pub(super) requests: SendRequest<Bytes>,
     pub(super) driver: Connection<Watched, Bytes>,
 }
@@ -120,6 +123,7 @@ impl Target {
         // What is said is said whole, and others wait for it.
         let _ = socket.set_nodelay(true);
         let connector = TlsConnector::from(self.config.clone());
+        let from = socket.local_addr().ok().map(|from| from.ip().to_canonical());
         let stream = connector.connect(tls::server_name(), socket).await;
         let stream = stream.map_err(|error| self.tls(error))?;
         let stream = Watched { stream, life: self.life, alert: self.alert.clone() };
@@ -131,7 +135,7 @@ impl Target {
             .handshake(stream)
             .await;
         let (requests, driver) = handshake.map_err(|source| self.http(source))?;
-        Ok(Dialled { requests, driver })
+        Ok(Dialled { from, requests, driver })
     }
 
     fn tls(&self, source: io::Error) -> DialError {

@@ -15,7 +15,7 @@ mod tests;
 
 use std::{
     collections::BTreeMap,
-    net::{Ipv4Addr, Ipv6Addr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
     time::{Duration, Instant},
 };
 
@@ -130,6 +130,19 @@ pub struct Link {
     held: Refusals,
 }
 
+/// The first address of each family.
+pub(super) fn by_family(addresses: &[IpAddr]) -> (Option<Ipv4Addr>, Option<Ipv6Addr>) {
+    let four = |address: &IpAddr| match address {
+        IpAddr::V4(four) => Some(*four),
+        IpAddr::V6(_) => None,
+    };
+    let six = |address: &IpAddr| match address {
+        IpAddr::V6(six) => Some(*six),
+        IpAddr::V4(_) => None,
+    };
+    (addresses.iter().find_map(four), addresses.iter().find_map(six))
+}
+
 impl Link {
     /// Connects at `now`. `random` answers from 0 up to 1; `known` is what the mirror holds.
     pub fn new(
@@ -161,6 +174,11 @@ impl Link {
         if let Phase::Waiting { until } = &mut self.phase {
             *until = now;
         }
+    }
+
+    /// The host's own addresses are these, from the next greeting on.
+    pub fn is_at(&mut self, addresses: &[IpAddr]) {
+        (self.identity.address4, self.identity.address6) = by_family(addresses);
     }
 
     /// The connection is there.

@@ -24,7 +24,7 @@ use super::{
     hosts::Hosts,
     joined::Joined,
     last_good::Kept,
-    link::{Connection, Identity, Link, Output, Settings},
+    link::{Connection, Identity, Link, Output, Settings, by_family},
     list::Taken,
     mirror::{Answer, Limits, Mirror, Refused, Saved},
     names::Names,
@@ -261,6 +261,13 @@ impl Member {
     pub(crate) fn certified(&mut self, now: Instant, token: TokenId) {
         self.joined.token = Some(token);
         self.link.find(now, self.joined.control.clone());
+    }
+
+    /// Its own addresses, as far as they were found. What it was given holds before that.
+    pub(crate) fn is_at(&mut self, found: &[IpAddr]) {
+        if self.joined.addresses.is_empty() {
+            self.link.is_at(found);
+        }
     }
 
     /// The connection is there.
@@ -653,7 +660,7 @@ impl Member {
 }
 
 fn identity(joined: &Joined, boot_id: String, capacity: Resources) -> Identity {
-    let address = |is_ipv4| joined.addresses.iter().find(|a: &&IpAddr| a.is_ipv4() == is_ipv4);
+    let (address4, address6) = by_family(&joined.addresses);
     Identity {
         capacity,
         node: joined.node.clone(),
@@ -661,14 +668,8 @@ fn identity(joined: &Joined, boot_id: String, capacity: Resources) -> Identity {
         labels: joined.labels.clone(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         boot_id,
-        address4: address(true).and_then(|a| match a {
-            IpAddr::V4(four) => Some(*four),
-            IpAddr::V6(_) => None,
-        }),
-        address6: address(false).and_then(|a| match a {
-            IpAddr::V6(six) => Some(*six),
-            IpAddr::V4(_) => None,
-        }),
+        address4,
+        address6,
     }
 }
 

@@ -241,7 +241,8 @@ impl Session {
         }
         let now = Instant::now();
         let steps = match event {
-            Event::Connected => {
+            Event::Connected { from } => {
+                self.member.is_at(&from);
                 self.member.connected(now, connection);
                 return;
             }

@@ -1,7 +1,7 @@
 //! One connection to control: it is made, carries a session, and ends. What happens on it is told to
 //! who runs the link; nothing here decides anything.
 
-use std::{pin::pin, time::Duration};
+use std::{net::IpAddr, pin::pin, time::Duration};
 
 use bytes::Bytes;
 use h2::{Ping, PingPong, SendStream, client::ResponseFuture};
@@ -24,7 +24,10 @@ const DIAL: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub(super) enum Event {
     /// It is there.
-    Connected,
+    Connected {
+        /// Where this host connects from, and its address of the other family there.
+        from: Vec<IpAddr>,
+    },
     /// A message came.
     Message(Bytes),
     /// A ping was answered.
@@ -95,7 +98,7 @@ async fn carry(
     to_send: mpsc::Receiver<Bytes>,
     to_ping: mpsc::Receiver<()>,
 ) -> Result<(), CallError> {
-    let Dialled { mut requests, mut driver } = target.dial(DIAL).await?;
+    let Dialled { from, mut requests, mut driver } = target.dial(DIAL).await?;
     let pings = driver.ping_pong();
     let opened = requests.send_request(request(target, Path::Session)?, false);
     let (answer, sending) = opened.map_err(|error| target.http(error))?;
@@ -103,7 +106,7 @@ async fn carry(
     let write = pin!(write(target, sending, to_send));
     let read = pin!(read(target, answer, &tell));
     let beat = pin!(beat(target, pings, to_ping, &tell));
-    tell.tell(Event::Connected).await;
+    tell.tell(Event::Connected { from: from.map(own).unwrap_or_default() }).await;
     tokio::select! {
         biased;
         read = read => read,
@@ -111,6 +114,19 @@ async fn carry(
         beaten = beat => beaten,
         ended = driver => ended.map_err(|error| target.http(error).into()),
     }
+}
+
+/// Hosts reach each other over both families, and control sees one. Who connects on the loopback
+/// interface has told nothing.
+fn own(from: IpAddr) -> Vec<IpAddr> {
+    if from.is_loopback() {
+        return Vec::new();
+    }
+    let beside = sinew_datapath::beside(from).unwrap_or_else(|error| {
+        tracing::debug!("it is not known which address lies beside {from}: {error}");
+        None
+    });
+    [Some(from), beside].into_iter().flatten().collect()
 }
 
 async fn write(

@@ -49,6 +49,8 @@ const TO_TABLE: u8 = 1;
 /// Of `rtm_scope`.
 const EVERYWHERE: u8 = 0;
 const HOST: u8 = 254;
+/// `IFA_F_TEMPORARY`, `IFA_F_DADFAILED`, `IFA_F_DEPRECATED` and `IFA_F_TENTATIVE`.
+const PASSING: u8 = 0x01 | 0x08 | 0x20 | 0x40;
 /// Marks our routes and rules (their protocol), so that a stranger can tell whose they are.
 const PROTOCOL: u8 = 83;
 const KERNEL_PROTOCOL: u8 = 2;
@@ -207,6 +209,22 @@ fn read_address(octets: &[u8]) -> Option<IpAddr> {
 
 /// All addresses of this host, with the numbers of their interfaces.
 pub(super) fn addresses(netlink: &mut Connection) -> Result<Vec<(IpAddr, u32)>, Error> {
+    let all = addresses_in_full(netlink)?.into_iter();
+    Ok(all.map(|found| (found.address, found.index)).collect())
+}
+
+/// An address of this host.
+pub(super) struct Address {
+    pub(super) address: IpAddr,
+    /// Of its interface.
+    pub(super) index: u32,
+    /// Whether others may be told of it: neither of this link or host alone, nor one that comes and
+    /// goes (RFC 8981), nor one that is not to be used yet or any more.
+    pub(super) is_lasting: bool,
+}
+
+/// The same with what else is known of each.
+pub(super) fn addresses_in_full(netlink: &mut Connection) -> Result<Vec<Address>, Error> {
     let mut found = Vec::new();
     for family in [AF_INET, AF_INET6] {
         netlink
@@ -216,10 +234,13 @@ pub(super) fn addresses(netlink: &mut Connection) -> Result<Vec<(IpAddr, u32)>, 
                 let octets = find_attribute(attributes, LOCAL)
                     .or_else(|| find_attribute(attributes, ADDRESS));
                 let index = body.get(4..8).and_then(|index| index.try_into().ok());
+                let index = index.map(u32::from_ne_bytes);
                 if kind == NEW_ADDRESS
                     && let (Some(address), Some(index)) = (octets.and_then(read_address), index)
                 {
-                    found.push((address, u32::from_ne_bytes(index)));
+                    let flags = body.get(2).copied().unwrap_or_default();
+                    let is_lasting = body.get(3) == Some(&EVERYWHERE) && flags & PASSING == 0;
+                    found.push(Address { address, index, is_lasting });
                 }
             })
             .map_err(|e| Error::system("list addresses", e))?;

@@ -100,6 +100,32 @@ fn kept(member: &Member) -> Known {
 }
 
 #[test]
+fn a_host_is_where_it_connects_from_unless_it_was_given_addresses() {
+    let found: [IpAddr; 2] = ["10.0.0.7".parse().unwrap(), "fd64::7".parse().unwrap()];
+    for given in [vec![], vec!["fd64::8".parse().unwrap()]] {
+        let mut joined = beginning(None);
+        joined.joined.addresses = given.clone();
+        let now = Instant::now();
+        let mut member = Member::new(now, joined);
+        let steps = member.tick(now);
+        let connection = match &steps[..] {
+            [Step::Connect(connection, _), ..] => *connection,
+            other => panic!("it connects first: {other:?}"),
+        };
+        member.is_at(&found);
+        member.connected(now, connection);
+        let Some(FromAgent::Hello(hello)) = member.next_message(now, WALL) else {
+            panic!("it greets first");
+        };
+        let said: Vec<IpAddr> = [hello.address4.map(IpAddr::V4), hello.address6.map(IpAddr::V6)]
+            .into_iter()
+            .flatten()
+            .collect();
+        assert_eq!(said, if given.is_empty() { found.to_vec() } else { given });
+    }
+}
+
+#[test]
 fn what_ended_between_two_lives_is_told_gone_until_control_has_heard() {
     let mut first = World::new(None);
     first.member.runs([(name("web"), run(&[1, 2]))].into());
