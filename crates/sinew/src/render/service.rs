@@ -1,8 +1,8 @@
 //! Services as a table, and one service with its endpoints.
 
-use std::fmt::Write as _;
+use std::{collections::BTreeSet, fmt::Write as _};
 
-use sinew_api::{EndpointStatus, ServiceStatus, Shadowed};
+use sinew_api::{EndpointStatus, ServiceStatus, Shadowed, WorkloadState};
 use sinew_model::{Port, Protocol};
 
 use super::{
@@ -16,25 +16,40 @@ pub(crate) fn table(services: &[ServiceStatus], style: Style, width: Option<usiz
     if services.is_empty() {
         return "no services\n".to_owned();
     }
-    let mut table = Table::new(&[
-        ("SERVICE", Align::Left),
-        ("UP", Align::Right),
-        ("ADDRESS", Align::Left),
-        ("PROJECT", Align::Left),
-        ("PORTS", Align::Left),
-    ]);
+    // Of many hosts only: others have no use for it.
+    let others = services.iter().any(|service| is_elsewhere(service));
+    let column = others.then_some(("ELSEWHERE", Align::Right));
+    let columns = [("SERVICE", Align::Left), ("UP", Align::Right)].into_iter().chain(column);
+    let columns =
+        columns.chain([("ADDRESS", Align::Left), ("PROJECT", Align::Left), ("PORTS", Align::Left)]);
+    let mut table = Table::new(&columns.collect::<Vec<_>>());
     for service in services {
+        let elsewhere = others.then(|| Cell::new(up_elsewhere(service).to_string()));
         let up = service.up;
         let tint = if up >= service.replicas { Tint::Good } else { Tint::Busy };
-        table.row([
+        let row = [
             Cell::new(service.name.to_string()),
             Cell::tinted(format!("{up}/{}", service.replicas), tint),
+        ];
+        let row = row.into_iter().chain(elsewhere).chain([
             Cell::new(service.address4.to_string()),
             Cell::or_dash(service.project.as_ref().map(ToString::to_string)),
             Cell::new(ports(service)),
         ]);
+        table.row(row.collect::<Vec<_>>());
     }
     table.render(style, width)
+}
+
+fn is_elsewhere(service: &ServiceStatus) -> bool {
+    service.endpoints.iter().any(|endpoint| endpoint.node.is_some())
+}
+
+/// Instances on other hosts of which a port is up.
+fn up_elsewhere(service: &ServiceStatus) -> usize {
+    let endpoints = service.endpoints.iter();
+    let up = endpoints.filter(|it| it.node.is_some() && it.state == WorkloadState::Up);
+    up.map(|endpoint| &endpoint.workload).collect::<BTreeSet<_>>().len()
 }
 
 /// The text of `sinew services NAME`.
@@ -54,7 +69,11 @@ pub(crate) fn detail(service: &ServiceStatus, style: Style, width: Option<usize>
         let _ = writeln!(text, "             {told}");
     }
     let _ = writeln!(text, "  project    {project}");
-    let _ = writeln!(text, "  instances  {} of {} up\n", service.up, service.replicas);
+    let elsewhere = match is_elsewhere(service) {
+        true => format!(", {} on other hosts", up_elsewhere(service)),
+        false => String::new(),
+    };
+    let _ = writeln!(text, "  instances  {} of {} up{elsewhere}\n", service.up, service.replicas);
     if service.endpoints.is_empty() {
         text.push_str("no endpoints\n");
     } else {
@@ -154,7 +173,6 @@ pub(crate) fn call(name: &str, port: &Port) -> String {
 mod tests {
     use std::net::{Ipv4Addr, Ipv6Addr};
 
-    use sinew_api::WorkloadState;
     use sinew_model::{PortName, ServiceName};
 
     use super::*;
@@ -232,6 +250,19 @@ mod tests {
         );
         let text = detail(&web, PLAIN, None);
         assert!(text.contains("\n  published  0.0.0.0:8000:http, [::1]:8001:http\n"), "{text}");
+        let mut spread = service();
+        for endpoint in &mut spread.endpoints[1..] {
+            endpoint.node = Some("h2".parse().unwrap());
+            endpoint.workload += "@h2";
+        }
+        assert_eq!(
+            table(&[spread.clone()], PLAIN, None),
+            "SERVICE   UP  ELSEWHERE  ADDRESS     PROJECT  PORTS\n\
+             orders   1/2          2  127.64.0.1  -        http:80, dns:53/udp\n"
+        );
+        assert!(
+            detail(&spread, PLAIN, None).contains("  instances  1 of 2 up, 2 on other hosts\n")
+        );
         let worker = ServiceStatus { ports: Vec::new(), endpoints: Vec::new(), ..service() };
         assert!(table(&[worker], PLAIN, None).contains("orders   1/2  "));
         assert_eq!(table(&[], PLAIN, None), "no services\n");
