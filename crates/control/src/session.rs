@@ -556,6 +556,7 @@ impl Session {
         if joined {
             return;
         }
+        opening::notice_address(&self.member, registry);
         let id = registry.join(self.member.node.clone());
         *subscriber = Some(id);
         let newest = Generation(fence.0);

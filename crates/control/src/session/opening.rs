@@ -144,14 +144,24 @@ fn check_claims(
         if let Some(by) = registry.who_has(address, node) {
             return Err(NoPlace::Taken { address, by: by.clone(), from });
         }
-        if address.is_ipv4() == from.is_ipv4() {
-            tracing::warn!(%node, %address, %from, "a host says that its own address is another than the one that it connects from: calls to it go where it says");
-        }
+    }
+    Ok(())
+}
+
+/// Says what is strange about where a host is; there may be a reason for it.
+pub(super) fn notice_address(member: &Member, registry: &Registry) {
+    let (node, from) = (&member.node, member.address);
+    let Some(stored) = registry.node(node).1 else { return };
+    let own = match from {
+        IpAddr::V4(_) => stored.address4.map(IpAddr::from),
+        IpAddr::V6(_) => stored.address6.map(IpAddr::from),
+    };
+    if let Some(address) = own.filter(|own| *own != from && !from.is_loopback()) {
+        tracing::warn!(%node, %address, %from, "a host says that its own address is another than the one that it connects from: calls to it go where it says");
     }
     if let Some(by) = registry.who_has(from, node).filter(|_| !from.is_loopback()) {
         tracing::warn!(%node, %by, address = %from, "two hosts have one address: calls to them go to one of the two; give their agents their own with --address");
     }
-    Ok(())
 }
 
 /// The host's slices, which are written down where it has none yet.

@@ -680,3 +680,20 @@ async fn a_host_that_reports_without_end_loses_its_session() {
     let told = ended(&mut other, &gone).unwrap();
     assert!(told.contains("at most 16384 with 65536 are taken of a host"), "{told}");
 }
+
+#[tokio::test]
+async fn who_says_again_what_a_service_is_writes_nothing() {
+    let mut world = World::new().await;
+    let with = |failures| ServiceReport { record: Some(record(failures)), ..service([1], &[]) };
+    let mut sessions = Vec::new();
+    for (name, failures) in [("n1", 1), ("n2", 1), ("n3", 1), ("n4", 2), ("n5", 3)] {
+        let mut session = world.open(name, &[]).await;
+        world.report(&mut session, report(1, true, Some(with(failures)))).await;
+        sessions.push((session, failures));
+    }
+    for (session, failures) in &mut sessions {
+        let again = FromAgent::Report(report(2, false, Some(with(*failures))));
+        session.receive(again, &mut world.registry).unwrap();
+        assert_eq!(world.drain(session).await, 0, "{failures}");
+    }
+}

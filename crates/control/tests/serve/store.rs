@@ -120,9 +120,8 @@ async fn while_the_store_stands_still_nobody_is_declared_dead() {
                 FromControl::Goodbye { reason, .. } => panic!("{reason}"),
                 other => known.take(other),
             },
-            heard = owner.hear() => match heard.unwrap() {
-                FromControl::Goodbye { reason, .. } => panic!("{reason}"),
-                _ => (),
+            heard = owner.hear() => if let FromControl::Goodbye { reason, .. } = heard.unwrap() {
+                panic!("{reason}")
             },
             () = &mut later => break,
         }
