@@ -15,6 +15,7 @@ mod plot;
 mod prompt;
 mod propagate;
 mod report;
+mod resilience;
 mod scale;
 pub(crate) mod server;
 mod set;
@@ -64,10 +65,16 @@ enum Bench {
     NodeDeath,
     /// Time and memory for many services, and what connections cost beside them
     Scale,
+    /// What one call of each rule of failure handling costs
+    Resilience,
 }
 
 /// Runs `cargo xtask bench`.
 pub(crate) fn run(args: &Args) -> Result<()> {
+    // Alone it needs nothing but its own example.
+    if let Bench::Resilience = args.bench {
+        return resilience::run(args);
+    }
     setup::require_root("bench")?;
     setup::ensure(Purpose::Bench)?;
     if cfg!(debug_assertions) {
@@ -82,6 +89,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         Bench::Failstatic => failstatic::run(args),
         Bench::NodeDeath => node_death::run(args),
         Bench::Scale => scale::run(args),
+        Bench::Resilience => resilience::run(args),
     }
 }
 

@@ -47,6 +47,7 @@ fn plan() -> Vec<(&'static str, Work)> {
         ("kernel object", Box::new(|| ebpf::check(&workspace::root()))),
         ("tests of the kernel programs' logic", kernel(&["test", "--lib", "--locked"])),
         ("tests", tests()),
+        ("all interleavings of threads", Box::new(interleavings)),
         ("documentation's examples", cargo(&["test", "--workspace", "--doc", "--locked"])),
     ];
     if process::find("cargo-deny").is_some() {
@@ -77,6 +78,14 @@ fn advisories() -> Result<()> {
     }
     let check = &["deny", "--workspace", "check", "--disable-fetch", "advisories"];
     process::run(command(check).current_dir(workspace::root()))
+}
+
+/// Loom's tests: what threads share is built with its atomics in the place of the real ones.
+fn interleavings() -> Result<()> {
+    let root = workspace::root();
+    let mut loom = command(&["test", "--package", "sinew-resilience", "--lib", "--locked", "loom"]);
+    loom.env("RUSTFLAGS", "--cfg loom").env("CARGO_TARGET_DIR", root.join("target/loom"));
+    process::run(loom.current_dir(root))
 }
 
 fn tests() -> Work {

@@ -19,7 +19,7 @@
 //! ```
 //!
 //! While it is closed or open no call takes a lock: the state is one word, and the counts are the
-//! window's. Changes of state, and what is half open, are under a lock.
+//! window's. Changes of state and probes are under a lock, for which no call that is refused waits.
 
 mod half_open;
 mod settings;
@@ -283,7 +283,8 @@ impl Breaker {
 
     #[cold]
     fn probe(&self, now: Time) -> Result<Permit, Refused> {
-        let mut change = lock(&self.change);
+        // Who comes while another one takes the probe has not got it; nobody waits for that.
+        let Ok(mut change) = self.change.try_lock() else { return Err(Refused::Probing) };
         loop {
             let word = self.word();
             if word.is_closed() {

@@ -99,16 +99,12 @@ impl Hedge {
 
     #[cold]
     fn refresh(&self, now: Time, seen: u64) {
-        // Twice a bucket, or when it is due and nobody else has begun to.
-        let next = (now + self.settings.window / (2 * BUCKETS)).as_ns();
-        let next = if self.delay_ns.load(Ordering::Relaxed) == NONE {
-            next.min((now + Duration::from_millis(100)).as_ns())
-        } else {
-            next
-        };
-        let won =
-            self.fresh_until_ns.compare_exchange(seen, next, Ordering::Relaxed, Ordering::Relaxed);
-        if won.is_err() {
+        // Twice a bucket; sooner while there is none.
+        let known = self.delay_ns.load(Ordering::Relaxed) != NONE;
+        let half = self.settings.window / (2 * BUCKETS);
+        let next = now + if known { half } else { half.min(Duration::from_millis(100)) };
+        let (word, relaxed) = (&self.fresh_until_ns, Ordering::Relaxed);
+        if word.compare_exchange(seen, next.as_ns(), relaxed, relaxed).is_err() {
             return;
         }
         let found = self.latencies.latency(now, self.settings.percentile);

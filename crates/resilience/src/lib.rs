@@ -16,6 +16,8 @@
 //! - [`fallback`]: what to answer instead
 //! - [`balance`]: which backend gets a call
 //!
+//! With the feature `tower` they are also layers for services of that crate.
+//!
 //! Below them: [`window`] (counts of the last seconds or calls) and [`histogram`] (percentiles
 //! that can be merged).
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test that cannot go on fails"))]
@@ -34,6 +36,8 @@ pub mod retry;
 pub mod shed;
 mod sync;
 mod time;
+#[cfg(feature = "tower")]
+pub mod tower;
 pub mod window;
 
 pub use invalid::Invalid;

@@ -5,6 +5,8 @@
 //! cost `c` moves it by `c` intervals; it conforms while that is no more than a burst ahead of now.
 
 mod keyed;
+#[cfg(all(test, loom))]
+mod loom_tests;
 #[cfg(all(test, not(loom)))]
 mod tests;
 

@@ -257,6 +257,15 @@ mod tests {
     }
 
     #[test]
+    fn calls_of_the_level_and_above_are_refused() {
+        let shedder = Shedder::new(ShedSettings::default()).unwrap();
+        shedder.level.store(2 * USERS, Ordering::Relaxed);
+        shedder.end_ns.store(u64::MAX, Ordering::Relaxed);
+        let ask = |priority, user| shedder.admit(Time::ORIGIN, Priority(priority), user);
+        assert!((0..500).all(|user| ask(1, user) == Ok(()) && ask(2, user) == Err(Shed)));
+    }
+
+    #[test]
     fn a_user_fares_alike_everywhere() {
         let shedders = [(); 2].map(|()| Shedder::new(ShedSettings::default()).unwrap());
         for shedder in &shedders {

@@ -74,13 +74,17 @@ mod tests {
     #[test]
     fn two_choices_are_two_of_all_pairs() {
         // Of cost by number, number 3 of 5 wins against 4 alone: 2 of 20 ordered pairs.
-        let (mut draws, mut seen) = (Draws::new(2), [0_u32; 5]);
+        let mut draws = Draws::new(2);
+        let (mut upwards, mut downwards) = ([0_u32; 5], [0_u32; 5]);
         for _ in 0..100_000 {
-            seen[p2c(5, draws.draw(), |backend| backend as f64).unwrap()] += 1;
+            upwards[p2c(5, draws.draw(), |backend| backend as f64).unwrap()] += 1;
+            downwards[p2c(5, draws.draw(), |backend| -(backend as f64)).unwrap()] += 1;
         }
-        for (backend, count) in seen.into_iter().enumerate() {
-            let expected = (4 - backend as u32) * 10_000;
-            assert!(count.abs_diff(expected) < 700, "{seen:?}");
+        for backend in 0..5 {
+            let (up, down) = (upwards[4 - backend], downwards[backend]);
+            let expected = backend as u32 * 10_000;
+            assert!(up.abs_diff(expected) < 700, "{upwards:?}");
+            assert!(down.abs_diff(expected) < 700, "{downwards:?}");
         }
     }
 

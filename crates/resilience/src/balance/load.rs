@@ -27,7 +27,7 @@ struct Inner {
 const UNANSWERED: f64 = 1e30;
 
 impl Load {
-    /// One without calls. `decay` is the time in which a latency loses half of its weight and more
+    /// One without calls. `decay` is the time in which a latency loses half of its weight or more
     /// (10 s is usual).
     ///
     /// # Errors

@@ -161,6 +161,9 @@ impl Outliers {
     }
 
     /// Counts an answer. Answers the ejection that it leads to.
+    ///
+    /// # Panics
+    /// The set has no backend of that number.
     #[inline]
     pub fn record(&self, host: usize, now: Time, answer: Answer) -> Option<Ejected> {
         let known = &self.hosts[host];

@@ -69,7 +69,8 @@ mod tests {
         #[test]
         fn a_key_belongs_to_the_next_point(nodes in nodes(), hashes in prop::collection::vec(any::<u64>(), 20)) {
             let ring = Ring::new(&nodes, 5).unwrap();
-            for hash in hashes {
+            let points = nodes.iter().map(|node| place(node.key, 2));
+            for hash in hashes.into_iter().chain(points) {
                 prop_assert_eq!(ring.get(hash), naive(&nodes, 5, hash));
             }
         }

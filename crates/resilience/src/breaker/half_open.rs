@@ -43,13 +43,20 @@ impl Probes {
     }
 
     pub(super) fn give_back(&mut self, probe: u32) {
-        self.0[probe as usize] = Probe::Free;
+        self.set(probe, Probe::Free);
     }
 
     pub(super) fn succeed(&mut self, probe: u32) -> Report {
-        self.0[probe as usize] = Probe::Succeeded;
+        self.set(probe, Probe::Succeeded);
         let all = self.0.iter().all(|probe| *probe == Probe::Succeeded);
         if all { Report::All } else { Report::Some }
+    }
+
+    /// A number that is none of these came from another circuit.
+    fn set(&mut self, probe: u32, state: Probe) {
+        if let Some(probe) = self.0.get_mut(probe as usize) {
+            *probe = state;
+        }
     }
 
     /// The first lease that has run out.

@@ -61,6 +61,35 @@ impl Bulkhead {
     }
 }
 
+#[cfg(all(test, loom))]
+mod loom_tests {
+    use loom::sync::Arc;
+    use loom::thread;
+
+    use super::*;
+
+    #[test]
+    fn two_threads_are_never_both_in() {
+        loom::model(|| {
+            let shared = Arc::new((Bulkhead::new(1), AtomicU32::new(0)));
+            let enter = |shared: &(Bulkhead, AtomicU32)| {
+                let permit = Bulkhead::acquire(&shared.0);
+                if permit.is_ok() {
+                    assert_eq!(shared.1.fetch_add(1, Ordering::Relaxed), 0);
+                    shared.1.fetch_sub(1, Ordering::Relaxed);
+                }
+            };
+            let other = {
+                let shared = shared.clone();
+                thread::spawn(move || enter(&shared))
+            };
+            enter(&shared);
+            other.join().unwrap();
+            assert!(Bulkhead::acquire(&shared.0).is_ok());
+        });
+    }
+}
+
 #[cfg(all(test, not(loom)))]
 mod tests {
     use std::sync::Arc;

@@ -8,7 +8,7 @@ use crate::time::Time;
 
 /// One rate for each key, such as a caller's address, in memory that does not grow.
 ///
-/// Keys are in sets of eight by their hash. A key that comes when its set is full takes the place
+/// Keys are in sets of eight by their hash, each under a lock that is held for a moment. A key that comes when its set is full takes the place
 /// of the one that is nearest to its full burst. That one forgets what it used; a key that is at
 /// its limit keeps its place before all others. Give a hash that callers cannot choose, if they
 /// may want keys to meet.

@@ -49,7 +49,8 @@ impl Baseline {
         if latency_s <= self.latency_s * NEAR {
             self.unseen = Duration::ZERO;
         } else {
-            self.unseen += sample.length;
+            // A window without calls for hours says no more than another.
+            self.unseen += sample.length.min(STALE / 10);
         }
         if self.unseen < STALE {
             return Phase::Known(self.latency_s);
