@@ -56,7 +56,8 @@ impl fmt::Display for Time {
 
 /// Nanoseconds of a duration; those above 584 years are 584 years.
 pub(crate) fn ns(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+    let whole = duration.as_secs().saturating_mul(1_000_000_000);
+    whole.saturating_add(u64::from(duration.subsec_nanos()))
 }
 
 /// The process's monotonic clock, for those who have no clock of their own. No rule reads it.
@@ -87,5 +88,7 @@ mod tests {
         assert_eq!(late - early, Duration::from_nanos(3));
         assert_eq!(early - late, Duration::ZERO);
         assert_eq!(early + Duration::MAX, Time::NEVER);
+        assert_eq!(early + Duration::new(18_446_744_073, 709_551_610), Time::NEVER);
+        assert_eq!(early + Duration::new(18, 5), Time::from_ns(18_000_000_010));
     }
 }
