@@ -15,14 +15,13 @@ use crate::{process, workspace};
 type Samples = BTreeMap<(String, u32), (Vec<f64>, Vec<f64>)>;
 
 /// What does the same: ours, and the other. Ours reads the clock where the other does.
-const PEERS: [(&str, &str); 9] = [
+const PEERS: [(&str, &str); 8] = [
     ("breaker_closed", "recloser_closed"),
     ("breaker_closed_clock", "failsafe_closed"),
     ("breaker_open_clock", "recloser_open"),
     ("breaker_open_clock", "failsafe_open"),
     ("bulkhead_tower", "tower_concurrency_limit"),
-    ("bulkhead", "tower_concurrency_limit"),
-    ("bulkhead_full", "tower_load_shed"),
+    ("bulkhead_full_tower", "tower_load_shed"),
     ("gcra_clock", "tower_rate_limit"),
     ("retry_budget_clock", "tower_budget"),
 ];

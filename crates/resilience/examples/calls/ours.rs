@@ -114,8 +114,11 @@ fn adaptive(name: &'static str, algorithm: impl Algorithm + 'static) -> Case {
 
 fn limits() -> Vec<Case> {
     let (bulkhead, full) = (Arc::new(Bulkhead::new(100)), Arc::new(Bulkhead::new(0)));
-    let layer = GuardLayer::new(Clock::start(), |_: Result<&(), &_>| Verdict::Success)
-        .bulkhead(Arc::new(Bulkhead::new(100)));
+    let layers = [100, 0].map(|limit| {
+        GuardLayer::new(Clock::start(), |_: Result<&(), &_>| Verdict::Success)
+            .bulkhead(Arc::new(Bulkhead::new(limit)))
+    });
+    let [layer, full_layer] = layers;
     vec![
         Case::new("bulkhead", move || {
             let bulkhead = bulkhead.clone();
@@ -134,6 +137,10 @@ fn limits() -> Vec<Case> {
         Case::new("bulkhead_tower", move || {
             let mut service = layer.layer(peers::Ready);
             move |calls| peers::call(&mut service, calls)
+        }),
+        Case::new("bulkhead_full_tower", move || {
+            let mut service = full_layer.layer(peers::Ready);
+            move |calls| (0..calls).for_each(|_| assert!(answered(&mut service).is_err()))
         }),
         adaptive("vegas", Vegas::default()),
         adaptive("gradient", Gradient::default()),
