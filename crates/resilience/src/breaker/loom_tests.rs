@@ -37,6 +37,23 @@ fn failures_of_two_callers_open_it() {
 }
 
 #[test]
+fn two_callers_open_it_once() {
+    loom::model(|| {
+        let max_sleep = Duration::from_nanos(40);
+        let settings = Settings { minimum_calls: 1, max_sleep, ..settings() };
+        let breaker = Arc::new(Breaker::new(settings).unwrap());
+        let other = {
+            let breaker = breaker.clone();
+            thread::spawn(move || fail(&breaker, 1))
+        };
+        fail(&breaker, 1);
+        other.join().unwrap();
+        let refused = breaker.admit(at(2)).unwrap_err();
+        assert_eq!(refused, Refused::Open(Duration::from_nanos(9)));
+    });
+}
+
+#[test]
 fn one_of_two_callers_probes() {
     loom::model(|| {
         let breaker = Arc::new(Breaker::new(settings()).unwrap());
