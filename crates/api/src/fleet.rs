@@ -54,7 +54,8 @@ pub struct FleetStatus {
     pub limited_zones: BTreeMap<ZoneName, u8>,
     /// By which the host shows who it is; `None`: it has none, and joins again by a fresh token.
     pub certificate: Option<CertificateStatus>,
-    /// What else there is to know: hosts in doubt, routes to others that are not in force.
+    /// What else there is to know: hosts in doubt, what control did not take, routes to others that are
+    /// not in force.
     pub notices: Vec<String>,
 }
 

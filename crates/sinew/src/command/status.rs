@@ -99,7 +99,7 @@ fn describe(lines: &mut Lines, fleet: &FleetStatus) {
         ),
     }
     for notice in &fleet.notices {
-        lines.tinted("routes", notice, Tint::Bad);
+        lines.tinted("notice", notice, Tint::Bad);
     }
 }
 

@@ -8,8 +8,9 @@ use crate::world::World;
 
 fn joined(name: &str) -> World {
     let mut world = World::new(name, 3);
-    for number in [1, 2, 3] {
-        world.start_agent(number, &["--zone", "a"]);
+    for (number, more) in [(1, None), (2, Some("--placement")), (3, None)] {
+        let options: Vec<&str> = ["--zone", "a"].into_iter().chain(more).collect();
+        world.start_agent(number, &options);
     }
     for number in [1, 2, 3] {
         world.wait("a session", || world.status(number)["session"].is_object());
@@ -49,10 +50,19 @@ fn endpoints(world: &World, number: u8) -> usize {
 fn a_host_leaves_in_good_order_and_what_it_runs_goes_on() {
     let mut world = joined("leave");
     assert!(!traces(&world, 2).is_empty(), "as long as it is in");
+    let file = world.file(1, "batch.yaml");
+    fs::write(&file, "name: batch\nservices:\n  job:\n    command: sleep 1000\n").unwrap();
+    world.sinew(1, &["place", "-f", file.to_str().unwrap()]);
+    let runs = |world: &World| {
+        let listed = world.sinew(2, &["ps", "--output", "json"]);
+        let is_it = |it: &Value| it["service"] == "job" && it["state"] == "up";
+        listed.as_array().is_some_and(|all| all.iter().any(is_it))
+    };
+    world.wait("what is placed", || runs(&world));
     let refused = world.try_sinew(2, &["leave"]);
     assert!(String::from_utf8_lossy(&refused.stderr).contains("--yes"), "{refused:?}");
     let left = world.sinew(2, &["leave", "--grace", "1", "--yes", "--output", "json"]);
-    assert_eq!(left, serde_json::json!({"node": "h2", "told": true, "placed": []}));
+    assert_eq!(left, serde_json::json!({"node": "h2", "told": true, "placed": ["batch"]}));
     // Nobody waits for its death: it has said that nothing is there.
     world.wait("the endpoints to go", || endpoints(&world, 1) == 1);
     assert_eq!(world.calls(1, "web", 10), ["h3"; 10]);
@@ -69,6 +79,9 @@ fn a_host_leaves_in_good_order_and_what_it_runs_goes_on() {
     world.start_agent(2, &["--join", &control, "--token", &token]);
     assert_eq!(world.status(2), Value::Null);
     assert_eq!(world.calls(2, "web", 5), ["h2"; 5]);
+    assert!(runs(&world), "what was placed goes on as its own");
+    world.sinew(2, &["down", "batch", "--yes"]);
+    assert!(!runs(&world));
     let log = fs::read_to_string(world.file(2, "agent.log")).unwrap();
     assert!(log.contains("has left the network that it was in as h2"), "{log}");
     assert_eq!(endpoints(&world, 1), 1);
