@@ -27,6 +27,14 @@ impl Health {
         }
     }
 
+    /// It answers, which a full one does too.
+    pub(super) fn answers(&self) {
+        let away = self.trouble().as_ref().is_some_and(|trouble| !trouble.full);
+        if away {
+            self.works();
+        }
+    }
+
     /// Something was not, and is tried again.
     pub(super) fn fails(&self, error: &Error) {
         if error.retry() == Retry::No {
@@ -66,9 +74,14 @@ mod tests {
         health.fails(&Error::NoSpace { why });
         let told = health.words().unwrap();
         assert!(told.ends_with("the store is full: commit: database space exceeded"), "{told}");
+        health.answers();
+        assert!(health.words().is_some(), "it is still full");
         let why = "no leader".to_owned();
         health.fails(&Error::Unavailable { why, applied: Applied::No });
         assert!(health.words().unwrap().contains("no leader"));
+        health.answers();
+        assert_eq!(health.words(), None);
+        health.fails(&Error::NoSpace { why: String::new() });
         health.works();
         assert_eq!(health.words(), None);
         // It takes others.

@@ -5,13 +5,16 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use sinew_model::NodeName;
-use tokio::{sync::oneshot::error::TryRecvError, time::sleep};
+use tokio::{
+    sync::oneshot::error::TryRecvError,
+    time::{sleep, timeout},
+};
 
 use super::{shared::Shared, writer::Writing};
 use crate::{
     records::{Key, StoredControl, write},
     session::lose,
-    store::{Error, Lease, Op, Transaction},
+    store::{Applied, Error, Lease, Op, Transaction},
 };
 
 /// Goes on until it is dropped.
@@ -20,14 +23,17 @@ pub(super) async fn keep(shared: Arc<Shared>) {
     let mut lease = None;
     let mut writing = BTreeMap::new();
     loop {
-        match renew(&shared, lease).await {
-            Ok(renewed) => lease = Some(renewed),
-            Err(error) => {
-                if matches!(error, Error::LeaseNotFound { .. }) {
-                    lease = None;
-                }
-                tracing::debug!(%error, "the store does not hear that this replica is there");
+        let renewed = timeout(every * 2, renew(&shared, lease)).await.unwrap_or_else(|_| {
+            let call = "a sign of life of this replica".to_owned();
+            Err(Error::Timeout { call, after: every * 2, applied: Applied::Unknown })
+        });
+        match renewed {
+            Ok(renewed) => {
+                shared.health.answers();
+                lease = Some(renewed);
             }
+            Err(Error::LeaseNotFound { .. }) => lease = None,
+            Err(error) => shared.health.fails(&error),
         }
         write_off(&shared, &mut writing);
         sleep(every).await;

@@ -107,6 +107,8 @@ async fn while_the_store_stands_still_nobody_is_declared_dead() {
         }
     }
     assert_eq!(known.instances(), [1, 3]);
+    let told = replica.handle.trouble().unwrap();
+    assert!(told.contains("what is known stays in force"), "{told}");
     cluster.thaw(0);
     soon(reported(owner, 2)).await;
     soon(has(caller, &mut known, &[1, 2, 3])).await;
@@ -127,6 +129,7 @@ async fn while_the_store_stands_still_nobody_is_declared_dead() {
         }
     }
     assert_eq!(known.instances(), [1, 2, 3]);
+    assert_eq!(replica.handle.trouble(), None);
 }
 
 #[tokio::test]
