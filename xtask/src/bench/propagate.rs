@@ -73,14 +73,13 @@ fn measure(store: Store, rounds: usize, report: &mut Report) -> Result<()> {
     let others = &sets[1..];
     let (mut ups, mut downs) = (Vec::new(), Vec::new());
     let mut known = BTreeSet::new();
-    newcomer(&directory, &mut known)?.context("the first replica did not say that it listens")?;
+    newcomer(&directory, &mut known)?;
     for round in 0..rounds {
         std::thread::sleep(CALM);
         // Those that were killed stay among the replicas.
         network.scale(first, SERVICE, round + 2)?;
         let seen_ns = reached(others, 2)?;
-        let (victim, listened_ns) =
-            newcomer(&directory, &mut known)?.context("a replica did not say that it listens")?;
+        let (victim, listened_ns) = newcomer(&directory, &mut known)?;
         ups.push(span(listened_ns, seen_ns));
         std::thread::sleep(CALM);
         let killed_ns = now_ns();
@@ -122,19 +121,27 @@ fn reached(sets: &[Set], backends: u32) -> Result<u64> {
     }
 }
 
-/// The process that has said that it listens and is not known, and when that was.
-fn newcomer(directory: &Path, known: &mut BTreeSet<OsString>) -> Result<Option<(Pid, u64)>> {
-    for entry in fs::read_dir(directory)? {
-        let name = entry?.file_name();
-        if known.contains(&name) {
-            continue;
+/// The process that says that it listens and is not known yet, and when that was. It says so after
+/// listen(), and others may know sooner.
+fn newcomer(directory: &Path, known: &mut BTreeSet<OsString>) -> Result<(Pid, u64)> {
+    let start = Instant::now();
+    loop {
+        for entry in fs::read_dir(directory)? {
+            let name = entry?.file_name();
+            // Not all of it may be written yet.
+            let said = fs::read_to_string(directory.join(&name))?;
+            let Some(listened_ns) = said.strip_suffix('\n') else { continue };
+            if known.insert(name.clone()) {
+                let pid = name.to_string_lossy().parse().ok().and_then(Pid::from_raw);
+                let pid = pid.with_context(|| format!("{} is no process", name.display()))?;
+                return Ok((pid, listened_ns.parse()?));
+            }
         }
-        let listened_ns = fs::read_to_string(directory.join(&name))?.parse()?;
-        let pid = name.to_string_lossy().parse().ok().and_then(Pid::from_raw);
-        known.insert(name);
-        return Ok(pid.map(|pid| (pid, listened_ns)));
+        if start.elapsed() > DEADLINE {
+            bail!("a replica did not say that it listens");
+        }
+        std::thread::sleep(PAUSE);
     }
-    Ok(None)
 }
 
 fn span(from_ns: u64, to_ns: u64) -> u32 {

@@ -59,7 +59,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     if let Some(directory) = &args.listened {
         let listened_ns = now_ns();
         let server = begin(args.listen)?;
-        fs::write(directory.join(std::process::id().to_string()), listened_ns.to_string())?;
+        fs::write(directory.join(std::process::id().to_string()), format!("{listened_ns}\n"))?;
         return server.serve();
     }
     match &args.times {
