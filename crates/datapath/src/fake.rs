@@ -10,8 +10,8 @@ use std::{
 use sinew_model::Protocol;
 
 use crate::{
-    Affinity, BackendStats, BackendTimes, Carrier, Datapath, EdgeStats, Error, FlowBackend,
-    Listener, Look, Mended, Notice, Peer, Suspect, Totals, Usage, Wanted,
+    Affinity, BackendStats, BackendTimes, Callee, Carrier, Datapath, EdgeStats, Error, FlowBackend,
+    Listener, Look, Mended, Notice, Peer, Totals, Usage, Wanted,
 };
 
 /// What a [`Fake`] holds and answers.
@@ -31,8 +31,8 @@ pub struct FakeState {
     pub closed: Vec<SocketAddr>,
     /// Hosts whose connections were closed.
     pub closed_hosts: Vec<Peer>,
-    /// Answers of [`Datapath::suspects`], until they answer.
-    pub suspects: Vec<Suspect>,
+    /// Answers of [`Datapath::callees`], suspect or not by what was tried last.
+    pub callees: Vec<Callee>,
     /// What [`Datapath::tried`] was told, in turn.
     pub tried: Vec<(u32, bool)>,
     /// Answers of [`Datapath::notices`].
@@ -172,14 +172,16 @@ impl Datapath for Fake {
         Ok(0)
     }
 
-    fn suspects(&self) -> Result<Vec<Suspect>, Error> {
-        Ok(self.state().suspects.clone())
+    fn callees(&self) -> Result<Vec<Callee>, Error> {
+        Ok(self.state().callees.clone())
     }
 
     fn tried(&self, node: u32, answered: bool) -> Result<(), Error> {
         let mut state = self.state();
         state.tried.push((node, answered));
-        state.suspects.retain(|suspect| suspect.node != node || !answered);
+        for callee in state.callees.iter_mut().filter(|callee| callee.node == node) {
+            callee.suspect = !answered;
+        }
         Ok(())
     }
 

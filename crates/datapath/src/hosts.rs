@@ -2,19 +2,25 @@
 
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
-    net::{IpAddr, Ipv4Addr, Ipv6Addr},
-    sync::atomic::{Ordering, fence},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    sync::{
+        Arc,
+        atomic::{Ordering, fence},
+    },
 };
 
 use sinew_abi::{self as abi, host};
 use sinew_model::fleet::Network;
 
 use crate::{
-    Error, Fleet,
+    Error, Fleet, Peer,
     layout::{addr6, mapped, unmapped},
     maps::Maps,
 };
 
+/// Of the first address of a slice, which no instance gets: a connect() to it is refused by the
+/// kernel there, and heard by nobody. That of "discard" (RFC 863), which is meant for the like.
+const QUIET_PORT: u16 = 9;
 /// Bits in front of an IPv4 address in a record.
 const MAPPED_BITS: u32 = 96;
 
@@ -23,6 +29,8 @@ const MAPPED_BITS: u32 = 96;
 pub(crate) struct Hosts {
     prefixes: HashMap<abi::HostPrefix, abi::HostAddress>,
     nodes: HashSet<u32>,
+    /// Where each can be asked for a sign of life.
+    quiet: HashMap<u32, SocketAddr>,
 }
 
 impl Hosts {
@@ -32,6 +40,7 @@ impl Hosts {
         Ok(Self {
             prefixes: maps.hosts.list(zero)?.into_iter().collect(),
             nodes: maps.nodes.keys(0)?.into_iter().collect(),
+            quiet: HashMap::new(),
         })
     }
 
@@ -100,7 +109,22 @@ impl Hosts {
             maps.nodes.remove(node)?;
         }
         self.nodes = nodes;
+        let quiet = |peer: &Arc<Peer>| {
+            let slice = peer.slices.first()?;
+            Some((peer.number, SocketAddr::new(slice.address(), QUIET_PORT)))
+        };
+        self.quiet = fleet.peers.values().filter_map(quiet).collect();
         Ok(())
+    }
+
+    /// Whether there are no others.
+    pub(crate) fn is_alone(&self) -> bool {
+        self.nodes.is_empty()
+    }
+
+    /// Where the kernel of a host answers and no program does.
+    pub(crate) fn quiet(&self, node: u32) -> Option<SocketAddr> {
+        self.quiet.get(&node).copied()
     }
 }
 

@@ -13,8 +13,8 @@ use sinew_abi as abi;
 use sinew_model::Protocol;
 
 use crate::{
-    Affinity, BackendStats, Carrier, Datapath, EdgeStats, Error, Events, FlowBackend, Instance,
-    Listener, Look, Mended, Notice, Peer, Resolver, Suspect, Totals, Usage, Wanted,
+    Affinity, BackendStats, Callee, Carrier, Datapath, EdgeStats, Error, Events, FlowBackend,
+    Instance, Listener, Look, Mended, Notice, Peer, Resolver, Totals, Usage, Wanted,
     attach::Links,
     hosts::Hosts,
     layout::{Delta, Ledger, Member, Tables, addr4, addr6, mapped},
@@ -407,15 +407,19 @@ impl Datapath for Kernel {
         })
     }
 
-    fn suspects(&self) -> Result<Vec<Suspect>, Error> {
-        let nodes = self.maps.suspects()?;
-        let places = self.ledger.backends().map(|(_, index)| index);
-        Ok(suspects::with_endpoints(nodes, places.map(|index| self.maps.backend(index))))
+    fn callees(&self) -> Result<Vec<Callee>, Error> {
+        if self.hosts.is_alone() {
+            return Ok(Vec::new());
+        }
+        let suspects = self.maps.suspects()?;
+        let backends = self.ledger.backends().map(|(_, index)| self.maps.backend(index));
+        Ok(suspects::callees(&suspects, |node| self.hosts.quiet(node), backends))
     }
 
     fn tried(&self, node: u32, answered: bool) -> Result<(), Error> {
         let nodes = &self.maps.nodes;
-        let held = nodes.get(&node, abi::Suspicion::ZERO)?.unwrap_or(abi::Suspicion::ZERO);
+        // Nothing is held against a host that is not one any more.
+        let Some(held) = nodes.get(&node, abi::Suspicion::ZERO)? else { return Ok(()) };
         let now = sys::monotonic_ns();
         suspects::tried(&held, answered, now).map_or(Ok(()), |held| nodes.put(&node, &held))
     }

@@ -50,7 +50,7 @@ pub use layout::backend_key;
 pub use notice::Notice;
 pub use routes::beside;
 pub use sockets::{Listener, closes_connections, listeners};
-pub use suspects::Suspect;
+pub use suspects::Callee;
 pub use usage::Usage;
 pub use wanted::{
     Backend, Fleet, Instance, Peer, Published, Resolver, Service, ServicePort, Wanted, Wildcard,
@@ -261,14 +261,14 @@ pub trait Datapath: Send {
     /// When the kernel refuses.
     fn close_host(&self, peer: &Peer) -> Result<u32, Error>;
 
-    /// The hosts under suspicion that have endpoints.
+    /// The other hosts that have endpoints.
     ///
     /// # Errors
     /// When the kernel refuses.
-    fn suspects(&self) -> Result<Vec<Suspect>, Error>;
+    fn callees(&self) -> Result<Vec<Callee>, Error>;
 
-    /// What came of trying a host under suspicion: an answer ends that, and without one callers go on
-    /// to pass it over, for two seconds at least.
+    /// What came of trying another host: an answer ends a suspicion, and without one callers pass it
+    /// over while others are fit, for two seconds at least.
     ///
     /// # Errors
     /// When the kernel refuses.

@@ -1,6 +1,7 @@
-//! Hosts under suspicion, and what came of trying them in the callers' stead.
+//! Other hosts that callers are led to, and what came of trying them in the callers' stead.
 //!
-//! When the time of a suspicion is over the kernel lets one caller try the host, who pays with his
+//! Callers find out that a host is gone by connects without an answer, each of which fails. Whoever
+//! asks hosts for a sign of life finds out sooner, and says so. When the time of a suspicion is over the kernel lets one caller try the host, who pays with his
 //! call when it is still away. Whoever tries it himself and says so before that puts it off.
 
 use std::{
@@ -16,30 +17,36 @@ use crate::layout::unmapped;
 /// also on a host that is busy.
 pub(crate) const PUT_OFF_NS: u64 = 2_000_000_000;
 
-/// A host under suspicion.
+/// Another host with endpoints. Any answer to a connect() is one, a refusal too.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Suspect {
+pub struct Callee {
     /// Its number.
     pub node: u32,
-    /// Where callers reach an endpoint there. Any answer is one, a refused connect too.
+    /// Whether it is under suspicion.
+    pub suspect: bool,
+    /// Where callers reach an endpoint there.
     pub endpoint: SocketAddr,
+    /// Where its kernel answers and no program is bothered.
+    pub quiet: Option<SocketAddr>,
 }
 
-/// The suspects among the hosts of those backends, each with the first of its endpoints.
-pub(crate) fn with_endpoints(
-    mut nodes: HashSet<u32>,
+/// The hosts of those backends, each with the first of its endpoints.
+pub(crate) fn callees(
+    suspects: &HashSet<u32>,
+    quiet: impl Fn(u32) -> Option<SocketAddr>,
     backends: impl Iterator<Item = abi::Backend>,
-) -> Vec<Suspect> {
+) -> Vec<Callee> {
+    let mut known = HashSet::new();
     let mut found = Vec::new();
     for backend in backends {
-        if nodes.is_empty() {
-            break;
-        }
-        if nodes.contains(&backend.node)
+        let node = backend.node;
+        if node != 0
+            && !known.contains(&node)
             && let Some(endpoint) = endpoint(&backend)
         {
-            nodes.remove(&backend.node);
-            found.push(Suspect { node: backend.node, endpoint });
+            known.insert(node);
+            let (suspect, quiet) = (suspects.contains(&node), quiet(node));
+            found.push(Callee { node, suspect, endpoint, quiet });
         }
     }
     found
@@ -58,7 +65,12 @@ fn endpoint(backend: &abi::Backend) -> Option<SocketAddr> {
 pub(crate) fn tried(held: &abi::Suspicion, answered: bool, now_ns: u64) -> Option<abi::Suspicion> {
     let put_off_ns = now_ns.saturating_add(PUT_OFF_NS);
     if held.until_ns == 0 {
-        None
+        (!answered).then_some(abi::Suspicion {
+            rounds: held.rounds.saturating_add(1),
+            until_ns: put_off_ns,
+            suspicions: held.suspicions.saturating_add(1),
+            ..*held
+        })
     } else if answered {
         Some(abi::Suspicion { suspicions: held.suspicions, ..abi::Suspicion::ZERO })
     } else {
@@ -83,13 +95,14 @@ mod tests {
         let put_off = tried(&held(SECOND), false, 2 * SECOND).unwrap();
         assert_eq!(put_off, held(2 * SECOND + PUT_OFF_NS));
         assert_eq!(tried(&held(9 * SECOND), false, 2 * SECOND), None, "it lasts longer anyway");
-        let trusted = abi::Suspicion { until_ns: 0, ..held(0) };
-        assert_eq!(tried(&trusted, false, SECOND), None, "somebody heard of it meanwhile");
+        let trusted = held(0);
         assert_eq!(tried(&trusted, true, SECOND), None);
+        let suspect = abi::Suspicion { rounds: 2, suspicions: 5, ..held(SECOND + PUT_OFF_NS) };
+        assert_eq!(tried(&trusted, false, SECOND), Some(suspect));
     }
 
     #[test]
-    fn each_suspect_is_tried_at_an_address_of_its_own() {
+    fn each_host_is_tried_at_an_address_of_its_own() {
         let backend = |node, addr4: [u8; 4], last6: u8| abi::Backend {
             node,
             addr4: u32::from_ne_bytes(addr4),
@@ -105,8 +118,22 @@ mod tests {
             backend(6, [0; 4], 9),
             backend(7, [10, 1, 3, 1], 0),
         ];
-        let suspect = |node, at: &str| Suspect { node, endpoint: at.parse().unwrap() };
-        let found = with_endpoints([5, 6, 8].into(), backends.into_iter());
-        assert_eq!(found, [suspect(5, "10.1.2.3:80"), suspect(6, "[::9]:80")]);
+        let quiet: SocketAddr = "10.1.2.0:9".parse().unwrap();
+        let callee = |node, suspect, at: &str, quiet| Callee {
+            node,
+            suspect,
+            endpoint: at.parse().unwrap(),
+            quiet,
+        };
+        let of = |node| (node == 5).then_some(quiet);
+        let found = callees(&[6, 8].into(), of, backends.into_iter());
+        assert_eq!(
+            found,
+            [
+                callee(5, false, "10.1.2.3:80", Some(quiet)),
+                callee(6, true, "[::9]:80", None),
+                callee(7, false, "10.1.3.1:80", None),
+            ]
+        );
     }
 }

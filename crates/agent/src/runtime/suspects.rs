@@ -1,10 +1,10 @@
-//! Other hosts that left calls without an answer are tried from here, again and again, so that no
-//! caller has to: the first answer brings them back.
+//! Other hosts that callers are led to are asked for signs of life from here, so that no call finds
+//! out by itself that one is gone, and none has to try whether it is back.
 
-use std::{io, panic::resume_unwind, time::Duration};
+use std::{collections::HashSet, io, net::SocketAddr, panic::resume_unwind, time::Duration};
 
 use futures_util::{StreamExt as _, stream};
-use sinew_datapath::{self as datapath, Suspect};
+use sinew_datapath::{self as datapath, Callee};
 use tokio::{
     net::TcpStream,
     task::{JoinHandle, spawn_blocking},
@@ -13,11 +13,15 @@ use tokio::{
 
 use super::SharedDatapath;
 
-/// From one look for suspects to the next: several fall into the time that the first suspicion lasts.
+/// From one round to the next.
 const EVERY: Duration = Duration::from_millis(250);
-/// A host of one network that is there answers in far less.
-const PATIENCE: Duration = Duration::from_millis(500);
-/// Tries at once: all hosts of a large zone are through before the kernel lets a caller try one.
+/// A host of one network that is there answers in a tenth of it. Two tries and a round's time are
+/// less than a second.
+const PATIENCE: Duration = Duration::from_millis(200);
+/// Hosts that are asked in a round beside those under suspicion: each within a second, of 256 that
+/// are called; of more, callers find out as well.
+const A_ROUND: usize = 64;
+/// Tries at once.
 const AT_ONCE: usize = 256;
 
 /// The task, which ends with this.
@@ -29,38 +33,91 @@ impl Drop for Watch {
     }
 }
 
-/// Tries suspects for as long as it is kept.
+/// Asks for as long as it is kept.
 pub(super) fn watch(datapath: SharedDatapath) -> Watch {
     Watch(tokio::spawn(async move {
+        let mut rounds = Rounds::default();
         let mut ticks = interval(EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
-            if let Err(error) = round(&datapath).await {
-                // Callers try them, as they do without an agent.
-                tracing::debug!("hosts under suspicion are not tried: {error}");
+            if let Err(error) = round(&datapath, &mut rounds).await {
+                // Callers find out, as they do without an agent.
+                tracing::debug!("other hosts are not asked for signs of life: {error}");
             }
         }
     }))
 }
 
-async fn round(datapath: &SharedDatapath) -> Result<(), datapath::Error> {
-    let suspects = with(datapath, |datapath| datapath.suspects()).await?;
-    let mut tries = stream::iter(suspects)
-        .map(|suspect| async move { (suspect, answers(&suspect).await) })
+/// What is remembered from round to round.
+#[derive(Debug, Default)]
+struct Rounds {
+    /// The host that was asked last.
+    last: u32,
+    /// Hosts whose kernels answered where no program listens. What filters packets there may let pass
+    /// what is meant for programs alone, so that the silence of any other host says nothing.
+    answer: HashSet<u32>,
+}
+
+/// How a host is tried, and what its silence says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Try {
+    node: u32,
+    at: SocketAddr,
+    suspect: bool,
+}
+
+impl Rounds {
+    /// Whom to try in a round: all suspects, where callers call them, and some of the others in turn.
+    fn next(&mut self, mut callees: Vec<Callee>) -> Vec<Try> {
+        callees.sort_unstable_by_key(|callee| callee.node);
+        let from = callees.partition_point(|callee| callee.node <= self.last);
+        let (before, after) = callees.split_at(from);
+        let trusted = after.iter().chain(before).filter(|callee| !callee.suspect);
+        let quiet =
+            |callee: &Callee| callee.quiet.map(|at| Try { node: callee.node, at, suspect: false });
+        let mut tries: Vec<Try> = trusted.filter_map(quiet).take(A_ROUND).collect();
+        self.last = tries.last().map_or(self.last, |last| last.node);
+        let suspects = callees.iter().filter(|callee| callee.suspect);
+        tries.extend(suspects.map(|it| Try { node: it.node, at: it.endpoint, suspect: true }));
+        tries
+    }
+
+    /// What to tell of a try; `None`: nothing that matters.
+    fn heard(&mut self, of: Try, answered: bool) -> Option<bool> {
+        match (of.suspect, answered) {
+            (true, _) => Some(answered),
+            (false, true) => {
+                self.answer.insert(of.node);
+                None
+            }
+            (false, false) => self.answer.remove(&of.node).then_some(false),
+        }
+    }
+}
+
+async fn round(datapath: &SharedDatapath, rounds: &mut Rounds) -> Result<(), datapath::Error> {
+    let callees = with(datapath, |datapath| datapath.callees()).await?;
+    let mut tries = stream::iter(rounds.next(callees))
+        .map(
+            |of| async move { (of, answers(of.at).await || (!of.suspect && answers(of.at).await)) },
+        )
         .buffer_unordered(AT_ONCE);
-    while let Some((Suspect { node, endpoint }, answered)) = tries.next().await {
-        with(datapath, move |datapath| datapath.tried(node, answered)).await?;
-        if answered {
-            tracing::info!("the host of {endpoint} answers again");
+    while let Some((of, answered)) = tries.next().await {
+        let Some(answered) = rounds.heard(of, answered) else { continue };
+        with(datapath, move |datapath| datapath.tried(of.node, answered)).await?;
+        match (of.suspect, answered) {
+            (true, true) => tracing::info!("the host of {} answers again", of.at.ip()),
+            (false, _) => tracing::info!("the host of {} is silent", of.at.ip()),
+            (true, false) => {}
         }
     }
     Ok(())
 }
 
 /// Whether somebody is there: who refuses is, too.
-async fn answers(suspect: &Suspect) -> bool {
-    match timeout(PATIENCE, TcpStream::connect(suspect.endpoint)).await {
+async fn answers(at: SocketAddr) -> bool {
+    match timeout(PATIENCE, TcpStream::connect(at)).await {
         Ok(Ok(_)) => true,
         Ok(Err(error)) => matches!(
             error.kind(),
@@ -94,31 +151,75 @@ mod tests {
 
     use super::*;
 
+    const NOWHERE: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 1);
+
+    fn callee(node: u32, suspect: bool) -> Callee {
+        Callee { node, suspect, endpoint: NOWHERE, quiet: Some(NOWHERE) }
+    }
+
     async fn until(fake: &Fake, holds: impl Fn(&FakeState) -> bool) {
         while !holds(&fake.state()) {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     }
 
+    #[test]
+    fn all_suspects_are_tried_and_the_others_in_turn() {
+        let callees: Vec<_> = (1..=100).map(|node| callee(node, node % 10 == 0)).collect();
+        let mut rounds = Rounds::default();
+        let nodes = |tries: Vec<Try>, suspect| {
+            tries.iter().filter(|it| it.suspect == suspect).map(|it| it.node).collect::<Vec<_>>()
+        };
+        let trusted: Vec<u32> = (1..=100).filter(|node| node % 10 != 0).collect();
+        let first = rounds.next(callees.clone());
+        assert_eq!(nodes(first.clone(), true), [10, 20, 30, 40, 50, 60, 70, 80, 90, 100]);
+        assert_eq!(nodes(first, false), trusted[..A_ROUND]);
+        let second = nodes(rounds.next(callees), false);
+        let around = trusted.iter().chain(&trusted).skip(A_ROUND).take(A_ROUND).copied();
+        assert_eq!(second, around.collect::<Vec<_>>());
+        assert_eq!(rounds.next(Vec::new()), []);
+    }
+
+    #[test]
+    fn the_silence_of_who_never_answered_says_nothing() {
+        let mut rounds = Rounds::default();
+        let quiet = Try { node: 1, at: NOWHERE, suspect: false };
+        assert_eq!(rounds.heard(quiet, false), None, "its packets may be filtered");
+        assert_eq!(rounds.heard(quiet, true), None);
+        assert_eq!(rounds.heard(quiet, false), Some(false));
+        let suspect = Try { suspect: true, ..quiet };
+        assert_eq!(rounds.heard(suspect, true), Some(true), "calls are answered");
+        assert_eq!(rounds.heard(quiet, false), None, "and it is not suspected for ever anew");
+    }
+
     #[tokio::test]
-    async fn who_refuses_is_back_and_who_is_silent_is_tried_again() {
+    async fn who_falls_silent_is_told_and_who_refuses_is_back() {
         let bind = || TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         // A listener that takes nobody any more is as silent as a host that is away.
-        let full = bind();
+        let (full, other) = (bind(), bind());
         rustix::net::listen(&full, 0).unwrap();
         let silent = full.local_addr().unwrap();
         let _waits = std::net::TcpStream::connect(silent).unwrap();
-        let gone = bind().local_addr().unwrap();
+        let suspect = Callee { endpoint: silent, ..callee(1, true) };
+        let quiet = Some(other.local_addr().unwrap());
         let fake = Fake::default();
-        fake.state().suspects =
-            vec![Suspect { node: 1, endpoint: silent }, Suspect { node: 2, endpoint: gone }];
+        fake.state().callees = vec![suspect, callee(2, true), Callee { quiet, ..callee(3, false) }];
         let watch = watch(SharedDatapath::new(Box::new(fake.clone())));
         until(&fake, |state| state.tried.iter().filter(|tried| **tried == (1, false)).count() > 1)
             .await;
         assert!(fake.state().tried.contains(&(2, true)));
-        assert!(!fake.state().tried.contains(&(1, true)));
+        assert!(fake.state().tried.iter().all(|tried| *tried != (1, true) && tried.0 != 3));
+        // What no longer listens refuses: a sign of life.
         drop(full);
-        until(&fake, |state| state.suspects.is_empty()).await;
+        until(&fake, |state| state.callees.iter().all(|callee| !callee.suspect)).await;
+        rustix::net::listen(&other, 0).unwrap();
+        let _more: Vec<_> = (0..3)
+            .map(|_| {
+                let at = other.local_addr().unwrap();
+                std::net::TcpStream::connect_timeout(&at, Duration::from_millis(50))
+            })
+            .collect();
+        until(&fake, |state| state.tried.contains(&(3, false))).await;
         drop(watch);
     }
 }

@@ -127,9 +127,10 @@ fn callers_are_spared_while_somebody_else_tries() {
     until_suspect(&mut hosts, 2);
     let node = peer(2).number;
     hosts.host(1).on(|world| {
-        let suspects = world.kernel.suspects().unwrap();
+        let callees = world.kernel.callees().unwrap();
+        let suspects: Vec<_> = callees.iter().filter(|callee| callee.suspect).collect();
         assert_eq!(suspects.iter().map(|suspect| suspect.node).collect::<Vec<_>>(), [node]);
-        assert_eq!(suspects[0].endpoint.port(), 7007);
+        assert_eq!((callees.len(), suspects[0].endpoint.port()), (2, 7007));
         let until_ns = held(world, 2).until_ns;
         world.kernel.tried(node, false).unwrap();
         assert!(held(world, 2).until_ns > until_ns, "put off");
@@ -137,8 +138,17 @@ fn callers_are_spared_while_somebody_else_tries() {
     hosts.cut(2, false);
     hosts.host(1).on(|world| {
         world.kernel.tried(node, true).unwrap();
-        assert_eq!(held(world, 2), Suspicion { suspicions: 1, ..Suspicion::ZERO });
-        assert_eq!(world.kernel.suspects().unwrap(), []);
+        assert_eq!(held(world, 2).until_ns, 0);
+        let callees = world.kernel.callees().unwrap();
+        assert!(callees.iter().all(|callee| !callee.suspect));
+        // The kernel there answers for all of its slice, and no program hears of it.
+        let quiet = callees.iter().find(|callee| callee.node == node).unwrap().quiet.unwrap();
+        let refused = std::net::TcpStream::connect(quiet).unwrap_err();
+        assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused);
+        // Who says that a host is silent is believed.
+        world.kernel.tried(node, false).unwrap();
+        assert!(held(world, 2).until_ns != 0);
+        world.kernel.tried(node, true).unwrap();
         let answers = world.python(2, 0, &calls(40));
         assert!(answers.contains("'three'") && answers.contains("'two'"), "{answers}");
     });
