@@ -75,9 +75,8 @@ pub fn post_bind4(context: SockContext) -> i32 {
 #[cgroup_sock(post_bind6)]
 pub fn post_bind6(context: SockContext) -> i32 {
     // SAFETY: words of the context.
-    let (addr, protocol) = unsafe {
-        (words((&raw const (*context.sock).src_ip6).cast()), (*context.sock).protocol)
-    };
+    let (addr, protocol) =
+        unsafe { (words((&raw const (*context.sock).src_ip6).cast()), (*context.sock).protocol) };
     bind::bound(context.sock, addr, protocol as u16)
 }
 

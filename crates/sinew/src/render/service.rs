@@ -17,7 +17,7 @@ pub(crate) fn table(services: &[ServiceStatus], style: Style, width: Option<usiz
         return "no services\n".to_owned();
     }
     // Of many hosts only: others have no use for it.
-    let others = services.iter().any(|service| is_elsewhere(service));
+    let others = services.iter().any(is_elsewhere);
     let column = others.then_some(("ELSEWHERE", Align::Right));
     let columns = [("SERVICE", Align::Left), ("UP", Align::Right)].into_iter().chain(column);
     let columns =
