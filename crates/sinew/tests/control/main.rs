@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail the test")]
 
 use std::{
+    net::Ipv4Addr,
     os::unix::net::UnixDatagram,
     path::Path,
     process::{Child, Command, Output, Stdio},
@@ -97,10 +98,14 @@ impl Host {
     }
 
     async fn open(&self, member: &Member) -> Talk {
-        let hello = member.hello("a".parse().unwrap());
+        let mut hello = member.hello("a".parse().unwrap());
+        hello.address4 = Some(ADDRESS);
         member.open(self.at.parse().unwrap(), hello).await.unwrap().0
     }
 }
+
+/// The host's own, at which its endpoints are.
+const ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
 
 fn orders() -> ServiceName {
     "orders".parse().unwrap()
@@ -114,7 +119,7 @@ fn report(sequence: u64, full: bool) -> FromAgent {
         outlier: Outlier::default(),
     };
     let endpoint = Endpoint {
-        address4: Some([10, 0, 0, 1].into()),
+        address4: Some(ADDRESS),
         address6: None,
         ports: [].into(),
         zone: "a".parse().unwrap(),
