@@ -110,7 +110,8 @@ impl Hosts {
         }
         self.nodes = nodes;
         let quiet = |peer: &Arc<Peer>| {
-            let slice = peer.slices.first()?;
+            let mut reached = peer.slices.iter();
+            let slice = reached.find(|it| peer.address_like(it.address()).is_some())?;
             Some((peer.number, SocketAddr::new(slice.address(), QUIET_PORT)))
         };
         self.quiet = fleet.peers.values().filter_map(quiet).collect();

@@ -403,7 +403,10 @@ impl Datapath for Kernel {
         let own = [peer.address4.map(IpAddr::V4), peer.address6.map(IpAddr::V6)];
         sockets::close_all(&|remote, cgroup| {
             peer.slices.iter().any(|slice| slice.contains(remote))
-                || (own.contains(&Some(remote)) && members.contains(&cgroup))
+                // Everybody's own is nobody else's.
+                || (own.contains(&Some(remote))
+                    && !remote.is_loopback()
+                    && members.contains(&cgroup))
         })
     }
 

@@ -42,20 +42,22 @@ pub(crate) fn callees(
         let node = backend.node;
         if node != 0
             && !known.contains(&node)
-            && let Some(endpoint) = endpoint(&backend)
+            && let quiet = quiet(node)
+            && let Some(endpoint) = endpoint(&backend, quiet.is_some_and(|at| at.is_ipv6()))
         {
             known.insert(node);
-            let (suspect, quiet) = (suspects.contains(&node), quiet(node));
+            let suspect = suspects.contains(&node);
             found.push(Callee { node, suspect, endpoint, quiet });
         }
     }
     found
 }
 
-fn endpoint(backend: &abi::Backend) -> Option<SocketAddr> {
+/// IPv6 comes first of a host that is reached over nothing else.
+fn endpoint(backend: &abi::Backend, six_first: bool) -> Option<SocketAddr> {
     let address = match (backend.addr4, backend.addr6) {
         (0, [0, 0, 0, 0]) => return None,
-        (0, words) => unmapped(&words),
+        (four, words) if words != [0; 4] && (six_first || four == 0) => unmapped(&words),
         (word, _) => IpAddr::V4(Ipv4Addr::from(word.to_ne_bytes())),
     };
     Some(SocketAddr::new(address, u16::from_be(backend.port)))

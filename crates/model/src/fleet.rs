@@ -15,7 +15,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-pub use bounds::{MAX_WEIGHT, OutOfBounds};
+pub use bounds::{MAX_WEIGHT, OutOfBounds, is_hosts_own};
 pub use host::{Host, Network, NetworkError};
 pub use resources::Resources;
 

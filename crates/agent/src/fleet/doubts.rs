@@ -83,19 +83,12 @@ impl<K: Clone + Ord> Doubts<K> {
         self.released.iter().map(|(_, key)| key)
     }
 
-    /// Takes what a list of all does not name, and answers what goes: at once when it is little and
-    /// the list is not `empty`, or what was missing for an interval already.
-    pub(super) fn take_absent(
-        &mut self,
-        turn: &Turn,
-        held: usize,
-        absent: &BTreeSet<K>,
-        empty: bool,
-    ) -> Vec<K> {
+    /// Takes what a list of all does not name, and answers what goes: what was missing for an interval
+    /// already.
+    pub(super) fn take_absent(&mut self, turn: &Turn, held: usize, absent: &BTreeSet<K>) -> Vec<K> {
         self.since.retain(|key, _| absent.contains(key));
         let share = self.share(turn, held);
-        let at_once = !empty && absent.len() <= share;
-        let goes = |key: &&K| at_once || self.has_waited(turn, key);
+        let goes = |key: &&K| self.has_waited(turn, key);
         let mut gone: Vec<K> = absent.iter().filter(goes).cloned().collect();
         self.sort(&mut gone);
         gone.truncate(share);

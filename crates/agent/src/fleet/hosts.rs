@@ -202,7 +202,10 @@ mod tests {
         assert_eq!(told.take(list(None, 6, [])), doubted(20));
         assert_eq!(told.hosts.all().len(), 20);
         assert_eq!(told.take(list(None, 7, 1..=17)), doubted(0));
-        assert_eq!(told.take(list(None, 8, 1..=18)), CHANGED);
+        assert_eq!(told.take(list(None, 8, 1..=18)), doubted(0));
+        assert_eq!(told.hosts.all().len(), 20, "however few are missing");
+        told.pass(10);
+        assert_eq!(told.take(list(None, 9, 1..=18)), CHANGED);
         assert_eq!(told.hosts.all().len(), 18);
     }
 

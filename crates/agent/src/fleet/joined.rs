@@ -9,7 +9,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 use sinew_identity::token::{Token, TokenId};
-use sinew_model::{NameError, NodeName, ZoneName};
+use sinew_model::{NameError, NodeName, ZoneName, fleet::is_hosts_own};
 use sinew_proto::PORT;
 
 use crate::store::{Document, Loaded, StoreError};
@@ -100,6 +100,12 @@ pub enum JoinError {
         /// Another.
         second: IpAddr,
     },
+    /// Others do not meet this host at it.
+    #[error("--address names {address}, at which other hosts do not reach this one")]
+    Address {
+        /// It.
+        address: IpAddr,
+    },
     /// What is kept of the network cannot be used.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -117,6 +123,9 @@ impl JoinError {
             }
             Self::Hostname { .. } => "name the host with --node NAME",
             Self::Addresses { .. } => "leave one of them out",
+            Self::Address { .. } => {
+                "name one of its own that others have a route to, or leave it out"
+            }
             Self::Store(error) => error.remedy(),
         }
     }
@@ -292,6 +301,9 @@ impl JoinOptions {
 }
 
 fn check_addresses(addresses: &[IpAddr]) -> Result<(), JoinError> {
+    if let Some(address) = addresses.iter().find(|address| !is_hosts_own(**address)) {
+        return Err(JoinError::Address { address: *address });
+    }
     for (index, first) in addresses.iter().enumerate() {
         let second = addresses[..index].iter().find(|other| other.is_ipv4() == first.is_ipv4());
         if let Some(second) = second {
@@ -410,10 +422,16 @@ mod tests {
 
     #[test]
     fn two_addresses_of_a_family_are_refused() {
-        let addresses = ["10.0.0.1", "::1", "10.0.0.2"].map(|a| a.parse().unwrap()).to_vec();
+        let addresses = ["10.0.0.1", "fd64::1", "10.0.0.2"].map(|a| a.parse().unwrap()).to_vec();
         let both = JoinOptions { addresses, ..options("c1") };
         let error = started(None, both).unwrap_err().to_string();
         assert!(error.contains("names 10.0.0.1 and 10.0.0.2"), "{error}");
+        for address in ["0.0.0.0", "127.0.0.1", "fe80::1", "::ffff:10.0.0.1", "224.0.0.1"] {
+            let nobodys = vec![address.parse().unwrap()];
+            let options = JoinOptions { addresses: nobodys, ..options("c1") };
+            let error = started(None, options).unwrap_err();
+            assert!(matches!(error, JoinError::Address { .. }), "{error}");
+        }
         let error = enter(None, options("c1"), "web_1").unwrap_err();
         assert!(matches!(error, JoinError::Hostname { .. }), "{error}");
     }

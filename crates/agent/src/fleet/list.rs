@@ -76,8 +76,7 @@ impl<K: Clone + Ord> List<K> {
         let held: Vec<&K> = held.collect();
         let absent: BTreeSet<K> = held.iter().filter(|key| !told(key)).copied().cloned().collect();
         let fresh: Vec<&K> = absent.iter().filter(|key| !self.doubts.holds(key)).collect();
-        let empty = absent.len() == held.len();
-        let gone = self.doubts.take_absent(turn, held.len(), &absent, empty);
+        let gone = self.doubts.take_absent(turn, held.len(), &absent);
         let doubted = fresh.into_iter().filter(|key| self.doubts.holds(key)).count();
         (gone, doubted)
     }

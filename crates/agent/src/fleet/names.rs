@@ -109,7 +109,9 @@ mod tests {
         assert!(matches!(told.take(list(None, 2, &["x"], &[])), Taken::Older { .. }));
         assert_eq!(known(&told.names), ["b", "c"]);
         assert_eq!(told.take(list(None, 6, &["b", "c"], &[])), applied(false, 0));
-        assert_eq!(told.take(list(None, 7, &["c"], &[])), applied(true, 0));
+        assert_eq!(told.take(list(None, 7, &["c"], &[])), applied(false, 1));
+        told.turn.now += told.turn.interval;
+        assert_eq!(told.take(list(None, 8, &["c"], &[])), applied(true, 0));
         assert_eq!(known(&told.names), ["c"]);
     }
 

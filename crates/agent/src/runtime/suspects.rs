@@ -1,7 +1,13 @@
 //! Other hosts that callers are led to are asked for signs of life from here, so that no call finds
 //! out by itself that one is gone, and none has to try whether it is back.
 
-use std::{collections::HashSet, io, net::SocketAddr, panic::resume_unwind, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    io::ErrorKind,
+    net::SocketAddr,
+    panic::resume_unwind,
+    time::{Duration, Instant},
+};
 
 use futures_util::{StreamExt as _, stream};
 use sinew_datapath::{self as datapath, Callee};
@@ -18,6 +24,11 @@ const EVERY: Duration = Duration::from_millis(250);
 /// A host of one network that is there answers in a tenth of it. Two tries and a round's time are
 /// less than a second.
 const PATIENCE: Duration = Duration::from_millis(200);
+/// For so long in a row callers are kept from a host that leaves tries unanswered; then one of them
+/// may try it, for there may be a way for calls where there is none for tries.
+const KEPT_OFF: Duration = Duration::from_secs(12);
+/// After which this begins anew: what was told last holds for two seconds, and a call takes its time.
+const CYCLE: Duration = Duration::from_secs(16);
 /// Hosts that are asked in a round beside those under suspicion: each within a second, of 256 that
 /// are called; of more, callers find out as well.
 const A_ROUND: usize = 64;
@@ -57,41 +68,52 @@ struct Rounds {
     /// Hosts whose kernels answered where no program listens. What filters packets there may let pass
     /// what is meant for programs alone, so that the silence of any other host says nothing.
     answer: HashSet<u32>,
+    /// Since when hosts leave tries unanswered.
+    silent: HashMap<u32, Instant>,
 }
 
-/// How a host is tried, and what its silence says.
+/// What came of a try.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Try {
-    node: u32,
-    at: SocketAddr,
-    suspect: bool,
+enum Answer {
+    /// Somebody is there: who refuses is, too.
+    Life,
+    /// Nobody answered in time.
+    Silence,
+    /// It could not be tried: that is this host's own trouble.
+    Nothing,
 }
 
 impl Rounds {
-    /// Whom to try in a round: all suspects, where callers call them, and some of the others in turn.
-    fn next(&mut self, mut callees: Vec<Callee>) -> Vec<Try> {
+    /// Whom to try in a round: all suspects, and some of the others in turn.
+    fn next(&mut self, mut callees: Vec<Callee>) -> Vec<Callee> {
         callees.sort_unstable_by_key(|callee| callee.node);
         let from = callees.partition_point(|callee| callee.node <= self.last);
         let (before, after) = callees.split_at(from);
-        let trusted = after.iter().chain(before).filter(|callee| !callee.suspect);
-        let quiet =
-            |callee: &Callee| callee.quiet.map(|at| Try { node: callee.node, at, suspect: false });
-        let mut tries: Vec<Try> = trusted.filter_map(quiet).take(A_ROUND).collect();
+        let in_turn = after.iter().chain(before);
+        let trusted = in_turn.filter(|callee| !callee.suspect && callee.quiet.is_some());
+        let mut tries: Vec<Callee> = trusted.take(A_ROUND).copied().collect();
         self.last = tries.last().map_or(self.last, |last| last.node);
-        let suspects = callees.iter().filter(|callee| callee.suspect);
-        tries.extend(suspects.map(|it| Try { node: it.node, at: it.endpoint, suspect: true }));
+        callees.retain(|callee| callee.suspect);
+        self.silent.retain(|node, _| callees.iter().any(|suspect| suspect.node == *node));
+        tries.extend(callees);
         tries
     }
 
-    /// What to tell of a try; `None`: nothing that matters.
-    fn heard(&mut self, of: Try, answered: bool) -> Option<bool> {
-        match (of.suspect, answered) {
-            (true, _) => Some(answered),
-            (false, true) => {
+    /// What to tell of a try, whether it answered; `None`: nothing that matters.
+    fn heard(&mut self, of: &Callee, answer: Answer, now: Instant) -> Option<bool> {
+        match (of.suspect, answer) {
+            (_, Answer::Nothing) => None,
+            (true, Answer::Life) => Some(true),
+            (true, Answer::Silence) => {
+                let since = *self.silent.entry(of.node).or_insert(now);
+                let lasts = now.duration_since(since).as_millis() % CYCLE.as_millis();
+                (lasts < KEPT_OFF.as_millis()).then_some(false)
+            }
+            (false, Answer::Life) => {
                 self.answer.insert(of.node);
                 None
             }
-            (false, false) => self.answer.remove(&of.node).then_some(false),
+            (false, Answer::Silence) => self.answer.remove(&of.node).then_some(false),
         }
     }
 }
@@ -99,31 +121,52 @@ impl Rounds {
 async fn round(datapath: &SharedDatapath, rounds: &mut Rounds) -> Result<(), datapath::Error> {
     let callees = with(datapath, |datapath| datapath.callees()).await?;
     let mut tries = stream::iter(rounds.next(callees))
-        .map(
-            |of| async move { (of, answers(of.at).await || (!of.suspect && answers(of.at).await)) },
-        )
+        .map(|of| async move { (of, ask(&of).await) })
         .buffer_unordered(AT_ONCE);
-    while let Some((of, answered)) = tries.next().await {
-        let Some(answered) = rounds.heard(of, answered) else { continue };
+    while let Some((of, answer)) = tries.next().await {
+        let Some(answered) = rounds.heard(&of, answer, Instant::now()) else { continue };
         with(datapath, move |datapath| datapath.tried(of.node, answered)).await?;
         match (of.suspect, answered) {
-            (true, true) => tracing::info!("the host of {} answers again", of.at.ip()),
-            (false, _) => tracing::info!("the host of {} is silent", of.at.ip()),
+            (true, true) => tracing::info!("the host of {} answers again", of.endpoint.ip()),
+            (false, _) => tracing::info!("the host of {} is silent", of.endpoint.ip()),
             (true, false) => {}
         }
     }
     Ok(())
 }
 
-/// Whether somebody is there: who refuses is, too.
-async fn answers(at: SocketAddr) -> bool {
+/// No program is bothered while the kernel there answers.
+async fn ask(of: &Callee) -> Answer {
+    if let Some(quiet) = of.quiet.filter(|_| !of.suspect) {
+        let first = answer(quiet).await;
+        if first != Answer::Silence {
+            return first;
+        }
+    }
+    // One of both may be filtered on the way.
+    let quiet = async {
+        match of.quiet {
+            Some(quiet) => answer(quiet).await,
+            None => Answer::Silence,
+        }
+    };
+    match tokio::join!(quiet, answer(of.endpoint)) {
+        (Answer::Life, _) | (_, Answer::Life) => Answer::Life,
+        (Answer::Silence, Answer::Silence) => Answer::Silence,
+        _ => Answer::Nothing,
+    }
+}
+
+async fn answer(at: SocketAddr) -> Answer {
     match timeout(PATIENCE, TcpStream::connect(at)).await {
-        Ok(Ok(_)) => true,
-        Ok(Err(error)) => matches!(
-            error.kind(),
-            io::ErrorKind::ConnectionRefused | io::ErrorKind::ConnectionReset
-        ),
-        Err(_) => false,
+        Ok(Ok(_)) => Answer::Life,
+        Ok(Err(error)) => match error.kind() {
+            ErrorKind::ConnectionRefused | ErrorKind::ConnectionReset => Answer::Life,
+            // The neighbour does not answer either.
+            ErrorKind::HostUnreachable => Answer::Silence,
+            _ => Answer::Nothing,
+        },
+        Err(_) => Answer::Silence,
     }
 }
 
@@ -167,7 +210,7 @@ mod tests {
     fn all_suspects_are_tried_and_the_others_in_turn() {
         let callees: Vec<_> = (1..=100).map(|node| callee(node, node % 10 == 0)).collect();
         let mut rounds = Rounds::default();
-        let nodes = |tries: Vec<Try>, suspect| {
+        let nodes = |tries: Vec<Callee>, suspect| {
             tries.iter().filter(|it| it.suspect == suspect).map(|it| it.node).collect::<Vec<_>>()
         };
         let trusted: Vec<u32> = (1..=100).filter(|node| node % 10 != 0).collect();
@@ -183,13 +226,27 @@ mod tests {
     #[test]
     fn the_silence_of_who_never_answered_says_nothing() {
         let mut rounds = Rounds::default();
-        let quiet = Try { node: 1, at: NOWHERE, suspect: false };
-        assert_eq!(rounds.heard(quiet, false), None, "its packets may be filtered");
-        assert_eq!(rounds.heard(quiet, true), None);
-        assert_eq!(rounds.heard(quiet, false), Some(false));
-        let suspect = Try { suspect: true, ..quiet };
-        assert_eq!(rounds.heard(suspect, true), Some(true), "calls are answered");
-        assert_eq!(rounds.heard(quiet, false), None, "and it is not suspected for ever anew");
+        let (trusted, suspect, now) = (callee(1, false), callee(1, true), Instant::now());
+        let filtered = rounds.heard(&trusted, Answer::Silence, now);
+        assert_eq!(filtered, None, "its packets may be filtered");
+        assert_eq!(rounds.heard(&trusted, Answer::Life, now), None);
+        assert_eq!(rounds.heard(&trusted, Answer::Nothing, now), None);
+        assert_eq!(rounds.heard(&trusted, Answer::Silence, now), Some(false));
+        assert_eq!(rounds.heard(&suspect, Answer::Life, now), Some(true), "calls are answered");
+        let again = rounds.heard(&trusted, Answer::Silence, now);
+        assert_eq!(again, None, "it is not suspected for ever anew");
+    }
+
+    #[test]
+    fn a_host_that_is_silent_for_long_is_left_to_a_caller_now_and_then() {
+        let (mut rounds, suspect, start) = (Rounds::default(), callee(1, true), Instant::now());
+        let told = |rounds: &mut Rounds, at_s: u64| {
+            rounds.heard(&suspect, Answer::Silence, start + Duration::from_secs(at_s))
+        };
+        let times: Vec<u64> = (0..40).filter(|at| told(&mut rounds, *at).is_none()).collect();
+        assert_eq!(times, [12, 13, 14, 15, 28, 29, 30, 31]);
+        rounds.next(vec![callee(1, false)]);
+        assert_eq!(told(&mut rounds, 44), Some(false), "another silence begins anew");
     }
 
     #[tokio::test]
@@ -201,9 +258,11 @@ mod tests {
         let silent = full.local_addr().unwrap();
         let _waits = std::net::TcpStream::connect(silent).unwrap();
         let suspect = Callee { endpoint: silent, ..callee(1, true) };
-        let quiet = Some(other.local_addr().unwrap());
+        let at = other.local_addr().unwrap();
+        let trusted = Callee { quiet: Some(at), endpoint: at, ..callee(3, false) };
+        let suspect = Callee { quiet: Some(silent), ..suspect };
         let fake = Fake::default();
-        fake.state().callees = vec![suspect, callee(2, true), Callee { quiet, ..callee(3, false) }];
+        fake.state().callees = vec![suspect, callee(2, true), trusted];
         let watch = watch(SharedDatapath::new(Box::new(fake.clone())));
         until(&fake, |state| state.tried.iter().filter(|tried| **tried == (1, false)).count() > 1)
             .await;
@@ -214,10 +273,7 @@ mod tests {
         until(&fake, |state| state.callees.iter().all(|callee| !callee.suspect)).await;
         rustix::net::listen(&other, 0).unwrap();
         let _more: Vec<_> = (0..3)
-            .map(|_| {
-                let at = other.local_addr().unwrap();
-                std::net::TcpStream::connect_timeout(&at, Duration::from_millis(50))
-            })
+            .map(|_| std::net::TcpStream::connect_timeout(&at, Duration::from_millis(50)))
             .collect();
         until(&fake, |state| state.tried.contains(&(3, false))).await;
         drop(watch);

@@ -9,7 +9,7 @@ use std::{
 
 use sinew_model::{
     ZoneName,
-    fleet::{Endpoint, Network},
+    fleet::{Endpoint, Network, is_hosts_own},
 };
 
 use crate::records::{StoredEndpoints, StoredNode};
@@ -69,8 +69,8 @@ impl<'a> Bounds<'a> {
             IpAddr::V4(four) => self.0.address4 == Some(four),
             IpAddr::V6(six) => self.0.address6 == Some(six),
         };
-        // Everybody's own: who calls it would meet itself.
-        !address.is_loopback() && (own || self.slices().any(|slice| slice.contains(address)))
+        // Who calls everybody's own would meet itself.
+        is_hosts_own(address) && (own || self.slices().any(|slice| slice.contains(address)))
     }
 
     fn slices(self) -> impl Iterator<Item = Network> {

@@ -3,7 +3,10 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use sinew_model::{NodeName, fleet::Network};
+use sinew_model::{
+    NodeName,
+    fleet::{Network, is_hosts_own},
+};
 use sinew_proto::Hello;
 
 use super::{Member, Now, Opening, Write, milliseconds};
@@ -96,8 +99,7 @@ pub(super) fn open(
     let key = Key::Session(node.clone());
     let put = Op::put(key.bytes(), encode(&session));
     let mut write = Write::new(vec![put]).fenced(&key, revision);
-    let (address4, address6) = addresses(member, hello);
-    check_claims(member, [address4.map(IpAddr::from), address6.map(IpAddr::from)], registry)?;
+    let (address4, address6) = addresses(member, hello, registry)?;
     let slices = give_slices(node, address4, address6, now, registry, &mut write)?;
     let (instances4, instances6) = (slices.map(|(four, _)| four), slices.map(|(_, six)| six));
     let (revision, before) = registry.node(node);
@@ -122,30 +124,34 @@ pub(super) fn open(
     Ok((write, Opening { epoch, instances4, instances6 }))
 }
 
-/// Who tells none has the one that it connects from.
-fn addresses(member: &Member, hello: &Hello) -> (Option<Ipv4Addr>, Option<Ipv6Addr>) {
-    match (hello.address4, hello.address6, member.address) {
+/// Who tells none has the one that it connects from. A host may have several addresses, or be seen by
+/// one that is none of its own; it may not have that of another that is there, but who connects from
+/// an address has it, whatever others say. What it cannot have is passed over when it has another.
+fn addresses(
+    member: &Member,
+    hello: &Hello,
+    registry: &Registry,
+) -> Result<(Option<Ipv4Addr>, Option<Ipv6Addr>), NoPlace> {
+    let from = member.address;
+    let (address4, address6) = match (hello.address4, hello.address6, from) {
         (None, None, IpAddr::V4(four)) => (Some(four), None),
         (None, None, IpAddr::V6(six)) => (None, Some(six)),
         (four, six, _) => (four, six),
-    }
-}
-
-/// A host may have several addresses, or be seen by one that is none of its own; it may not have that
-/// of another that is there. Who connects from an address has it, whatever others say.
-fn check_claims(
-    member: &Member,
-    claims: [Option<IpAddr>; 2],
-    registry: &Registry,
-) -> Result<(), NoPlace> {
-    let (node, from) = (&member.node, member.address);
-    let unproven = |address: &IpAddr| *address != from && !address.is_loopback();
-    for address in claims.into_iter().flatten().filter(unproven) {
-        if let Some(by) = registry.who_has(address, node) {
-            return Err(NoPlace::Taken { address, by: by.clone(), from });
+    };
+    let mut taken = None;
+    let mut may_have = |address: IpAddr| {
+        let by = registry.who_has(address, &member.node).filter(|_| address != from);
+        if let Some(by) = by {
+            taken = Some(NoPlace::Taken { address, by: by.clone(), from });
         }
+        is_hosts_own(address) && by.is_none()
+    };
+    let address4 = address4.filter(|four| may_have(IpAddr::V4(*four)));
+    let address6 = address6.filter(|six| may_have(IpAddr::V6(*six)));
+    match taken.filter(|_| address4.is_none() && address6.is_none()) {
+        Some(taken) => Err(taken),
+        None => Ok((address4, address6)),
     }
-    Ok(())
 }
 
 /// Says what is strange about where a host is; there may be a reason for it.

@@ -322,13 +322,13 @@ fn make(netlink: &mut Connection, slice: &Network, way: &Way) -> Result<Option<N
     let made = netlink.request(NEW_ROUTE, CREATE, &message::to_slice(slice, way.via()), |_, _| ());
     let Err(error) = made else { return Ok(None) };
     match (way, error.raw_os_error()) {
-        // Of a gateway: there is no way to it but through another one, or it is this host itself.
-        (
-            Way::Via(host, address),
-            Some(libc::ENETUNREACH | libc::EHOSTUNREACH | libc::EINVAL | libc::ENETDOWN),
-        ) => Ok(Some(Notice::OffNetwork { host: host.clone(), address: *address })),
         (Way::Via(host, _), Some(libc::EEXIST)) => {
             Ok(Some(Notice::RouteTaken { host: host.clone(), slice: *slice }))
+        }
+        // There is no way to the gateway but through another one, or it is this host itself, or no
+        // address of a host at all: one host's fault is not to keep the others from being reached.
+        (Way::Via(host, address), _) => {
+            Ok(Some(Notice::OffNetwork { host: host.clone(), address: *address }))
         }
         (Way::Here, Some(libc::EEXIST)) => Ok(None),
         _ => Err(Error::system(format!("make a route to {slice}"), error)),

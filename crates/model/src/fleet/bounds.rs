@@ -70,6 +70,17 @@ impl Endpoint {
     }
 }
 
+/// Whether other hosts can meet a host at it, and no other host: neither everybody's own (loopback),
+/// nor of one link alone, nor an IPv4 address in the clothes of IPv6.
+#[must_use]
+pub fn is_hosts_own(address: IpAddr) -> bool {
+    let elsewhere = match address {
+        IpAddr::V4(four) => four.is_link_local(),
+        IpAddr::V6(six) => six.is_unicast_link_local() || six.to_ipv4_mapped().is_some(),
+    };
+    is_one_host(address) && !address.is_loopback() && !elsewhere
+}
+
 /// Whether a connection to it meets one host and no other.
 fn is_one_host(address: IpAddr) -> bool {
     let broadcast = matches!(address, IpAddr::V4(address) if address.is_broadcast());
