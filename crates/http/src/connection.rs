@@ -8,6 +8,8 @@
 mod client;
 mod options;
 mod server;
+#[cfg(test)]
+mod tests;
 
 pub use client::{Client, Closed, Received, Sending};
 pub use options::{Options, expects_continue, is_for_one_hop, takes_trailers, upgrade};

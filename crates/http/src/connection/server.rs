@@ -139,8 +139,7 @@ impl Server {
         may
     }
 
-    /// The request's body was read to its end. Also when bytes of it come though the client was
-    /// told of no 100: then it does not wait for one.
+    /// The request's body was read to its end. A client that held it back has not waited.
     pub fn body_read(&mut self) {
         if matches!(self.reading, Reading::Body | Reading::Discard) {
             self.reading = Reading::Wait;

@@ -1,0 +1,34 @@
+//! Broken input: nothing panics, the naive reader agrees, and cuts change nothing.
+
+use sinew_http::Limits;
+use sinew_http::framing::Asked;
+use sinew_http::preface;
+
+use crate::corpus::{requests, responses};
+use crate::judge::{request, response};
+use crate::naive::compare;
+
+#[test]
+fn broken_requests_are_refused_or_read_alike() {
+    let cases = requests();
+    let right: Vec<&[u8]> = cases.iter().map(|case| case.bytes.as_slice()).collect();
+    sinew_fuzz::each(&right, |bytes| {
+        compare(bytes);
+        let (half, len) = (bytes.len() / 2, bytes.len());
+        let limits = Limits::default();
+        assert_eq!(request(bytes, &[half, len], limits), request(bytes, &[len], limits));
+        preface::tell(bytes);
+    });
+}
+
+#[test]
+fn broken_responses_are_refused_or_read_alike() {
+    let cases = responses();
+    let right: Vec<&[u8]> = cases.iter().map(|(_, case)| case.bytes.as_slice()).collect();
+    sinew_fuzz::each(&right, |bytes| {
+        let (half, len) = (bytes.len() / 2, bytes.len());
+        for asked in [Asked::Body, Asked::Head, Asked::Connect, Asked::Upgrade] {
+            assert_eq!(response(bytes, &[half, len], asked), response(bytes, &[len], asked));
+        }
+    });
+}
