@@ -45,7 +45,14 @@ pub(crate) fn is_token(bytes: &[u8]) -> bool {
 /// The first byte from `from` on that is not of a token.
 pub(crate) fn token_end(bytes: &[u8], from: usize) -> usize {
     let mut at = from;
-    while bytes.get(at).is_some_and(|byte| TOKEN[*byte as usize]) {
+    let is = |byte: u8| TOKEN[byte as usize];
+    while let Some(&[a, b, c, d]) = bytes.get(at..).and_then(|rest| rest.first_chunk()) {
+        if !(is(a) & is(b) & is(c) & is(d)) {
+            break;
+        }
+        at += 4;
+    }
+    while bytes.get(at).is_some_and(|byte| is(*byte)) {
         at += 1;
     }
     at
