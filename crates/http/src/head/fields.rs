@@ -27,17 +27,18 @@ impl Known {
     /// By the name, whatever its case.
     #[must_use]
     pub fn of(name: &[u8]) -> Self {
-        let (known, full): (Self, &[u8]) = match name.len() {
-            2 => (Self::Te, b"te"),
-            4 => (Self::Host, b"host"),
-            6 => (Self::Expect, b"expect"),
-            7 if matches!(name[0], b'u' | b'U') => (Self::Upgrade, b"upgrade"),
-            7 => (Self::Trailer, b"trailer"),
-            10 if matches!(name[0], b'c' | b'C') => (Self::Connection, b"connection"),
-            10 => (Self::KeepAlive, b"keep-alive"),
-            14 => (Self::ContentLength, b"content-length"),
-            16 => (Self::ProxyConnection, b"proxy-connection"),
-            17 => (Self::TransferEncoding, b"transfer-encoding"),
+        let Some(first) = name.first() else { return Self::Other };
+        let (known, full): (Self, &[u8]) = match (name.len(), first.to_ascii_lowercase()) {
+            (2, b't') => (Self::Te, b"te"),
+            (4, b'h') => (Self::Host, b"host"),
+            (6, b'e') => (Self::Expect, b"expect"),
+            (7, b'u') => (Self::Upgrade, b"upgrade"),
+            (7, b't') => (Self::Trailer, b"trailer"),
+            (10, b'c') => (Self::Connection, b"connection"),
+            (10, b'k') => (Self::KeepAlive, b"keep-alive"),
+            (14, b'c') => (Self::ContentLength, b"content-length"),
+            (16, b'p') => (Self::ProxyConnection, b"proxy-connection"),
+            (17, b't') => (Self::TransferEncoding, b"transfer-encoding"),
             _ => return Self::Other,
         };
         if name.eq_ignore_ascii_case(full) { known } else { Self::Other }
@@ -167,10 +168,14 @@ impl Fields {
     }
 
     fn push(&mut self, bytes: &[u8]) {
-        let white = |byte: &&u8| matches!(byte, b' ' | b'\t');
-        let value = &bytes[self.name_end + 1..self.at];
-        let start = self.name_end + 1 + value.iter().take_while(white).count();
-        let end = self.at - bytes[start..self.at].iter().rev().take_while(white).count();
+        let white = |byte: u8| matches!(byte, b' ' | b'\t');
+        let (mut start, mut end) = (self.name_end + 1, self.at);
+        while start < end && white(bytes[start]) {
+            start += 1;
+        }
+        while start < end && white(bytes[end - 1]) {
+            end -= 1;
+        }
         let known = Known::of(&bytes[self.line..self.name_end]);
         self.seen |= known.bit();
         let (name, value) = (Span::new(self.line, self.name_end), Span::new(start, end));
