@@ -33,8 +33,8 @@ pub enum Piece {
 pub enum Decoder {
     /// So many bytes are still to come.
     Length(u64),
-    /// In chunks. Boxed: few bodies are, and every connection keeps a decoder.
-    Chunked(Box<Chunked>),
+    /// In chunks.
+    Chunked(Chunked),
     /// All there is.
     UntilClose,
 }
@@ -46,7 +46,7 @@ impl Decoder {
         match framing {
             Framing::None => Self::Length(0),
             Framing::Length(length) => Self::Length(length),
-            Framing::Chunked => Self::Chunked(Box::new(Chunked::new(limits))),
+            Framing::Chunked => Self::Chunked(Chunked::new(limits)),
             Framing::UntilClose | Framing::Tunnel => Self::UntilClose,
         }
     }

@@ -25,7 +25,7 @@ pub enum Invalid {
     Name,
     /// The value of a field holds control characters.
     Value,
-    /// Content-Length and Transfer-Encoding are written by [`Head::framing`] alone.
+    /// Content-Length and Transfer-Encoding are written by [`Head::end`] alone.
     Framing,
 }
 
@@ -38,7 +38,7 @@ impl fmt::Display for Invalid {
             Self::Reason => "the reason holds control characters",
             Self::Name => "the name of a field is no token",
             Self::Value => "the value of a field holds control characters",
-            Self::Framing => "Content-Length and Transfer-Encoding are written by the framing",
+            Self::Framing => "Content-Length and Transfer-Encoding are written at its end",
         })
     }
 }
@@ -111,9 +111,10 @@ impl<'a> Head<'a> {
         Ok(())
     }
 
-    /// What tells where the body ends. Nothing for a body that ends with its connection, for
-    /// tunnels, and for none: a request without either field has none.
-    pub fn framing(&mut self, framing: Framing) {
+    /// The field that tells where the body ends, and the empty line. No such field for a body that
+    /// ends with its connection, for tunnels, and for none: a request without one has none. How
+    /// many bytes the head takes.
+    pub fn end(mut self, framing: Framing) -> usize {
         match framing {
             Framing::Length(length) => {
                 // Writing into a vector cannot fail.
@@ -122,10 +123,6 @@ impl<'a> Head<'a> {
             Framing::Chunked => self.put(&[b"transfer-encoding: chunked\r\n"]),
             Framing::None | Framing::UntilClose | Framing::Tunnel => {}
         }
-    }
-
-    /// The empty line. How many bytes the head takes.
-    pub fn end(mut self) -> usize {
         self.put(&[b"\r\n"]);
         self.ended = true;
         self.out.len() - self.start

@@ -174,3 +174,19 @@ const NEVER_TRAILERS: &[&str] = &[
 pub fn may_be_trailer(name: &[u8]) -> bool {
     !NEVER_TRAILERS.iter().any(|never| name.eq_ignore_ascii_case(never.as_bytes()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn trailers_say_nothing_about_the_way_of_a_message() {
+        for never in ["Content-Length", "transfer-encoding", "HOST", "Authorization", "Set-Cookie"]
+        {
+            assert!(!may_be_trailer(never.as_bytes()), "{never}");
+        }
+        for may in ["grpc-status", "grpc-message", "Server-Timing", "Digest"] {
+            assert!(may_be_trailer(may.as_bytes()), "{may}");
+        }
+    }
+}

@@ -148,20 +148,23 @@ impl Server {
         }
     }
 
-    /// A final response is about to be written; its body was found to end so.
+    /// A final response is about to be written; its body was found to end so. One to HEAD has none,
+    /// whatever its head tells of one.
     ///
     /// # Errors
-    /// No response is due, or a tunnel while the request's body has not ended.
+    /// No response is due, or a tunnel that was not asked for, or before the request's body ended.
     pub fn respond(&mut self, framing: Framing) -> Result<Reply, Refused> {
         if self.writing != Writing::Head {
             return Err(Refused::OutOfTurn);
         }
         let framing = match framing {
+            Framing::Tunnel if !self.may_tunnel() => return Err(Refused::OutOfTurn),
+            Framing::Tunnel => Framing::Tunnel,
+            _ if self.asked == Asked::Head => Framing::None,
             Framing::Chunked | Framing::UntilClose if self.version == Version::Http10 => {
                 Framing::UntilClose
             }
             Framing::Chunked | Framing::UntilClose => Framing::Chunked,
-            Framing::Tunnel if self.reading != Reading::Wait => return Err(Refused::OutOfTurn),
             framing => framing,
         };
         // A body that is held back may come all the same, or never: the next request cannot be
@@ -181,6 +184,10 @@ impl Server {
             _ => self.writing = Writing::Body,
         }
         Ok(Reply { framing, connection })
+    }
+
+    fn may_tunnel(&self) -> bool {
+        self.reading == Reading::Wait && matches!(self.asked, Asked::Connect | Asked::Upgrade)
     }
 
     /// The response's body was written to its end.
@@ -221,6 +228,7 @@ impl Server {
         match self.writing {
             Writing::Idle | Writing::Head => {
                 (self.writing, self.reading) = (Writing::Head, Reading::Body);
+                self.asked = Asked::Body;
                 self.held_back = false;
                 true
             }

@@ -133,9 +133,25 @@ fn a_tunnel_has_no_further_messages() {
 }
 
 #[test]
+fn a_tunnel_is_asked_for() {
+    let mut server = Server::new();
+    request(&mut server, GET).unwrap();
+    assert_eq!(server.respond(Framing::Tunnel), Err(Refused::OutOfTurn));
+}
+
+#[test]
+fn the_answer_to_head_has_no_body() {
+    let mut server = Server::new();
+    request(&mut server, "HEAD / HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+    assert_eq!(server.respond(Framing::Length(5)).unwrap().framing, Framing::None);
+    assert_eq!(state(&server), (Reading::Head, Writing::Idle));
+}
+
+#[test]
 fn an_upgrade_is_meant_where_connection_says_so() {
     let asked = |text: &str| request(&mut Server::new(), text).unwrap().asked;
-    let upgrade = "GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: keep-alive, Upgrade\r\n\r\n";
+    let upgrade = "GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\n\
+                   Connection: keep-alive, Upgrade\r\n\r\n";
     assert_eq!(asked(upgrade), Asked::Upgrade);
     assert_eq!(asked(&upgrade.replace(", Upgrade", "")), Asked::Body);
     assert_eq!(asked(&upgrade.replace("HTTP/1.1", "HTTP/1.0")), Asked::Body);
@@ -168,8 +184,8 @@ fn who_drains_answers_what_is_under_way() {
 
 #[test]
 fn fields_for_one_hop_are_told() {
-    let text = "GET / HTTP/1.1\r\nHost: a\r\nConnection: x-mine, close\r\nX-Mine: 1\r\nX-Other: 2\r\n\
-                TE: trailers\r\nKeep-Alive: 5\r\n\r\n";
+    let text = "GET / HTTP/1.1\r\nHost: a\r\nConnection: x-mine, close\r\nX-Mine: 1\r\n\
+                X-Other: 2\r\nTE: trailers\r\nKeep-Alive: 5\r\n\r\n";
     let mut head = Request::default();
     head.read(text.as_bytes()).unwrap();
     let (fields, bytes) = (head.fields(), text.as_bytes());

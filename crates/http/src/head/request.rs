@@ -159,7 +159,8 @@ impl Request {
                     }
                 }
                 Step::Version => {
-                    let Some(version) = Version::read(&bytes[self.at..])? else {
+                    let Some(version) = Version::read(bytes.get(self.at..).unwrap_or_default())?
+                    else {
                         return Ok(false);
                     };
                     let Some(next) = line_end(bytes, self.at + 8, Refused::BadVersion)? else {

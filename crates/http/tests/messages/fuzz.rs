@@ -2,10 +2,10 @@
 
 use sinew_http::Limits;
 use sinew_http::framing::Asked;
-use sinew_http::preface;
+use sinew_http::preface::{self, Preface};
 
 use crate::corpus::{requests, responses};
-use crate::judge::{request, response};
+use crate::judge::{Verdict, request, response};
 use crate::naive::compare;
 
 #[test]
@@ -17,7 +17,10 @@ fn broken_requests_are_refused_or_read_alike() {
         let (half, len) = (bytes.len() / 2, bytes.len());
         let limits = Limits::default();
         assert_eq!(request(bytes, &[half, len], limits), request(bytes, &[len], limits));
-        preface::tell(bytes);
+        // Who is told that it is something else is not read.
+        let told = preface::tell(bytes);
+        let taken = matches!(request(bytes, &[len], limits), Verdict::Taken(_));
+        assert!(!taken || told == Preface::Http1, "{told:?}");
     });
 }
 

@@ -53,8 +53,7 @@ proptest! {
             head.field(name, value).unwrap();
         }
         let framing = if chunks { Framing::Chunked } else { Framing::Length(body.len() as u64) };
-        head.framing(framing);
-        let len = head.end();
+        let len = head.end(framing);
         prop_assert_eq!(out.len(), b"before".len() + len);
         if chunks { chunked(&mut out, &body, size) } else { out.extend_from_slice(&body) }
         let out = &out[b"before".len()..];
@@ -73,8 +72,7 @@ proptest! {
         for (name, value) in &fields {
             head.field(name, value).unwrap();
         }
-        head.framing(Framing::Length(body.len() as u64));
-        head.end();
+        head.end(Framing::Length(body.len() as u64));
         out.extend_from_slice(&body);
         let message = taken(response(&out, &[out.len()], Asked::Body));
         prop_assert_eq!(message.body, body);
@@ -86,8 +84,7 @@ proptest! {
         let mut out = Vec::new();
         let mut head = Head::response(&mut out, 200, b"OK").unwrap();
         let written = head.field(&name, &value);
-        head.framing(Framing::Length(0));
-        head.end();
+        head.end(Framing::Length(0));
         let message = taken(response(&out, &[out.len()], Asked::Body));
         prop_assert_eq!(message.used, out.len());
         prop_assert_eq!(message.fields.len(), if written.is_ok() { 2 } else { 1 });
