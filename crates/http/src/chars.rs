@@ -1,8 +1,8 @@
 //! Which bytes may stand where, and how far they go.
 //!
 //! Values and targets are most of a head: they are looked at sixteen or eight bytes at a time, in
-//! plain arithmetic on a `u64` (after "Determine if a word has a byte less than n" of Anderson's "Bit
-//! Twiddling Hacks"). Names are short, and their bytes are looked up.
+//! plain arithmetic on a `u64` (after "Determine if a word has a byte less than n" of Anderson's
+//! "Bit Twiddling Hacks"). Names are short, and their bytes are looked up.
 
 const ONES: u64 = u64::MAX / 255;
 const HIGH: u64 = ONES << 7;

@@ -7,4 +7,5 @@ mod fuzz;
 mod judge;
 mod limits;
 mod naive;
+mod onward;
 mod there_and_back;

@@ -8,7 +8,7 @@ use sinew_http::framing::Framing;
 
 use crate::judge::{Message, Verdict, request};
 
-enum Naive {
+pub(crate) enum Naive {
     More,
     Refused,
     Taken(Message),
@@ -187,7 +187,7 @@ fn chunks(mut rest: &str) -> Result<(String, Texts, &str), Naive> {
     }
 }
 
-fn read(all: &[u8]) -> Result<Message, Naive> {
+pub(crate) fn read(all: &[u8]) -> Result<Message, Naive> {
     let all_text = text(all);
     let start = all_text.strip_prefix("\r\n").unwrap_or(&all_text);
     let (head, rest) = start.split_once("\r\n\r\n").ok_or(Naive::More)?;
