@@ -5,7 +5,7 @@ use crate::chars::{is_token, trim};
 use crate::head::{Field, Fields, Known, Request, Version};
 
 /// What a sender may not have the next hop take away: a request without its credentials or its
-/// host is another one (RFC 9110 section 7.6.1 leaves such options to be ignored).
+/// host is another one. Transfer-Encoding may be named: it is for one hop in any case.
 const NEVER_OPTIONS: &[&str] = &[
     "authorization",
     "cache-control",
@@ -14,7 +14,6 @@ const NEVER_OPTIONS: &[&str] = &[
     "cookie",
     "host",
     "set-cookie",
-    "transfer-encoding",
 ];
 
 /// What Connection says.

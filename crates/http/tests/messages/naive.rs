@@ -138,7 +138,6 @@ fn one_hop(old: bool, fields: &Texts) -> bool {
         "cookie",
         "host",
         "set-cookie",
-        "transfer-encoding",
     ];
     let right = options.all(|o| {
         o.is_empty() || (is_token(o) && !never.contains(&o.to_ascii_lowercase().as_str()))
