@@ -11,6 +11,7 @@ mod response;
 
 pub use fields::{Field, Fields, Known};
 pub use request::{Form, Method, Request};
+pub(crate) use request::{METHOD_BYTES, NO_METHOD};
 pub use response::Response;
 
 use crate::Refused;

@@ -1,11 +1,10 @@
 //! Which protocol a client speaks, by the first bytes it sends.
 
 use crate::chars::token_end;
+use crate::head::{METHOD_BYTES, NO_METHOD};
 
 /// What HTTP/2 begins with where it was not agreed on before (RFC 9113 section 3.4).
 pub const HTTP2: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-/// Longer first words are no method.
-const METHOD_BYTES: usize = 32;
 /// The record type of a handshake, and the version all of TLS and SSL 3 begin with.
 const TLS: [u8; 2] = [0x16, 3];
 
@@ -44,8 +43,7 @@ pub fn tell(bytes: &[u8]) -> Preface {
     match bytes.get(end) {
         _ if end - start > METHOD_BYTES => Preface::Neither,
         None => Preface::More,
-        // A request of HTTP/1 is never to `*` with PRI: it is HTTP/2, gone wrong.
-        Some(b' ') if end > start && &bytes[start..end] != b"PRI" => Preface::Http1,
+        Some(b' ') if end > start && &bytes[start..end] != NO_METHOD => Preface::Http1,
         Some(_) => Preface::Neither,
     }
 }

@@ -55,7 +55,9 @@ impl Refused {
             Self::BareCr => ("bare-cr", 400, "a carriage return without a line feed"),
             Self::BareLf => ("bare-lf", 400, "a line feed without a carriage return"),
             Self::Control => ("control", 400, "a control character"),
-            Self::BadMethod => ("bad-method", 400, "the method is no token"),
+            Self::BadMethod => {
+                ("bad-method", 400, "the method is no token, or is PRI, which is no request's")
+            }
             Self::BadTarget => (
                 "bad-target",
                 400,

@@ -6,7 +6,9 @@ use crate::chars::{target_end, token_end};
 use crate::{Limits, Refused, Span};
 
 /// Methods are letters mostly; the longest that is registered has 17.
-const METHOD_BYTES: usize = 32;
+pub(crate) const METHOD_BYTES: usize = 32;
+/// What connections of HTTP/2 begin with; reserved, so that no request does (RFC 9113 section 11.6).
+pub(crate) const NO_METHOD: &[u8] = b"PRI";
 /// Clients of long ago send an empty line behind a body (RFC 9112 section 2.2).
 const EMPTY_LINES: u8 = 1;
 
@@ -143,7 +145,7 @@ impl Request {
                     }
                     match bytes.get(self.at) {
                         None => return Ok(false),
-                        Some(b' ') if self.at > self.start => self.method_ends(bytes),
+                        Some(b' ') if self.at > self.start => self.method_ends(bytes)?,
                         Some(_) => return Err(Refused::BadMethod),
                     }
                 }
@@ -175,11 +177,16 @@ impl Request {
         }
     }
 
-    fn method_ends(&mut self, bytes: &[u8]) {
+    fn method_ends(&mut self, bytes: &[u8]) -> Result<(), Refused> {
+        let name = &bytes[self.start..self.at];
+        if name == NO_METHOD {
+            return Err(Refused::BadMethod);
+        }
         self.method_at = Span::new(self.start, self.at);
-        self.method = Method::of(&bytes[self.start..self.at]);
+        self.method = Method::of(name);
         self.at += 1;
         self.step = Step::Target;
+        Ok(())
     }
 
     fn target_ends(&mut self, bytes: &[u8]) -> Result<(), Refused> {

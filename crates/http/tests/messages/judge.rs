@@ -29,6 +29,7 @@ pub(crate) fn request(bytes: &[u8], ends: &[usize], limits: Limits) -> Verdict {
     // As a connection does that has read another one before.
     let _ = head.read(b"PUT /old HTTP/1.1\r\nHost: old\r\nContent-Length: 7\r\n\r\n");
     head.restart();
+    assert!(head.fields().list().is_empty());
     let read = |bytes: &[u8]| match head.read(bytes)? {
         Progress::More => Ok(None),
         Progress::Done(len) => {

@@ -77,7 +77,12 @@ fn line_and_host(line: &str, fields: &Texts) -> Option<(String, bool)> {
     let parts: Vec<&str> = line.split(' ').collect();
     let [method, target, version] = parts[..] else { return None };
     let visible = |c: char| c.is_ascii_graphic() && c != '#';
-    if !is_token(method) || method.len() > 32 || target.is_empty() || !target.chars().all(visible) {
+    if !is_token(method)
+        || method == "PRI"
+        || method.len() > 32
+        || target.is_empty()
+        || !target.chars().all(visible)
+    {
         return None;
     }
     let old = match version {
