@@ -227,7 +227,7 @@ impl Server {
         self.persists = false;
         match self.writing {
             Writing::Idle | Writing::Head => {
-                (self.writing, self.reading) = (Writing::Head, Reading::Body);
+                (self.writing, self.reading) = (Writing::Head, Reading::Discard);
                 self.asked = Asked::Body;
                 self.held_back = false;
                 true
@@ -253,8 +253,10 @@ impl Server {
         match self.reading {
             Reading::Head if !begun => self.writing = Writing::Close(Close::Now),
             Reading::Head | Reading::Body => return Err(Refused::CutShort),
-            Reading::Discard => self.writing = Writing::Close(Close::Now),
-            Reading::Wait | Reading::Tunnel => {}
+            Reading::Discard if self.writing == Writing::Done => {
+                self.writing = Writing::Close(Close::Now);
+            }
+            Reading::Discard | Reading::Wait | Reading::Tunnel => {}
         }
         Ok(())
     }

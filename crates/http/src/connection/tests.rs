@@ -1,3 +1,5 @@
+use proptest::prelude::*;
+
 use super::*;
 use crate::Refused;
 use crate::framing::{Asked, Framing};
@@ -112,6 +114,9 @@ fn who_breaks_the_protocol_is_answered_if_nothing_was_and_the_connection_ends() 
     let wrong = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: x\r\n\r\n";
     assert_eq!(request(&mut server, wrong), Err(Refused::BadLength));
     assert!(server.refuse());
+    assert_eq!(state(&server), (Reading::Discard, Writing::Head));
+    assert_eq!(server.input_closed(false), Ok(()));
+    assert_eq!(server.writing(), Writing::Head, "who has sent all still reads the answer");
     assert_eq!(server.respond(Framing::None).unwrap().connection, Some("close"));
     assert_eq!(server.writing(), Writing::Close(Close::Linger));
 
@@ -194,6 +199,43 @@ fn fields_for_one_hop_are_told() {
     let onward: Vec<&[u8]> = onward.map(|field| field.name.of(bytes)).collect();
     assert_eq!(onward, [b"Host".as_slice(), b"X-Other"]);
     assert!(takes_trailers(fields, bytes));
+}
+
+proptest! {
+    /// Whatever the shell tells, in whatever order: what is to be read and what is to be written
+    /// go together, a request begins where the last one has ended, and what is closed stays so.
+    #[test]
+    fn what_is_read_and_what_is_written_go_together(steps in prop::collection::vec(0_usize..11, 0..30)) {
+        let (mut server, mut begun, mut whole) = (Server::new(), 0, 0);
+        for step in steps {
+            let closed = matches!(server.writing(), Writing::Close(_));
+            let framings = [Framing::None, Framing::Length(3), Framing::UntilClose, Framing::Tunnel];
+            match step {
+                0..3 => {
+                    let may = state(&server) == (Reading::Head, Writing::Idle);
+                    let taken = request(&mut server, [GET, POST, WAITS][step]).is_ok();
+                    prop_assert_eq!(taken, may);
+                    begun += usize::from(taken);
+                }
+                3..7 => drop(server.respond(framings[step - 3])),
+                7 => server.body_read(),
+                8 => server.body_written(),
+                9 => drop(server.refuse()),
+                _ => drop(server.input_closed(false)),
+            }
+            whole += usize::from(begun > whole && state(&server) == (Reading::Head, Writing::Idle));
+            prop_assert!(begun - whole <= 1, "two requests under way");
+            match state(&server) {
+                (_, Writing::Close(_)) => {}
+                _ if closed => prop_assert!(false, "it was closed"),
+                (Reading::Head, Writing::Idle)
+                | (Reading::Body | Reading::Wait, Writing::Head | Writing::Body)
+                | (Reading::Discard, Writing::Head | Writing::Body | Writing::Done)
+                | (Reading::Tunnel, Writing::Tunnel) => {}
+                other => prop_assert!(false, "{:?}", other),
+            }
+        }
+    }
 }
 
 fn sent(asked: Asked, body: Framing) -> Client {
