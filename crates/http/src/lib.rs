@@ -10,7 +10,7 @@
 //! - [`framing`]: where a message ends (RFC 9112 section 6)
 //! - [`body`]: the bytes of a body out of what was received, and chunks to send (section 7)
 //! - [`connection`]: what holds for one hop alone, and what comes next on it (section 9)
-//! - [`write`]: heads to send
+//! - [`mod@write`]: heads to send
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test that cannot go on fails"))]
 
 mod authority;

@@ -14,11 +14,11 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// What RFC 9110 section 4.1 recommends to take at least, and nginx and Node take.
+    /// RFC 9110 section 4.1 wants targets of 8000 bytes taken at least; nginx takes as many as this.
     pub const LINE_BYTES: usize = 8 * 1024;
     /// Cookies and tokens of a kilobyte or two are usual; eight times that are not.
     pub const FIELD_BYTES: usize = 16 * 1024;
-    /// As many as Apache and Go's HTTP/2 servers take.
+    /// As many as Apache takes.
     pub const FIELDS: usize = 100;
     /// What one connection may make its reader keep.
     pub const HEAD_BYTES: usize = 64 * 1024;
