@@ -176,9 +176,11 @@ enum Phase {
 }
 
 /// What the last write that was to begin the session would have made of it.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Opening {
     epoch: u64,
+    /// Addresses that the host says are its own, and cannot have.
+    passed_over: Vec<IpAddr>,
     instances4: Option<Network>,
     instances6: Option<Network>,
 }
@@ -419,7 +421,10 @@ impl Session {
         self.seen = self.seen.max(revision);
         let opened = matches!(outcome, Outcome::Done(_));
         if let (Phase::Opening { hello, opening }, true) = (&self.phase, opened) {
-            let Opening { epoch, instances4, instances6 } = *opening;
+            let Opening { epoch, instances4, instances6, .. } = *opening;
+            for address in &opening.passed_over {
+                tracing::warn!(node = %self.member.node, %address, "a host says that its own address is one that another host has, or at which nobody meets it: it is passed over; give its agent its own with --address");
+            }
             let skew = now.wall.abs_diff(hello.wall_clock);
             if skew > Duration::from_secs(2) {
                 tracing::warn!(node = %self.member.node, ?skew, "the clocks of the host and of control differ");

@@ -36,6 +36,19 @@ pub enum Error {
         /// How many are wanted.
         wanted: u64,
     },
+    /// The network has more hosts than this one can reach. Nothing was changed.
+    #[error(
+        "{map} holds {capacity} entries and {wanted} are wanted: see with `sinew nodes` which hosts are \
+         gone for good, and forget them"
+    )]
+    Hosts {
+        /// Map.
+        map: &'static str,
+        /// Its capacity.
+        capacity: u32,
+        /// How many are wanted.
+        wanted: u64,
+    },
     /// A system call failed. May succeed later.
     #[error("{what}: {source}")]
     System {
@@ -95,6 +108,13 @@ pub enum Error {
 }
 
 impl Error {
+    /// Whether it is about other hosts alone: what is this host's own can be as it is wanted without
+    /// them.
+    #[must_use]
+    pub const fn is_of_others(&self) -> bool {
+        matches!(self, Self::Overlap { .. } | Self::Hosts { .. })
+    }
+
     pub(crate) fn system(what: impl Into<String>, source: impl Into<io::Error>) -> Self {
         Self::System { what: what.into(), source: source.into() }
     }

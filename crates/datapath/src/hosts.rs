@@ -71,7 +71,7 @@ impl Hosts {
             }
         }
         let full =
-            |map, capacity, wanted: usize| Error::Full { map, capacity, wanted: wanted as u64 };
+            |map, capacity, wanted: usize| Error::Hosts { map, capacity, wanted: wanted as u64 };
         let prefixes = prefixes(fleet).len();
         if prefixes > abi::capacity::HOSTS as usize {
             return Err(full("the table of hosts' addresses", abi::capacity::HOSTS, prefixes));
@@ -316,6 +316,19 @@ mod tests {
         assert_eq!(summary.network4.to_ne_bytes(), [10, 111, 0, 0]);
         assert_eq!(summary.slice_mask4.to_ne_bytes(), [255, 255, 255, 0]);
         assert_eq!(summary.slice_mask6, [u32::MAX, u32::MAX, 0, 0]);
+    }
+
+    #[test]
+    fn more_hosts_than_there_is_room_for_are_told_as_others() {
+        let peer = |number: u32| {
+            let name = format!("n{number}").parse().unwrap();
+            (name, Arc::new(Peer { number, address4: None, address6: None, slices: Vec::new() }))
+        };
+        let fleet = |hosts| Fleet { peers: (1..=hosts).map(peer).collect(), ..Fleet::default() };
+        Hosts::check(&fleet(abi::capacity::NODES)).unwrap();
+        let error = Hosts::check(&fleet(abi::capacity::NODES + 1)).unwrap_err();
+        assert!(error.is_of_others(), "{error}");
+        assert!(error.to_string().contains("holds 4096 entries and 4097 are wanted"), "{error}");
     }
 
     #[test]

@@ -16,6 +16,7 @@ use crate::{
     Affinity, BackendStats, Callee, Carrier, Datapath, EdgeStats, Error, Events, FlowBackend,
     Instance, Listener, Look, Mended, Notice, Peer, Resolver, Totals, Usage, Wanted,
     attach::Links,
+    callees,
     hosts::Hosts,
     layout::{Delta, Ledger, Member, Tables, addr4, addr6, mapped},
     maps::{Maps, possible_cpus},
@@ -23,7 +24,7 @@ use crate::{
     object::{self, Object},
     reconcile::Reconciliation,
     routes::{FleetRoutes, Routes},
-    sockets, suspects,
+    sockets,
     sys::{self, AttachType},
     usage,
 };
@@ -416,7 +417,7 @@ impl Datapath for Kernel {
         }
         let suspects = self.maps.suspects()?;
         let backends = self.ledger.backends().map(|(_, index)| self.maps.backend(index));
-        Ok(suspects::callees(&suspects, |node| self.hosts.quiet(node), backends))
+        Ok(callees::callees(&suspects, |node| self.hosts.quiet(node), backends))
     }
 
     fn tried(&self, node: u32, answered: bool) -> Result<(), Error> {
@@ -424,7 +425,7 @@ impl Datapath for Kernel {
         // Nothing is held against a host that is not one any more.
         let Some(held) = nodes.get(&node, abi::Suspicion::ZERO)? else { return Ok(()) };
         let now = sys::monotonic_ns();
-        suspects::tried(&held, answered, now).map_or(Ok(()), |held| nodes.put(&node, &held))
+        callees::tried(&held, answered, now).map_or(Ok(()), |held| nodes.put(&node, &held))
     }
 
     fn notices(&self) -> Vec<Notice> {

@@ -7,6 +7,7 @@
 
 mod attach;
 mod btf;
+mod callees;
 mod error;
 mod events;
 mod facts;
@@ -27,7 +28,6 @@ pub mod occupancy;
 mod reconcile;
 mod routes;
 mod sockets;
-mod suspects;
 mod sys;
 pub mod usage;
 mod wanted;
@@ -40,6 +40,7 @@ use std::{
 
 use sinew_model::Protocol;
 
+pub use callees::Callee;
 pub use error::Error;
 pub use events::{Event, Events, Flow, FlowBackend};
 pub use fake::{Fake, FakeState};
@@ -50,7 +51,6 @@ pub use layout::backend_key;
 pub use notice::Notice;
 pub use routes::beside;
 pub use sockets::{Listener, closes_connections, listeners};
-pub use suspects::Callee;
 pub use usage::Usage;
 pub use wanted::{
     Backend, Fleet, Instance, Peer, Published, Resolver, Service, ServicePort, Wanted, Wildcard,

@@ -1,6 +1,11 @@
 //! How an agent's start brings its host into a network, or back into it.
 
-use std::{fs, io, net::Ipv4Addr, path::Path, sync::Arc};
+use std::{
+    fs, io,
+    net::Ipv4Addr,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use sinew_identity::tls::Holder;
 use sinew_model::{ServiceName, fleet::Resources};
@@ -28,6 +33,17 @@ pub enum EnterError {
     /// What is known of the network cannot be read.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// What was known in a network that this host has left would be taken for news of the next.
+    #[error(
+        "this host cannot join: what it knew of the network that it has left cannot be removed from {}: {source}",
+        directory.display()
+    )]
+    Remains {
+        /// Where it lies.
+        directory: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
 }
 
 impl EnterError {
@@ -38,6 +54,7 @@ impl EnterError {
             Self::Join(error) => Some(error.remedy()),
             Self::Credentials(_) => None,
             Self::Store(error) => Some(error.remedy()),
+            Self::Remains { .. } => Some("let root write there, and start the agent again"),
         }
     }
 }
@@ -71,15 +88,18 @@ pub(crate) async fn enter(
     let kept = Kept::new(state);
     let uname = rustix::system::uname();
     let hostname = uname.nodename().to_string_lossy().into_owned();
+    // An agent that was killed while it left may have kept some of it.
+    let has_left = kept.has_left(now_ms);
     let Some(entry) = kept.enter(options, &hostname, now_ms)? else {
-        // An agent that was killed while it left may have kept some of it.
-        if kept.has_left(now_ms)
-            && let Err(error) = leave::forget(state)
-        {
+        if has_left && let Err(error) = leave::forget(state) {
             tracing::warn!("what is left of the network that this host was in stays: {error}");
         }
         return Ok(None);
     };
+    if has_left {
+        leave::forget_others(state)
+            .map_err(|source| EnterError::Remains { directory: state.to_owned(), source })?;
+    }
     let place = Place::new(state);
     let mut warnings = Vec::new();
     let Identified { joined, certified, rejoin } =
@@ -185,6 +205,11 @@ fn capacity() -> Resources {
 
 #[cfg(test)]
 mod tests {
+    use sinew_identity::{
+        Fingerprint,
+        token::{RANDOM_BYTES, Token},
+    };
+
     use super::*;
 
     #[tokio::test]
@@ -208,6 +233,17 @@ mod tests {
         };
         Kept::new(state).save(&joined).unwrap();
         leave::mark(state, 1).unwrap();
+        // It joins another network, as far as that goes: what it knew is of no use there.
+        let known = ["mirror.json", "around.json"].map(|name| state.join(name));
+        known.iter().for_each(|file| fs::write(file, "of the network before").unwrap());
+        let token = Token::new([1; RANDOM_BYTES], Fingerprint::of(b"root"));
+        let elsewhere = JoinOptions {
+            control: vec!["127.0.0.1:1".to_owned()],
+            token: Some(token),
+            ..JoinOptions::default()
+        };
+        assert!(enter(state, elsewhere, 1).await.is_err(), "nobody is there");
+        assert!(known.iter().all(|file| !file.exists()));
         assert!(enter(state, JoinOptions::default(), 1).await.unwrap().is_none());
         assert!(!certificate.exists());
     }

@@ -16,11 +16,23 @@ pub(crate) fn mark(state: &Path, now_ms: u64) -> Result<(), StoreError> {
 /// Removes the certificate with its key, and what was known of other hosts.
 ///
 /// # Errors
-/// With the first file that stays.
+/// With the last file that stays.
 pub(crate) fn forget(state: &Path) -> io::Result<()> {
-    let known = [<Saved as last_good::Kept>::FILE, <Known as last_good::Kept>::FILE];
+    let others = forget_others(state);
+    remove(state, [credentials::FILE, credentials::PENDING]).and(others)
+}
+
+/// Removes what was known of other hosts: in another network it would be taken for news of that one.
+///
+/// # Errors
+/// With the last file that stays.
+pub(crate) fn forget_others(state: &Path) -> io::Result<()> {
+    remove(state, [<Saved as last_good::Kept>::FILE, <Known as last_good::Kept>::FILE])
+}
+
+fn remove(state: &Path, names: [&str; 2]) -> io::Result<()> {
     let mut failed = Ok(());
-    for name in known.into_iter().chain([credentials::FILE, credentials::PENDING]) {
+    for name in names {
         match fs::remove_file(state.join(name)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => failed = Err(error),
             _ => {}

@@ -19,7 +19,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::{Runtime, SharedDatapath, suspects};
+use super::{Runtime, SharedDatapath, life};
 use crate::{
     bus::now_ms,
     core::{Input, Withdrawal, backend_keys, remote_keys},
@@ -54,7 +54,7 @@ struct Tie {
     calls: Arc<Mutex<HashMap<u32, u64>>>,
     /// A look is under way.
     looks: Arc<AtomicBool>,
-    _suspects: suspects::Watch,
+    _asks: life::Asks,
 }
 
 /// A look at what the kernel counted, which takes a while when there is much.
@@ -174,7 +174,7 @@ impl Reached {
         }
         let fleet = std::mem::replace(&mut wanted.fleet, self.fleet.clone());
         let mut applied = apply(wanted);
-        if matches!(applied, Err(datapath::Error::Overlap { .. })) {
+        if applied.as_ref().is_err_and(datapath::Error::is_of_others) {
             self.fleet = None;
             wanted.fleet = None;
             applied = apply(wanted);
@@ -203,8 +203,8 @@ impl Runtime {
             }
         };
         let (calls, looks) = (Arc::default(), Arc::default());
-        let _suspects = suspects::watch(self.datapath.clone());
-        let tie = Tie { tell, news, first, task, lookups, calls, looks, _suspects };
+        let _asks = life::ask_others(self.datapath.clone());
+        let tie = Tie { tell, news, first, task, lookups, calls, looks, _asks };
         self.ties = Ties(Some(tie));
     }
 

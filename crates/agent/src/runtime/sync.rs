@@ -53,7 +53,9 @@ impl Runtime {
                 restore_cgroups(wanted, &members)?;
                 applied = datapath.apply(wanted);
             }
-            if let Err(error @ datapath::Error::Overlap { .. }) = &applied {
+            if let Err(error) = &applied
+                && error.is_of_others()
+            {
                 let why = error.to_string();
                 applied = reached.without(&why, wanted, |wanted| datapath.apply(wanted));
             } else if applied.is_ok() {

@@ -121,7 +121,10 @@ pub(super) fn open(
         write.compare(&key, revision);
         write.push(Op::put(key.bytes(), encode(&stored)));
     }
-    Ok((write, Opening { epoch, instances4, instances6 }))
+    let said = [hello.address4.map(IpAddr::from), hello.address6.map(IpAddr::from)];
+    let has = [address4.map(IpAddr::from), address6.map(IpAddr::from)];
+    let passed_over = said.into_iter().flatten().filter(|it| !has.contains(&Some(*it))).collect();
+    Ok((write, Opening { epoch, passed_over, instances4, instances6 }))
 }
 
 /// Who tells none has the one that it connects from. A host may have several addresses, or be seen by

@@ -36,17 +36,17 @@ const A_ROUND: usize = 64;
 const AT_ONCE: usize = 256;
 
 /// The task, which ends with this.
-pub(super) struct Watch(JoinHandle<()>);
+pub(super) struct Asks(JoinHandle<()>);
 
-impl Drop for Watch {
+impl Drop for Asks {
     fn drop(&mut self) {
         self.0.abort();
     }
 }
 
 /// Asks for as long as it is kept.
-pub(super) fn watch(datapath: SharedDatapath) -> Watch {
-    Watch(tokio::spawn(async move {
+pub(super) fn ask_others(datapath: SharedDatapath) -> Asks {
+    Asks(tokio::spawn(async move {
         let mut rounds = Rounds::default();
         let mut ticks = interval(EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -263,7 +263,7 @@ mod tests {
         let suspect = Callee { quiet: Some(silent), ..suspect };
         let fake = Fake::default();
         fake.state().callees = vec![suspect, callee(2, true), trusted];
-        let watch = watch(SharedDatapath::new(Box::new(fake.clone())));
+        let asks = ask_others(SharedDatapath::new(Box::new(fake.clone())));
         until(&fake, |state| state.tried.iter().filter(|tried| **tried == (1, false)).count() > 1)
             .await;
         assert!(fake.state().tried.contains(&(2, true)));
@@ -276,6 +276,6 @@ mod tests {
             .map(|_| std::net::TcpStream::connect_timeout(&at, Duration::from_millis(50)))
             .collect();
         until(&fake, |state| state.tried.contains(&(3, false))).await;
-        drop(watch);
+        drop(asks);
     }
 }
