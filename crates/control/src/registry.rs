@@ -392,15 +392,24 @@ impl Registry {
         self.hosts.iter()
     }
 
-    /// Another host, not known to be dead, whose own address that is.
+    /// Another host whose own address that is: a dead one's as long as it is known, if it was seen to
+    /// come from there, for it may come back.
     #[must_use]
     pub fn who_has(&self, address: IpAddr, but: &NodeName) -> Option<&NodeName> {
-        let has = |stored: &StoredNode| match address {
-            IpAddr::V4(four) => stored.address4 == Some(four),
-            IpAddr::V6(six) => stored.address6 == Some(six),
+        let has = |node: &NodeName, stored: &StoredNode| {
+            stored.has_proven(address) || (stored.says(address) && !self.is_dead(node))
         };
-        let mut others = self.nodes().filter(|(node, stored)| *node != but && has(stored));
-        others.find(|(node, _)| !self.is_dead(node)).map(|(node, _)| node)
+        let mut others = self.nodes().filter(|(node, _)| *node != but);
+        others.find(|(node, stored)| has(node, stored)).map(|(node, _)| node)
+    }
+
+    /// Other hosts that were seen to come from that address.
+    pub fn proven_by<'a>(
+        &'a self,
+        address: IpAddr,
+        but: &'a NodeName,
+    ) -> impl Iterator<Item = (&'a NodeName, &'a StoredNode)> {
+        self.nodes().filter(move |(node, stored)| *node != but && stored.has_proven(address))
     }
 
     /// The instance networks, and the revision that put them.

@@ -460,6 +460,10 @@ impl Session {
         if let Some(reported) = self.out.reported.take() {
             return Some(FromControl::Reported(reported).encode());
         }
+        // What was a dead host's may be another's now.
+        if let Some(hosts) = registry.take_hosts(subscriber) {
+            return Some(FromControl::Hosts(hosts).encode());
+        }
         if let Some(node) = self.out.dead.pop_first() {
             return Some(FromControl::Dead { node }.encode());
         }
@@ -468,9 +472,6 @@ impl Session {
         }
         if let Some(catalog) = registry.take_catalog(subscriber) {
             return Some(FromControl::Catalog(catalog).encode());
-        }
-        if let Some(hosts) = registry.take_hosts(subscriber) {
-            return Some(FromControl::Hosts(hosts).encode());
         }
         if let Some(zones) = registry.take_zones(subscriber) {
             return Some(FromControl::Zones(zones).encode());

@@ -281,6 +281,7 @@ mod tests {
             number: 7,
             address4: Some("192.168.1.2".parse().unwrap()),
             address6: Some("fd77::2".parse().unwrap()),
+            proven: Vec::new(),
             slices: networks(&["10.111.2.0/24", "fd01::2:0:0:0:0/64"]),
         };
         Fleet {
@@ -322,7 +323,7 @@ mod tests {
     fn more_hosts_than_there_is_room_for_are_told_as_others() {
         let peer = |number: u32| {
             let name = format!("n{number}").parse().unwrap();
-            (name, Arc::new(Peer { number, address4: None, address6: None, slices: Vec::new() }))
+            (name, Arc::new(Peer { number, ..Peer::default() }))
         };
         let fleet = |hosts| Fleet { peers: (1..=hosts).map(peer).collect(), ..Fleet::default() };
         Hosts::check(&fleet(abi::capacity::NODES)).unwrap();

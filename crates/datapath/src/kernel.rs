@@ -401,11 +401,10 @@ impl Datapath for Kernel {
 
     fn close_host(&self, peer: &Peer) -> Result<u32, Error> {
         let members = self.members.all_cgroups();
-        let own = [peer.address4.map(IpAddr::V4), peer.address6.map(IpAddr::V6)];
         sockets::close_all(&|remote, cgroup| {
             peer.slices.iter().any(|slice| slice.contains(remote))
                 // Everybody's own is nobody else's.
-                || (own.contains(&Some(remote))
+                || (peer.proven.contains(&remote)
                     && !remote.is_loopback()
                     && members.contains(&cgroup))
         })

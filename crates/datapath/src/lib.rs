@@ -254,8 +254,8 @@ pub trait Datapath: Send {
     fn close_connections(&self, to: SocketAddr) -> Result<u32, Error>;
 
     /// Closes this host's ends of all TCP connections to and from another host, and UDP sockets
-    /// connected with it: those with its slices, and those of members with its own address. Their
-    /// owners get ECONNABORTED. Answers how many.
+    /// connected with it: those with its slices, and those of members with its
+    /// [proven](Peer::proven) addresses. Their owners get ECONNABORTED. Answers how many.
     ///
     /// # Errors
     /// When the kernel refuses.

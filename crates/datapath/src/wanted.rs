@@ -178,6 +178,8 @@ pub struct Peer {
     pub address4: Option<Ipv4Addr>,
     /// The same of IPv6.
     pub address6: Option<Ipv6Addr>,
+    /// Those of its own addresses that are known to be: at others nothing is closed.
+    pub proven: Vec<IpAddr>,
     /// Its slices, of each family at most one.
     pub slices: Vec<Network>,
 }

@@ -92,6 +92,8 @@ fn host(node: &NodeName, host: &Host) -> wire::Host {
         address6: convert::octets(host.address6),
         instances4: host.instances4.map(network),
         instances6: host.instances6.map(network),
+        proven4: host.proven4,
+        proven6: host.proven6,
     }
 }
 
@@ -102,6 +104,8 @@ fn read_host(from: wire::Host) -> Read<(NodeName, Host)> {
         address6: address6("address6", &from.address6)?,
         instances4: read_network("instances4", from.instances4, 32)?,
         instances6: read_network("instances6", from.instances6, 128)?,
+        proven4: from.proven4,
+        proven6: from.proven6,
     };
     Ok((name("node", from.node)?, host))
 }

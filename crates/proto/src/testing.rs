@@ -183,14 +183,19 @@ fn assigned() -> impl Strategy<Value = Assigned> {
 }
 
 fn hosts() -> impl Strategy<Value = Hosts> {
-    let host = (label(), address4(), address6(), option::of(network4()), option::of(network6()))
-        .prop_map(|(zone, address4, address6, instances4, instances6)| Host {
+    let slices = (option::of(network4()), option::of(network6()));
+    let proven = (any::<bool>(), any::<bool>());
+    let host = (label(), address4(), address6(), slices, proven).prop_map(
+        |(zone, address4, address6, (instances4, instances6), (proven4, proven6))| Host {
             zone,
             address4,
             address6,
+            proven4,
+            proven6,
             instances4,
             instances6,
-        });
+        },
+    );
     let hosts = (btree_map(label(), host, 0..4), btree_set(label(), 0..3));
     (option::of(generation()), generation(), hosts).prop_map(|(from, to, (put, mut removed))| {
         removed.retain(|node| !put.contains_key(node));

@@ -206,6 +206,10 @@ pub struct Host {
     pub instances4: Option<Network>,
     #[prost(message, optional, tag = "6")]
     pub instances6: Option<Network>,
+    #[prost(bool, tag = "7")]
+    pub proven4: bool,
+    #[prost(bool, tag = "8")]
+    pub proven6: bool,
 }
 
 #[derive(Clone, PartialEq, Eq, Message)]

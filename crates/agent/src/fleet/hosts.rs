@@ -118,6 +118,8 @@ mod tests {
             zone: "a".parse().unwrap(),
             address4: Some([192, 168, 0, number as u8].into()),
             address6: None,
+            proven4: true,
+            proven6: false,
             instances4: Some(format!("10.111.{number}.0/24").parse().unwrap()),
             instances6: None,
         }

@@ -159,6 +159,7 @@ pub(super) fn peer(node: &NodeName, host: &Host) -> datapath::Peer {
         number: node_number(node),
         address4: host.address4,
         address6: host.address6,
+        proven: host.proven().collect(),
         slices: [host.instances4, host.instances6].into_iter().flatten().collect(),
     }
 }
@@ -214,6 +215,22 @@ mod tests {
         assert_eq!(cover(&all), networks(&["10.111.0.0/22", "fd01::/62"]));
         assert_eq!(cover(&["10.0.0.0/24", "10.0.0.0/16"]), networks(&["10.0.0.0/16"]));
         assert_eq!(cover(&["10.0.0.0/8", "192.0.2.0/24"]), networks(&["0.0.0.0/0"]));
+    }
+
+    #[test]
+    fn what_a_host_only_says_is_its_own_is_reached_there_and_never_closed() {
+        let host = Host {
+            zone: "a".parse().unwrap(),
+            address4: Some([10, 0, 0, 9].into()),
+            address6: Some("fd77::2".parse().unwrap()),
+            proven4: false,
+            proven6: true,
+            instances4: None,
+            instances6: None,
+        };
+        let peer = peer(&"b".parse().unwrap(), &host);
+        assert_eq!(peer.address4, host.address4);
+        assert_eq!(peer.proven, ["fd77::2".parse::<IpAddr>().unwrap()]);
     }
 
     #[test]

@@ -31,6 +31,12 @@ pub struct StoredNode {
     pub address4: Option<Ipv4Addr>,
     /// The same over IPv6.
     pub address6: Option<Ipv6Addr>,
+    /// Whether a session of it came from `address4`, and none of another host later.
+    #[serde(default)]
+    pub proven4: bool,
+    /// The same of `address6`.
+    #[serde(default)]
+    pub proven6: bool,
     /// Addresses that it gives its instances.
     pub instances4: Option<Network>,
     /// The same of IPv6.
@@ -40,6 +46,22 @@ pub struct StoredNode {
 }
 
 impl StoredNode {
+    /// Whether that is its own address, by what it says.
+    #[must_use]
+    pub fn says(&self, address: IpAddr) -> bool {
+        match address {
+            IpAddr::V4(four) => self.address4 == Some(four),
+            IpAddr::V6(six) => self.address6 == Some(six),
+        }
+    }
+
+    /// Whether that is its own address, by where it came from.
+    #[must_use]
+    pub fn has_proven(&self, address: IpAddr) -> bool {
+        let proven = if address.is_ipv4() { self.proven4 } else { self.proven6 };
+        proven && self.says(address)
+    }
+
     /// As the others know it.
     #[must_use]
     pub fn host(&self) -> Host {
@@ -47,6 +69,8 @@ impl StoredNode {
             zone: self.zone.clone(),
             address4: self.address4,
             address6: self.address6,
+            proven4: self.proven4,
+            proven6: self.proven6,
             instances4: self.instances4,
             instances6: self.instances6,
         }
@@ -174,6 +198,17 @@ mod tests {
         assert_eq!((networks.number(), networks.slices(256)), (256, None));
         assert_eq!(networks.holding(four.nth(7).unwrap()), Some(networks.instances4));
         assert_eq!(networks.holding("10.112.0.1".parse().unwrap()), None);
+    }
+
+    #[test]
+    fn what_was_stored_before_proves_nothing() {
+        let stored = r#"{"zone":"a","labels":{},"capacity":{"cpu_millis":1,"memory_bytes":1},"version":"0.1.0","protocol":1,
+            "boot_id":"b","address4":"10.0.0.1","address6":null,"instances4":null,
+            "instances6":null,"first_seen_ms":1}"#;
+        let stored: StoredNode = serde_json::from_str(stored).unwrap();
+        let address = "10.0.0.1".parse().unwrap();
+        assert!(stored.says(address) && !stored.has_proven(address));
+        assert_eq!(stored.host().proven().count(), 0);
     }
 
     #[test]

@@ -246,6 +246,8 @@ mod tests {
             boot_id: "b".to_owned(),
             address4: Some([10, 0, 0, last].into()),
             address6: None,
+            proven4: false,
+            proven6: false,
             instances4: None,
             instances6: None,
             first_seen_ms: 0,

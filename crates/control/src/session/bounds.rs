@@ -133,6 +133,8 @@ mod tests {
             boot_id: String::new(),
             address4: Some([10, 0, 0, 1].into()),
             address6: None,
+            proven4: false,
+            proven6: false,
             instances4: Some("10.111.3.0/24".parse().unwrap()),
             instances6: Some("fd00:0:0:3::/64".parse().unwrap()),
             first_seen_ms: 0,

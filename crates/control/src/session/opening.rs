@@ -103,6 +103,9 @@ pub(super) fn open(
     let slices = give_slices(node, address4, address6, now, registry, &mut write)?;
     let (instances4, instances6) = (slices.map(|(four, _)| four), slices.map(|(_, six)| six));
     let (revision, before) = registry.node(node);
+    let proven = |own: Option<IpAddr>| {
+        own.is_some_and(|own| own == member.address || before.is_some_and(|it| it.has_proven(own)))
+    };
     let stored = StoredNode {
         zone: hello.zone.clone(),
         labels: hello.labels.clone(),
@@ -112,10 +115,15 @@ pub(super) fn open(
         boot_id: hello.boot_id.clone(),
         address4,
         address6,
+        proven4: proven(address4.map(IpAddr::from)),
+        proven6: proven(address6.map(IpAddr::from)),
         instances4,
         instances6,
         first_seen_ms: before.map_or_else(|| milliseconds(now.wall), |it| it.first_seen_ms),
     };
+    if stored.has_proven(member.address) {
+        take_over(member, registry, &mut write);
+    }
     if before != Some(&stored) {
         let key = Key::Node(node.clone());
         write.compare(&key, revision);
@@ -127,9 +135,25 @@ pub(super) fn open(
     Ok((write, Opening { epoch, passed_over, instances4, instances6 }))
 }
 
+/// An address is that of the host that came from it last: when one of those before is dead, nothing
+/// is closed there any more.
+fn take_over(member: &Member, registry: &Registry, write: &mut Write) {
+    let address = member.address;
+    for (other, stored) in registry.proven_by(address, &member.node) {
+        let mut stored = stored.clone();
+        match address {
+            IpAddr::V4(_) => stored.proven4 = false,
+            IpAddr::V6(_) => stored.proven6 = false,
+        }
+        let key = Key::Node(other.clone());
+        write.compare(&key, registry.node(other).0);
+        write.push(Op::put(key.bytes(), encode(&stored)));
+    }
+}
+
 /// Who tells none has the one that it connects from. A host may have several addresses, or be seen by
-/// one that is none of its own; it may not have that of another that is there, but who connects from
-/// an address has it, whatever others say. What it cannot have is passed over when it has another.
+/// one that is none of its own; it may not have that of another, but who connects from an address has
+/// it, whatever others say. What it cannot have is passed over when it has another.
 fn addresses(
     member: &Member,
     hello: &Hello,

@@ -1,11 +1,11 @@
 //! Sessions against a registry and a store that compares.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 
 use bytes::Bytes;
 use sinew_model::{
-    Balance, Outlier, ServiceName,
-    fleet::{Endpoint, EndpointStatus, Generation, Removal, Resources, ServiceRecord},
+    Balance, NodeName, Outlier, ServiceName,
+    fleet::{Endpoint, EndpointStatus, Generation, Host, Removal, Resources, ServiceRecord},
 };
 use sinew_proto::{FromAgent, FromControl, Hello, PROTOCOL, Report, Reported, ServiceReport};
 
@@ -441,25 +441,37 @@ async fn endpoints_that_are_not_on_their_host_are_refused_and_the_rest_is_taken(
     assert_eq!((reported.held.len(), world.instances("n1").await), (1, vec![1]));
 }
 
+/// A session of a host that says which address is its own.
+fn claims(name: &str, own: [u8; 4], from: [u8; 4]) -> (Session, FromAgent) {
+    let FromAgent::Hello(hello) = hello(name, &[]) else { panic!() };
+    let hello = Hello { address4: Some(own.into()), ..hello };
+    let member = Member { node: name.parse().unwrap(), zone: None, address: from.into() };
+    (Session::new(member, settings()), FromAgent::Hello(hello))
+}
+
+/// Why it is sent away.
+async fn open(world: &mut World, (mut session, hello): (Session, FromAgent)) -> String {
+    session.receive(hello, &mut world.registry).unwrap();
+    world.drain(&mut session).await;
+    let said = world.all_said(&mut session);
+    let goodbye = said.into_iter().find_map(|message| match message {
+        FromControl::Goodbye { reason, .. } => Some(reason),
+        _ => None,
+    });
+    goodbye.unwrap_or_default()
+}
+
+async fn declare_dead(world: &mut World, name: &str) {
+    let key = Key::Session(name.parse().unwrap());
+    let mut stored: StoredSession = read(&world.get(key.clone()).await.unwrap()).unwrap();
+    stored.dead_since_ms = Some(1);
+    let put = crate::store::Op::put(key.bytes(), crate::records::write(&stored));
+    world.commit(Write::new(vec![put])).await;
+}
+
 #[tokio::test]
 async fn a_host_does_not_get_the_address_of_another_that_is_there() {
     let mut world = World::new().await;
-    let claims = |name: &str, own: [u8; 4], from: [u8; 4]| {
-        let FromAgent::Hello(hello) = hello(name, &[]) else { panic!() };
-        let hello = Hello { address4: Some(own.into()), ..hello };
-        let member = Member { node: name.parse().unwrap(), zone: None, address: from.into() };
-        (Session::new(member, settings()), FromAgent::Hello(hello))
-    };
-    let open = async |world: &mut World, (mut session, hello): (Session, FromAgent)| {
-        session.receive(hello, &mut world.registry).unwrap();
-        world.drain(&mut session).await;
-        let said = world.all_said(&mut session);
-        let goodbye = said.into_iter().find_map(|message| match message {
-            FromControl::Goodbye { reason, .. } => Some(reason),
-            _ => None,
-        });
-        goodbye.unwrap_or_default()
-    };
     // Behind a translator of addresses: it is not where it seems to be.
     assert_eq!(open(&mut world, claims("n1", [10, 0, 0, 1], [192, 0, 2, 1])).await, "");
     let told = open(&mut world, claims("n2", [10, 0, 0, 1], [10, 0, 0, 2])).await;
@@ -474,13 +486,48 @@ async fn a_host_does_not_get_the_address_of_another_that_is_there() {
     assert_eq!(open(&mut world, claims("n2", [10, 0, 0, 1], [10, 0, 0, 2])).await, "");
     // Who connects from it has it.
     assert_eq!(open(&mut world, claims("n3", [10, 0, 0, 1], [10, 0, 0, 1])).await, "");
-    // And a dead host needs none.
-    let key = Key::Session("n1".parse().unwrap());
-    let mut stored: StoredSession = read(&world.get(key.clone()).await.unwrap()).unwrap();
-    stored.dead_since_ms = Some(1);
-    let put = crate::store::Op::put(key.bytes(), crate::records::write(&stored));
-    world.commit(Write::new(vec![put])).await;
-    assert_eq!(open(&mut world, claims("n4", [10, 0, 0, 3], [10, 0, 0, 4])).await, "");
+    // A dead host may come back, if it was there.
+    declare_dead(&mut world, "n1").await;
+    let told = open(&mut world, claims("n4", [10, 0, 0, 3], [10, 0, 0, 4])).await;
+    assert!(told.contains("which is that of host n1"), "{told}");
+    assert_eq!(open(&mut world, claims("n4", [10, 0, 0, 3], [10, 0, 0, 3])).await, "");
+    // And one that only said so has nothing to come back to.
+    assert_eq!(open(&mut world, claims("n5", [10, 0, 0, 5], [10, 0, 0, 6])).await, "");
+    declare_dead(&mut world, "n5").await;
+    assert_eq!(open(&mut world, claims("n6", [10, 0, 0, 5], [10, 0, 0, 7])).await, "");
+}
+
+#[tokio::test]
+async fn an_address_is_proven_by_the_host_that_came_from_it_last() {
+    let mut world = World::new().await;
+    let told = async |world: &mut World, name: &str| {
+        let mut observer = world.open("observer", &[]).await;
+        let hosts = world.all_said(&mut observer).into_iter().find_map(|message| match message {
+            FromControl::Hosts(hosts) => Some(hosts),
+            _ => None,
+        });
+        hosts.unwrap().put.remove(&name.parse::<NodeName>().unwrap()).unwrap()
+    };
+    // A database, say, whose clients are to lose nothing when n1 dies.
+    open(&mut world, claims("n1", [10, 0, 0, 9], [10, 0, 0, 5])).await;
+    let n1 = told(&mut world, "n1").await;
+    assert_eq!((n1.address4, n1.proven().count()), (Some([10, 0, 0, 9].into()), 0));
+    open(&mut world, claims("n2", [10, 0, 0, 2], [10, 0, 0, 2])).await;
+    let own = |host: &Host| host.proven().collect::<Vec<_>>();
+    assert_eq!(own(&told(&mut world, "n2").await), [IpAddr::from([10, 0, 0, 2])]);
+    // By another way it is still its own, and no longer when another comes from there.
+    open(&mut world, claims("n2", [10, 0, 0, 2], [192, 0, 2, 2])).await;
+    assert_eq!(own(&told(&mut world, "n2").await), [IpAddr::from([10, 0, 0, 2])]);
+    declare_dead(&mut world, "n2").await;
+    open(&mut world, claims("n3", [10, 0, 0, 2], [10, 0, 0, 2])).await;
+    assert!(own(&told(&mut world, "n2").await).is_empty());
+    assert_eq!(own(&told(&mut world, "n3").await), [IpAddr::from([10, 0, 0, 2])]);
+    // Who is told that n2 is dead knows by then what is not its own.
+    let mut late = world.open("late", &[]).await;
+    let said = world.all_said(&mut late);
+    let at = |is: fn(&FromControl) -> bool| said.iter().position(is).unwrap();
+    let dead = at(|message| matches!(message, FromControl::Dead { .. }));
+    assert!(at(|message| matches!(message, FromControl::Hosts(_))) < dead, "{said:?}");
 }
 
 #[tokio::test]
@@ -567,7 +614,7 @@ async fn hosts_get_slices_that_they_keep_and_are_told_of_each_other() {
     world.registry.apply(batch);
     let mut first = world.open("n1", &[]).await;
     let said = world.all_said(&mut first);
-    let [FromControl::Welcome(welcome), _, FromControl::Hosts(hosts), FromControl::Zones(zones)] =
+    let [FromControl::Welcome(welcome), FromControl::Hosts(hosts), _, FromControl::Zones(zones)] =
         &said[..]
     else {
         panic!("{said:?}")
@@ -579,9 +626,10 @@ async fn hosts_get_slices_that_they_keep_and_are_told_of_each_other() {
     assert_eq!(node(&world, "n1").address4, Some([10, 0, 0, 1].into()));
 
     // Two that open at once, and of which one does not get through at first.
-    let (mut second, mut third) = (session("n2"), session("n3"));
-    for (name, session) in [("n2", &mut second), ("n3", &mut third)] {
-        session.receive(hello(name, &[]), &mut world.registry).unwrap();
+    let (mut second, hello2) = claims("n2", [10, 0, 0, 2], [10, 0, 0, 2]);
+    let (mut third, hello3) = claims("n3", [10, 0, 0, 3], [10, 0, 0, 3]);
+    for (session, hello) in [(&mut second, hello2), (&mut third, hello3)] {
+        session.receive(hello, &mut world.registry).unwrap();
     }
     let writes = [&mut second, &mut third]
         .map(|session| session.write(world.now, &mut world.registry).unwrap());

@@ -44,6 +44,7 @@ pub(crate) fn peer(host: u32) -> Peer {
         number: 1000 + host,
         address4: Some(host4(host)),
         address6: Some(host6(host)),
+        proven: vec![host4(host).into(), host6(host).into()],
         slices: slices(host),
     }
 }

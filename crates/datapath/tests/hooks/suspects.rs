@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use sinew_abi::Suspicion;
-use sinew_datapath::{Datapath as _, Service};
+use sinew_datapath::{Datapath as _, Peer, Service};
 use sinew_model::Protocol::Tcp;
 
 use crate::{
@@ -268,6 +268,8 @@ time.sleep(1000)
         world.python_server_in(&outside, call);
         assert_eq!(world.kernel.close_host(&peer(2)).unwrap(), 0, "it is no member");
         world.python_server_in(&world.base().join("members/2-0"), call);
+        let claimed = Peer { proven: Vec::new(), ..peer(2) };
+        assert_eq!(world.kernel.close_host(&claimed).unwrap(), 0, "it only says that it is there");
         assert_eq!(world.kernel.close_host(&peer(2)).unwrap(), 1);
     });
 }

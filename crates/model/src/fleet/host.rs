@@ -20,6 +20,12 @@ pub struct Host {
     pub address4: Option<Ipv4Addr>,
     /// The same over IPv6.
     pub address6: Option<Ipv6Addr>,
+    /// Whether it was seen to come from `address4`: who says so may be wrong, or lie.
+    #[serde(default)]
+    pub proven4: bool,
+    /// The same of `address6`.
+    #[serde(default)]
+    pub proven6: bool,
     /// Addresses that it gives its instances.
     pub instances4: Option<Network>,
     /// The same of IPv6.
@@ -56,6 +62,15 @@ pub enum NetworkError {
         /// The length.
         length: u8,
     },
+}
+
+impl Host {
+    /// Its own addresses that it was seen to come from.
+    pub fn proven(&self) -> impl Iterator<Item = IpAddr> + use<> {
+        let four = self.address4.filter(|_| self.proven4).map(IpAddr::from);
+        let six = self.address6.filter(|_| self.proven6).map(IpAddr::from);
+        four.into_iter().chain(six)
+    }
 }
 
 impl Network {

@@ -37,6 +37,8 @@ async fn host(world: &mut World, name: &str, zone: &str, cpu_millis: u64) {
         boot_id: "b".to_owned(),
         address4: None,
         address6: None,
+        proven4: false,
+        proven6: false,
         instances4: None,
         instances6: None,
         first_seen_ms: 1,
