@@ -40,10 +40,14 @@ pub const ADOPTED_LISTENERS: u32 = 16_384;
 pub const LISTENING_PROCESSES: u32 = 16_384;
 /// Listeners of a process that are remembered, the latest so many.
 pub const LISTENERS_OF_PROCESS: usize = 8;
-/// Networks, slices and addresses of hosts: three or four a host.
-pub const HOSTS: u32 = 16_384;
-/// Hosts that may be under suspicion.
+/// Other hosts of the network, each of which may be under suspicion. The network has no more hosts.
 pub const NODES: u32 = 4096;
+/// Entries of each in [`HOSTS`]: an address of its own and a slice, of both families.
+pub const ENTRIES_OF_HOST: u32 = 4;
+/// Entries of none: the networks, this host's slices and loopback, of both families.
+pub const ENTRIES_OF_NO_HOST: u32 = 6;
+/// Networks, slices and addresses of hosts.
+pub const HOSTS: u32 = NODES * ENTRIES_OF_HOST + ENTRIES_OF_NO_HOST;
 /// Ports at which other hosts reach instances of this one, by address: each is listened for at as
 /// many addresses of this host, of which there are no more than backends.
 pub const FLEET_PORTS: u32 = BACKENDS;

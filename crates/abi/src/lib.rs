@@ -697,6 +697,9 @@ pub mod host {
     pub const SLICE: u32 = 2;
     /// A host's own address: another one's, or a loopback one of this host.
     pub const ADDRESS: u32 = 3;
+    /// Of the first address of a slice, which no instance gets: a connect() to it is refused by the
+    /// kernel there, and heard by nobody. That of "discard" (RFC 863), which is meant for the like.
+    pub const QUIET_PORT: u16 = 9;
 }
 
 /// Bits of [`Instance::flags`].

@@ -56,6 +56,7 @@ pub(crate) struct Usage {
     published_ports: usize,
     adopted_listeners: usize,
     slots: usize,
+    hosts: usize,
     /// Other hosts reach the instances: their UDP ports are listened for too.
     reached: bool,
 }
@@ -64,6 +65,11 @@ impl Usage {
     /// Of a host whose instances other hosts reach, or not; with so many slots.
     pub(crate) fn new(reached: bool, slots: usize) -> Self {
         Self { reached, slots, ..Self::default() }
+    }
+
+    /// Counts other hosts.
+    pub(crate) fn add_hosts(&mut self, count: usize) {
+        self.hosts += count;
     }
 
     /// Counts a service.
@@ -107,7 +113,7 @@ impl Usage {
     }
 
     /// Each map.
-    pub(crate) fn maps(&self) -> [Filled; 7] {
+    pub(crate) fn maps(&self) -> [Filled; 8] {
         [
             ("instances", self.instances, capacity::INSTANCES),
             ("listening addresses", self.listening, capacity::BACKENDS),
@@ -116,6 +122,8 @@ impl Usage {
             ("published ports", self.published_ports, capacity::PUBLISHED),
             ("adopted listeners", self.adopted_listeners, capacity::ADOPTED_LISTENERS),
             ("slots", self.slots, capacity::SLOTS),
+            // Their addresses have as much room.
+            ("other hosts", self.hosts, capacity::NODES),
         ]
         .map(|(what, used, holds)| Filled { what, used, holds: holds as usize })
     }
@@ -191,7 +199,7 @@ mod tests {
         let (tcp, udp) = (ports(1..17, "tcp"), ports(1..3, "udp"));
         let none: [Port; 0] = [];
         type Add<'a> = Box<dyn Fn(&mut Usage, usize) + 'a>;
-        let cases: [(&str, u32, usize, Add<'_>); 9] = [
+        let cases: [(&str, u32, usize, Add<'_>); 10] = [
             ("instances", capacity::INSTANCES, 1, Box::new(|u, n| u.add_instances(&none, n))),
             ("instances", capacity::INSTANCES, 1, Box::new(|u, n| u.add_adopted(&none, n))),
             ("listening addresses", capacity::BACKENDS, 32, {
@@ -217,6 +225,7 @@ mod tests {
                 Box::new(Usage::add_adopted_listeners)
             }),
             ("slots", capacity::SLOTS, 1, Box::new(|u, n| *u = Usage::new(false, n))),
+            ("other hosts", capacity::NODES, 1, Box::new(Usage::add_hosts)),
         ];
         for (what, holds, step, add) in cases {
             let holds = holds as usize;

@@ -18,9 +18,6 @@ use crate::{
     maps::Maps,
 };
 
-/// Of the first address of a slice, which no instance gets: a connect() to it is refused by the
-/// kernel there, and heard by nobody. That of "discard" (RFC 863), which is meant for the like.
-const QUIET_PORT: u16 = 9;
 /// Bits in front of an IPv4 address in a record.
 const MAPPED_BITS: u32 = 96;
 
@@ -112,7 +109,7 @@ impl Hosts {
         let quiet = |peer: &Arc<Peer>| {
             let mut reached = peer.slices.iter();
             let slice = reached.find(|it| peer.address_like(it.address()).is_some())?;
-            Some((peer.number, SocketAddr::new(slice.address(), QUIET_PORT)))
+            Some((peer.number, SocketAddr::new(slice.address(), host::QUIET_PORT)))
         };
         self.quiet = fleet.peers.values().filter_map(quiet).collect();
         Ok(())
@@ -307,6 +304,28 @@ mod tests {
         assert_eq!(all.len(), 10);
         let read: BTreeSet<Network> = all.keys().map(|prefix| network(prefix).unwrap()).collect();
         assert_eq!(read.len(), 10, "and can be read back");
+    }
+
+    #[test]
+    fn there_is_room_for_all_addresses_of_as_many_hosts_as_there_may_be() {
+        let parts: [Network; 2] = ["10.0.0.0/8".parse().unwrap(), "fd01::/48".parse().unwrap()];
+        let slices = |n: u32| {
+            [parts[0].part(24, n.into()).unwrap(), parts[1].part(64, n.into()).unwrap()].to_vec()
+        };
+        let peer = |number: u32| {
+            let peer = Peer {
+                number,
+                address4: Some((0xc0a8_0000 + number).into()),
+                address6: Some((0xfd77u128 << 112 | u128::from(number)).into()),
+                slices: slices(number),
+                ..Peer::default()
+            };
+            (format!("n{number}").parse().unwrap(), Arc::new(peer))
+        };
+        let peers = (1..=abi::capacity::NODES).map(peer).collect();
+        let fleet = Fleet { networks: parts.to_vec(), slices: slices(0), peers };
+        assert_eq!(prefixes(&fleet).len(), abi::capacity::HOSTS as usize);
+        Hosts::check(&fleet).unwrap();
     }
 
     #[test]

@@ -7,7 +7,7 @@ use aya_ebpf::{
     bindings::{bpf_sk_lookup, sk_action},
     helpers::generated::{bpf_sk_assign, bpf_sk_release},
 };
-use sinew_abi::{FleetKey, protocol};
+use sinew_abi::{FleetKey, host, protocol};
 
 use crate::{
     count::own,
@@ -41,7 +41,11 @@ pub fn take(
         own(|c| c.fleet_accepted += 1);
         return PASS;
     }
-    own(|c| c.fleet_unheard += 1);
+    // Agents of other hosts ask there for a sign of life, which that it is refused is.
+    let asks = number == u32::from(protocol::TCP) && port == u32::from(host::QUIET_PORT);
+    if !(asks && fleet::is_first(&local)) {
+        own(|c| c.fleet_unheard += 1);
+    }
     DROP
 }
 

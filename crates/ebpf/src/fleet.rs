@@ -53,6 +53,14 @@ pub fn is_own(addr: &[u32; 4], six: bool) -> bool {
     })
 }
 
+/// Whether an address is the first of this host's slice, which no instance gets.
+#[inline(always)]
+pub fn is_first(addr: &[u32; 4]) -> bool {
+    fleet().is_some_and(|fleet| {
+        if is_mapped(addr) { addr[3] == fleet.slice4 } else { same(addr, &fleet.slice6) }
+    })
+}
+
 /// Whether an address is one of an instance, on whichever host.
 #[inline(always)]
 pub fn has(addr: &[u32; 4]) -> bool {

@@ -75,6 +75,7 @@ impl Core {
     pub(crate) fn usage(&self, intent: &Intent) -> Usage {
         let reached = self.around().is_some_and(|around| !around.fleet.slices.is_empty());
         let mut usage = Usage::new(reached, self.slots());
+        usage.add_hosts(self.around().map_or(0, |around| around.fleet.peers.len()));
         for (.., service) in intent.services() {
             usage.add_service(&service.ports, &service.publish);
             usage.add_instances(&service.ports, usize::from(service.replicas));

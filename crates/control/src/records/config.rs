@@ -3,7 +3,9 @@
 use std::{collections::BTreeMap, fmt, str::FromStr, time::Duration};
 
 use serde::{Deserialize, Serialize};
+use sinew_abi::capacity;
 use sinew_model::fleet::{Generation, OutOfBounds};
+use sinew_proto::bounds;
 
 /// What the control plane does by itself, and can be told to leave.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -163,22 +165,31 @@ impl Default for Limits {
     }
 }
 
-/// The least and the most of each.
-const BOUNDS: [(&str, u64, u64); 14] = [
-    ("session_timeout_ms", 1_000, 600_000),
-    ("reconnect_ms", 0, 600_000),
-    ("mass_percent", 1, 100),
-    ("removal_cap_percent", 1, 100),
-    ("removal_interval_ms", 1_000, 3_600_000),
-    ("tombstone_life_ms", 60_000, 30 * 86_400_000),
-    ("service_tombstones", 16, 100_000),
-    ("service_endpoints", 1, 100_000),
-    ("services", 1, 100_000),
-    ("nodes", 1, 100_000),
-    ("return_step_ms", 1_000, 86_400_000),
-    ("reschedule_ms", 0, 86_400_000),
-    ("forget_ms", 3_600_000, 3_650 * 86_400_000),
-    ("slice_rest_ms", 60_000, 30 * 86_400_000),
+const MAX_SERVICES: u64 = bounds::MAX_SERVICES as u64;
+const MAX_ENDPOINTS: u64 = bounds::MAX_ENDPOINTS as u64;
+const _: () = assert!(bounds::MAX_HOSTS >= capacity::NODES as usize);
+
+/// Why there are not more.
+const TABLES: &str =
+    ": the tables of each host's kernel hold no more; what is more takes a network of its own";
+const MESSAGE: &str = ": agents take no more at once";
+
+/// The least and the most of each, and why not more, where that is not for anybody to choose.
+const BOUNDS: [(&str, u64, u64, &str); 14] = [
+    ("session_timeout_ms", 1_000, 600_000, ""),
+    ("reconnect_ms", 0, 600_000, ""),
+    ("mass_percent", 1, 100, ""),
+    ("removal_cap_percent", 1, 100, ""),
+    ("removal_interval_ms", 1_000, 3_600_000, ""),
+    ("tombstone_life_ms", 60_000, 30 * 86_400_000, ""),
+    ("service_tombstones", 16, MAX_ENDPOINTS, MESSAGE),
+    ("service_endpoints", 1, MAX_ENDPOINTS, MESSAGE),
+    ("services", 1, MAX_SERVICES, MESSAGE),
+    ("nodes", 1, capacity::NODES as u64, TABLES),
+    ("return_step_ms", 1_000, 86_400_000, ""),
+    ("reschedule_ms", 0, 86_400_000, ""),
+    ("forget_ms", 3_600_000, 3_650 * 86_400_000, ""),
+    ("slice_rest_ms", 60_000, 30 * 86_400_000, ""),
 ];
 
 impl Limits {
@@ -210,13 +221,13 @@ impl Limits {
     /// When there is none of that name, or it may not be that.
     pub fn set(&mut self, name: &str, value: u64) -> Result<(), OutOfBounds> {
         let known = BOUNDS.iter().find(|(known, ..)| *known == name);
-        let Some((_, least, most)) = known else {
+        let Some((_, least, most, why)) = known else {
             let names: Vec<_> = BOUNDS.iter().map(|(name, ..)| *name).collect();
             let rule = format!("is one of these: {}", names.join(", "));
             return Err(OutOfBounds::new("the name of a limit", name, rule));
         };
         if !(least..=most).contains(&&value) {
-            return Err(OutOfBounds::new(name, value, format!("is from {least} to {most}")));
+            return Err(OutOfBounds::new(name, value, format!("is from {least} to {most}{why}")));
         }
         // In bounds, so it fits.
         let (small, word) = (value as u8, value as u32);
@@ -237,6 +248,18 @@ impl Limits {
             _ => self.slice_rest_ms = value,
         }
         Ok(())
+    }
+
+    /// With the most of what is more than that: earlier versions let it be set.
+    #[must_use]
+    pub fn lowered(mut self) -> Self {
+        for (name, _, most, _) in BOUNDS {
+            if self.each().get(name).is_some_and(|value| *value > most) {
+                // It is within its bounds.
+                let _ = self.set(name, most);
+            }
+        }
+        self
     }
 
     /// Checks what types do not hold.
@@ -275,7 +298,7 @@ mod tests {
     fn limits_are_set_by_name_within_their_bounds() {
         let mut limits = Limits::default();
         limits.validate().unwrap();
-        for (number, (name, least, most)) in (1..).zip(BOUNDS) {
+        for (number, (name, least, most, _)) in (1..).zip(BOUNDS) {
             for value in [least, most, least + number] {
                 limits.set(name, value).unwrap();
                 assert_eq!(limits.each()[name], value, "{name}");
@@ -284,7 +307,7 @@ mod tests {
         }
         let changed = limits.each();
         // None was set in the place of another.
-        for (number, (name, least, _)) in (1..).zip(BOUNDS) {
+        for (number, (name, least, ..)) in (1..).zip(BOUNDS) {
             assert_eq!(changed[name], least + number, "{name}");
         }
         let told = limits.set("mass_percent", 101).unwrap_err().to_string();
@@ -294,7 +317,25 @@ mod tests {
             told.starts_with("the name of a limit is mass: is one of these: session_timeout_ms, ")
         );
         limits.nodes = 0;
-        assert_eq!(limits.validate().unwrap_err().to_string(), "nodes is 0: is from 1 to 100000");
+        assert!(limits.validate().unwrap_err().to_string().starts_with("nodes is 0: is from 1 to"));
+    }
+
+    #[test]
+    fn no_limit_is_beyond_what_hosts_hold() {
+        let mut limits = Limits::default();
+        let told = limits.set("nodes", u64::from(capacity::NODES) + 1).unwrap_err().to_string();
+        assert_eq!(
+            told,
+            "nodes is 4097: is from 1 to 4096: the tables of each host's kernel hold no more; what \
+             is more takes a network of its own"
+        );
+        let told = limits.set("service_endpoints", 65_537).unwrap_err().to_string();
+        assert!(told.ends_with("is from 1 to 65536: agents take no more at once"), "{told}");
+        // What was set when it could be is not lost with all the others.
+        let stored: Limits = serde_json::from_str(r#"{"nodes":50000,"mass_percent":40}"#).unwrap();
+        let lowered = stored.lowered();
+        lowered.validate().unwrap();
+        assert_eq!((lowered.nodes, lowered.mass_percent), (capacity::NODES, 40));
     }
 
     #[test]

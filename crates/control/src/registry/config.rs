@@ -157,7 +157,7 @@ pub(super) fn set<K: Ord, V: serde::de::DeserializeOwned>(
 }
 
 fn read_limits(value: &[u8]) -> Result<Limits, Poison> {
-    let limits: Limits = records::read(value)?;
+    let limits = records::read::<Limits>(value)?.lowered();
     limits.validate()?;
     Ok(limits)
 }

@@ -3,6 +3,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use sinew_abi::capacity;
 use sinew_model::{
     NodeName,
     fleet::{Network, is_hosts_own},
@@ -34,7 +35,8 @@ pub(super) enum NoPlace {
     /// As many as are declared.
     #[error(
         "the network has {number} hosts, and no more are declared: `sinew limits set nodes=NUMBER` \
-         allows more, `sinew nodes withdraw` takes one out"
+         allows more, up to {}, `sinew nodes withdraw` takes one out",
+        capacity::NODES
     )]
     Hosts {
         /// There are so many.

@@ -105,6 +105,13 @@ fn a_call_goes_to_another_host_and_says_who_calls() {
     assert_eq!(both, four);
     let totals = hosts.host(2).on(|world| world.kernel.totals().unwrap());
     assert_eq!((totals.fleet_accepted, totals.fleet_strangers, totals.fleet_unheard), (6, 0, 0));
+    // Agents ask for signs of life there; elsewhere nobody does.
+    let first = crate::hosts::slices(2).into_iter().map(|slice| (slice.address().to_string(), 9));
+    let asked = first.chain([to(fleet4(2, 1, 0), 9)]).collect::<Vec<_>>();
+    let answers = hosts.host(1).on(|world| world.python(2, 0, &ask("STREAM", &asked)));
+    assert_eq!(answers, ["ConnectionRefusedError"; 3].join("\n"));
+    let totals = hosts.host(2).on(|world| world.kernel.totals().unwrap());
+    assert_eq!(totals.fleet_unheard, 1);
 }
 
 #[test]
