@@ -1,8 +1,9 @@
 //! Other hosts that callers are led to, and what came of trying them in the callers' stead.
 //!
 //! Callers find out that a host is gone by connects without an answer, each of which fails. Whoever
-//! asks hosts for a sign of life finds out sooner, and says so. When the time of a suspicion is over the kernel lets one caller try the host, who pays with his
-//! call when it is still away. Whoever tries it himself and says so before that puts it off.
+//! asks hosts for a sign of life finds out sooner, and says so.
+//! When the time of a suspicion is over the kernel lets one caller try the host, who pays with his call
+//! when it is still away. Whoever tries it himself and says so before that puts it off.
 
 use std::{
     collections::HashSet,
@@ -30,27 +31,19 @@ pub struct Callee {
     pub quiet: Option<SocketAddr>,
 }
 
-/// The hosts of those backends, each with the first of its endpoints.
-pub(crate) fn callees(
+/// Those hosts, each with the first of its backends that has an address.
+pub(crate) fn callees<B: Iterator<Item = abi::Backend>>(
     suspects: &HashSet<u32>,
     quiet: impl Fn(u32) -> Option<SocketAddr>,
-    backends: impl Iterator<Item = abi::Backend>,
+    hosts: impl Iterator<Item = (u32, B)>,
 ) -> Vec<Callee> {
-    let mut known = HashSet::new();
-    let mut found = Vec::new();
-    for backend in backends {
-        let node = backend.node;
-        if node != 0
-            && !known.contains(&node)
-            && let quiet = quiet(node)
-            && let Some(endpoint) = endpoint(&backend, quiet.is_some_and(|at| at.is_ipv6()))
-        {
-            known.insert(node);
-            let suspect = suspects.contains(&node);
-            found.push(Callee { node, suspect, endpoint, quiet });
-        }
-    }
-    found
+    let callee = |(node, mut backends): (u32, B)| {
+        let quiet = quiet(node);
+        let six_first = quiet.is_some_and(|at| at.is_ipv6());
+        let endpoint = backends.find_map(|backend| endpoint(&backend, six_first))?;
+        Some(Callee { node, suspect: suspects.contains(&node), endpoint, quiet })
+    };
+    hosts.filter_map(callee).collect()
 }
 
 /// IPv6 comes first of a host that is reached over nothing else.
@@ -112,14 +105,18 @@ mod tests {
             port: 80u16.to_be(),
             ..abi::Backend::ZERO
         };
-        let backends = [
-            backend(0, [127, 80, 0, 1], 0),
-            backend(5, [0; 4], 0),
-            backend(5, [10, 1, 2, 3], 9),
-            backend(5, [10, 1, 2, 4], 9),
-            backend(6, [0; 4], 9),
-            backend(7, [10, 1, 3, 1], 0),
+        let hosts = [
+            (5, vec![backend(5, [0; 4], 0), backend(5, [10, 1, 2, 3], 9)]),
+            (6, vec![backend(6, [0; 4], 9)]),
+            (7, vec![backend(7, [10, 1, 3, 1], 0)]),
         ];
+        let read = std::cell::Cell::new(0);
+        // There may be many more behind the first.
+        let hosts = hosts.into_iter().map(|(node, backends)| {
+            let last = *backends.last().unwrap();
+            let all = backends.into_iter().chain(std::iter::repeat_n(last, 1000));
+            (node, all.inspect(|_| read.set(read.get() + 1)))
+        });
         let quiet: SocketAddr = "10.1.2.0:9".parse().unwrap();
         let callee = |node, suspect, at: &str, quiet| Callee {
             node,
@@ -128,7 +125,7 @@ mod tests {
             quiet,
         };
         let of = |node| (node == 5).then_some(quiet);
-        let found = callees(&[6, 8].into(), of, backends.into_iter());
+        let found = callees(&[6, 8].into(), of, hosts);
         assert_eq!(
             found,
             [
@@ -137,5 +134,6 @@ mod tests {
                 callee(7, false, "10.1.3.1:80", None),
             ]
         );
+        assert_eq!(read.get(), 4, "one of each host, beside what has no address");
     }
 }

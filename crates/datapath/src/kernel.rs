@@ -415,8 +415,9 @@ impl Datapath for Kernel {
             return Ok(Vec::new());
         }
         let suspects = self.maps.suspects()?;
-        let backends = self.ledger.backends().map(|(_, index)| self.maps.backend(index));
-        Ok(callees::callees(&suspects, |node| self.hosts.quiet(node), backends))
+        let hosts = self.ledger.elsewhere();
+        let hosts = hosts.map(|(node, at)| (node, at.map(|index| self.maps.backend(index))));
+        Ok(callees::callees(&suspects, |node| self.hosts.quiet(node), hosts))
     }
 
     fn tried(&self, node: u32, answered: bool) -> Result<(), Error> {

@@ -7,6 +7,7 @@
 
 mod delta;
 mod demand;
+mod elsewhere;
 mod ledger;
 mod ports;
 mod published;

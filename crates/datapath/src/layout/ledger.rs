@@ -11,6 +11,7 @@ use sinew_model::Protocol;
 use super::{
     Applied, Delta, Tables, addr4, addr6,
     demand::Demand,
+    elsewhere::Elsewhere,
     ports, protocol_number,
     published::{self, HostPort},
     regions,
@@ -58,6 +59,7 @@ pub(crate) struct Ledger {
     torn: bool,
     ports: HashMap<PortId, Placed>,
     backends: HashMap<u64, u32>,
+    elsewhere: Elsewhere,
     members: members::Members,
     pub(super) published: BTreeMap<HostPort, abi::ServiceKey4>,
     /// IPv6 keys that belong to no port.
@@ -88,6 +90,7 @@ impl Ledger {
             let entry = tables.backend(index);
             if entry.key != 0 {
                 ledger.backends.insert(entry.key, index);
+                ledger.elsewhere.moved(index, 0, entry.node);
             }
             if entry.generation != 0 {
                 ledger.fresh_backend = index + 1;
@@ -153,6 +156,11 @@ impl Ledger {
     /// All backends with their indices.
     pub(crate) fn backends(&self) -> impl Iterator<Item = (u64, u32)> {
         self.backends.iter().map(|(key, index)| (*key, *index))
+    }
+
+    /// Indices of backends on other hosts, by the hosts' numbers.
+    pub(crate) fn elsewhere(&self) -> impl Iterator<Item = (u32, impl Iterator<Item = u32>)> {
+        self.elsewhere.hosts()
     }
 
     /// Index of a service port.
@@ -409,6 +417,7 @@ impl Ledger {
             let entry = ports::entry(backend, port, was.generation);
             if entry != was {
                 tables.set_backend(index, &entry);
+                self.elsewhere.moved(index, was.node, entry.node);
             }
             return Ok(index);
         }
@@ -416,14 +425,16 @@ impl Ledger {
         let generation = tables.backend(index).generation.wrapping_add(1).max(1);
         tables.reset_hot(index, generation);
         tables.set_backend(index, &ports::entry(backend, port, generation));
+        self.elsewhere.moved(index, 0, backend.node);
         self.backends.insert(backend.key, index);
         Ok(index)
     }
 
     fn remove_backend(&mut self, tables: &mut impl Tables, key: u64) -> Result<(), Error> {
         let Some(index) = self.backends.remove(&key) else { return Ok(()) };
-        let generation = tables.backend(index).generation;
+        let abi::Backend { generation, node, .. } = tables.backend(index);
         tables.set_backend(index, &abi::Backend { generation, ..abi::Backend::ZERO });
+        self.elsewhere.moved(index, node, 0);
         tables.remove_listeners(index)?;
         self.retired_backends.push(index);
         Ok(())

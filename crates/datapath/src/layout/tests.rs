@@ -53,7 +53,7 @@ fn service(id: u32, backends: &[(u8, bool)]) -> Service {
                     port: 80,
                     weight: 256,
                     local: true,
-                    node: 0,
+                    node: u32::from(n % 3),
                     zone: 0,
                     wildcard: Default::default(),
                     in_choice: *chosen,
@@ -158,6 +158,14 @@ impl Host {
         self.members = Applied::default();
     }
 
+    /// Where the backends of each other host are.
+    fn elsewhere(&self) -> BTreeMap<u32, BTreeSet<u32>> {
+        let mut all: BTreeMap<u32, BTreeSet<u32>> = BTreeMap::new();
+        let remote = self.tables.backends.iter().filter(|(_, b)| b.key != 0 && b.node != 0);
+        remote.for_each(|(at, b)| drop(all.entry(b.node).or_default().insert(*at)));
+        all
+    }
+
     fn view(&self) -> View {
         let tables = &self.tables;
         let placed = tables.backends.values().filter(|b| b.key != 0);
@@ -219,6 +227,8 @@ proptest! {
                 for backend in host.tables.backends.values().filter(|b| b.key != 0) {
                     prop_assert!(host.tables.hot.values().any(|g| *g == backend.generation));
                 }
+                let known = host.ledger.elsewhere().map(|(node, at)| (node, at.collect()));
+                prop_assert_eq!(known.collect::<BTreeMap<_, _>>(), host.elsewhere());
             }
             for port in before.reachable.keys().chain(wanted.reachable.keys()) {
                 let [was, is, shall] = [&before, &after, &wanted].map(|v| v.reachable.get(port));
