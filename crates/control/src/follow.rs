@@ -167,32 +167,17 @@ mod tests {
     use crate::{
         records::{Key, StoredService, write},
         store::{
-            Answer, Committed, Embedded, Lease, LeaseId, LeaseStatus, ManualClock, Op, Ranged,
-            Transaction, Watch, embedded::Options,
+            Answer, Embedded, ManualClock, Op, Ranged, Through, Transaction, Watch,
+            embedded::Options,
         },
     };
 
     /// A store whose history is gone, twice, before it can be watched.
     struct Forgetful(Embedded, AtomicU32);
 
-    impl Store for Forgetful {
-        fn range(&self, range: Range) -> Answer<'_, Ranged> {
-            self.0.range(range)
-        }
-        fn commit(&self, transaction: Transaction) -> Answer<'_, Committed> {
-            self.0.commit(transaction)
-        }
-        fn grant(&self, ttl: Duration) -> Answer<'_, Lease> {
-            self.0.grant(ttl)
-        }
-        fn keep_alive(&self, lease: LeaseId) -> Answer<'_, Lease> {
-            self.0.keep_alive(lease)
-        }
-        fn revoke(&self, lease: LeaseId) -> Answer<'_, Revision> {
-            self.0.revoke(lease)
-        }
-        fn time_to_live(&self, lease: LeaseId) -> Answer<'_, LeaseStatus> {
-            self.0.time_to_live(lease)
+    impl Through for Forgetful {
+        fn inner(&self) -> &Embedded {
+            &self.0
         }
         fn watch(&self, span: Span, from: Option<Revision>) -> Answer<'_, Watch> {
             Box::pin(async move {
@@ -205,9 +190,6 @@ mod tests {
                 self.0.watch(span, from).await
             })
         }
-        fn compact(&self, revision: Revision) -> Answer<'_, ()> {
-            self.0.compact(revision)
-        }
     }
 
     async fn put(store: &dyn Store, service: &str) -> Revision {
@@ -219,7 +201,10 @@ mod tests {
     /// A store that is too slow for answers of more than so many bytes.
     struct Slow(Embedded, AtomicU64, u64);
 
-    impl Store for Slow {
+    impl Through for Slow {
+        fn inner(&self) -> &Embedded {
+            &self.0
+        }
         fn range(&self, range: Range) -> Answer<'_, Ranged> {
             Box::pin(async move {
                 let ranged = self.0.range(range).await?;
@@ -233,27 +218,6 @@ mod tests {
                 put(&self.0, &format!("later-{number}")).await;
                 Ok(ranged)
             })
-        }
-        fn commit(&self, transaction: Transaction) -> Answer<'_, Committed> {
-            self.0.commit(transaction)
-        }
-        fn grant(&self, ttl: Duration) -> Answer<'_, Lease> {
-            self.0.grant(ttl)
-        }
-        fn keep_alive(&self, lease: LeaseId) -> Answer<'_, Lease> {
-            self.0.keep_alive(lease)
-        }
-        fn revoke(&self, lease: LeaseId) -> Answer<'_, Revision> {
-            self.0.revoke(lease)
-        }
-        fn time_to_live(&self, lease: LeaseId) -> Answer<'_, LeaseStatus> {
-            self.0.time_to_live(lease)
-        }
-        fn watch(&self, span: Span, from: Option<Revision>) -> Answer<'_, Watch> {
-            self.0.watch(span, from)
-        }
-        fn compact(&self, revision: Revision) -> Answer<'_, ()> {
-            self.0.compact(revision)
         }
     }
 

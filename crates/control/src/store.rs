@@ -18,6 +18,8 @@ pub mod etcd;
 mod lease;
 mod model;
 pub mod schema;
+#[cfg(any(test, feature = "testing"))]
+mod through;
 mod transaction;
 pub mod transfer;
 mod watch;
@@ -32,6 +34,8 @@ pub use error::{Applied, Error, Fault, Retry};
 pub use etcd::Etcd;
 pub use lease::{Lease, LeaseId, LeaseStatus};
 pub use model::{Entry, Range, Ranged, Revision, Span};
+#[cfg(any(test, feature = "testing"))]
+pub use through::Through;
 pub use transaction::{Committed, Compare, Op, Operand, Order, Response, Transaction};
 pub use watch::{Batch, Event, Update, Watch};
 

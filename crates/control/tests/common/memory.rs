@@ -1,18 +1,15 @@
 //! Stores that take no time, and one that fails when it is told to.
 #![allow(dead_code, reason = "each test program uses a part")]
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-    time::Duration,
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
 };
 
 use futures_util::FutureExt as _;
 use sinew_control::store::{
-    Answer, Applied, Committed, Embedded, Error, Lease, LeaseId, LeaseStatus, ManualClock, Range,
-    Ranged, Revision, Span, Store, Transaction, Watch, embedded::Options,
+    Answer, Applied, Committed, Embedded, Error, ManualClock, Range, Span, Store, Through,
+    Transaction, embedded::Options,
 };
 
 pub(crate) async fn memory() -> Embedded {
@@ -39,11 +36,10 @@ impl Failing {
     }
 }
 
-impl Store for Failing {
-    fn range(&self, range: Range) -> Answer<'_, Ranged> {
-        self.inner.range(range)
+impl Through for Failing {
+    fn inner(&self) -> &Embedded {
+        &self.inner
     }
-
     fn commit(&self, transaction: Transaction) -> Answer<'_, Committed> {
         async move {
             let committed = self.inner.commit(transaction).await?;
@@ -54,29 +50,5 @@ impl Store for Failing {
             Ok(committed)
         }
         .boxed()
-    }
-
-    fn grant(&self, ttl: Duration) -> Answer<'_, Lease> {
-        self.inner.grant(ttl)
-    }
-
-    fn keep_alive(&self, lease: LeaseId) -> Answer<'_, Lease> {
-        self.inner.keep_alive(lease)
-    }
-
-    fn revoke(&self, lease: LeaseId) -> Answer<'_, Revision> {
-        self.inner.revoke(lease)
-    }
-
-    fn time_to_live(&self, lease: LeaseId) -> Answer<'_, LeaseStatus> {
-        self.inner.time_to_live(lease)
-    }
-
-    fn watch(&self, span: Span, from: Option<Revision>) -> Answer<'_, Watch> {
-        self.inner.watch(span, from)
-    }
-
-    fn compact(&self, revision: Revision) -> Answer<'_, ()> {
-        self.inner.compact(revision)
     }
 }

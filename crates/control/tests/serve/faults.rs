@@ -12,8 +12,8 @@ use sinew_control::{
     identity::Lives,
     records::Key,
     store::{
-        Answer, Committed, Embedded, Lease, LeaseId, LeaseStatus, Range, Ranged, Revision, Span,
-        Store, SystemClock, Transaction, Watch, embedded,
+        Answer, Committed, Embedded, Lease, LeaseId, Range, Ranged, Span, Store, SystemClock,
+        Through, Transaction, embedded,
     },
 };
 use sinew_identity::Moment;
@@ -53,7 +53,10 @@ impl Held {
     }
 }
 
-impl Store for Held {
+impl Through for Held {
+    fn inner(&self) -> &Embedded {
+        &self.store
+    }
     fn range(&self, range: Range) -> Answer<'_, Ranged> {
         Box::pin(async move {
             let slow = {
@@ -80,24 +83,9 @@ impl Store for Held {
             self.store.commit(transaction).await
         })
     }
-    fn grant(&self, ttl: Duration) -> Answer<'_, Lease> {
-        self.store.grant(ttl)
-    }
     fn keep_alive(&self, lease: LeaseId) -> Answer<'_, Lease> {
         self.beats.send_modify(|beats| *beats += 1);
         self.store.keep_alive(lease)
-    }
-    fn revoke(&self, lease: LeaseId) -> Answer<'_, Revision> {
-        self.store.revoke(lease)
-    }
-    fn time_to_live(&self, lease: LeaseId) -> Answer<'_, LeaseStatus> {
-        self.store.time_to_live(lease)
-    }
-    fn watch(&self, span: Span, from: Option<Revision>) -> Answer<'_, Watch> {
-        self.store.watch(span, from)
-    }
-    fn compact(&self, revision: Revision) -> Answer<'_, ()> {
-        self.store.compact(revision)
     }
 }
 
