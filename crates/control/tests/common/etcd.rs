@@ -15,7 +15,9 @@ use std::{
 
 use rustix::{
     mount::{MountFlags, MountPropagationFlags, mount, mount_change},
-    process::{Pid, Signal, kill_process, set_parent_process_death_signal},
+    process::{
+        Pid, Signal, WaitId, WaitIdOptions, kill_process, set_parent_process_death_signal, waitid,
+    },
     thread::{UnshareFlags, unshare_unsafe},
 };
 use sinew_control::store::etcd::Options;
@@ -126,9 +128,12 @@ impl Cluster {
         ready
     }
 
-    /// Has a member stand still with all its connections open.
+    /// Has a member stand still with all its connections open: all of its threads, when this returns.
     pub(crate) fn freeze(&self, member: usize) {
         self.signal(member, Signal::STOP);
+        let process = &self.members[member].as_ref().unwrap().process;
+        let of = WaitId::Pid(Pid::from_child(process));
+        assert!(waitid(of, WaitIdOptions::STOPPED).unwrap().unwrap().stopped());
     }
 
     pub(crate) fn thaw(&self, member: usize) {
