@@ -248,6 +248,9 @@ pub(crate) enum Refusal {
     /// It is in no network that it could leave.
     #[error("this host is in no network of many hosts")]
     Alone,
+    /// Somebody else takes it out at the moment.
+    #[error("this host is leaving its network already")]
+    Leaving,
     /// The change cannot be made durable.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -279,6 +282,7 @@ impl Refusal {
             | Self::Hook { .. }
             | Self::NotMoved { .. }
             | Self::NotReleased { .. }
+            | Self::Leaving
             | Self::Alone => ErrorCode::Conflict,
             Self::NameReserved { .. }
             | Self::TooManyReplicas { .. }
@@ -330,6 +334,7 @@ impl Refusal {
             Self::NotMoved { .. } | Self::NotReleased { .. } => {
                 "see `sinew doctor` and the agent's log".into()
             }
+            Self::Leaving => "wait until that is done; `sinew status` shows it".into(),
             Self::Alone => "`sinew agent --join HOST --token TOKEN` makes it one of many".into(),
             Self::NameReserved { .. } => "choose another name".into(),
             Self::TooManyNames { .. } => {

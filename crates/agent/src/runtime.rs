@@ -116,6 +116,8 @@ pub(crate) struct Handle {
     pub(crate) paths: Arc<Paths>,
     /// Who may do more than others.
     pub(crate) policy: Arc<PolicyFile>,
+    /// Held by who takes this host out of its network.
+    pub(crate) leaving: Arc<tokio::sync::Mutex<()>>,
     /// What is wanted; nothing before what runs has been taken over.
     intent: watch::Receiver<Option<Arc<Intent>>>,
     /// Turns true when the agent ends.
@@ -243,6 +245,7 @@ impl Runtime {
             times: Arc::default(),
             paths: parts.paths.clone(),
             policy: parts.policy.clone(),
+            leaving: Arc::default(),
             intent: intent_seen,
             ending,
         };

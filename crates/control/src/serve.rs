@@ -15,6 +15,7 @@ mod health;
 mod heard;
 mod presence;
 mod refusal;
+mod rivals;
 mod sessions;
 mod shared;
 mod stream;

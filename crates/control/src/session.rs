@@ -42,6 +42,9 @@ const RETRY: Duration = Duration::from_millis(50);
 const LONGEST_RETRY: Duration = Duration::from_secs(5);
 /// A host that cannot have a session until somebody changes something comes back after that.
 const REFUSED: Duration = Duration::from_secs(60);
+/// Who hears that another session of its host has begun is another machine, and is not to take it back
+/// at once.
+const SUPERSEDED: Duration = Duration::from_secs(5);
 /// How many dead hosts a session is told of when it begins.
 const DEAD_AT_FIRST: usize = 64;
 
@@ -538,16 +541,25 @@ impl Session {
         }
         let (revision, session) = registry.session(&self.member.node);
         if revision != *fence {
-            let reason = match session {
-                Some(session) if session.dead_since_ms.is_some() => {
-                    "the host was declared dead: it had not been heard of for too long".to_owned()
+            let (reason, reconnect_after) = match session {
+                Some(session) if session.dead_since_ms.is_some() => (
+                    "the host was declared dead: it had not been heard of for too long".to_owned(),
+                    Duration::ZERO,
+                ),
+                Some(session) => (
+                    format!(
+                        "the session of epoch {epoch} was superseded by another at replica {} of \
+                         control; if a copy of this machine has opened that, join one of them under \
+                         another name",
+                        session.control
+                    ),
+                    SUPERSEDED,
+                ),
+                None => {
+                    (format!("the session of epoch {epoch} was superseded by nobody"), SUPERSEDED)
                 }
-                Some(session) => {
-                    format!("the session of epoch {epoch} was superseded by {}", session.control)
-                }
-                None => format!("the session of epoch {epoch} was superseded by nobody"),
             };
-            self.close(reason, Duration::ZERO, registry);
+            self.close(reason, reconnect_after, registry);
             return;
         }
         let joined = subscriber.is_some();

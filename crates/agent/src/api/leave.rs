@@ -38,6 +38,8 @@ pub(super) async fn leave(
 }
 
 async fn go(handle: Handle, grace: Duration) -> Result<Left, Refusal> {
+    // Two would undo each other's steps.
+    let _alone = handle.leaving.try_lock().map_err(|_| Refusal::Leaving)?;
     if withdraw(&handle, Withdrawal::Drain).await? {
         tokio::time::sleep(grace).await;
     }

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -10,6 +11,7 @@ use sinew_identity::Peer;
 use sinew_model::{NodeName, ServiceName, fleet::Generation};
 use tokio::sync::mpsc;
 
+use super::rivals::Rivals;
 use crate::{registry::Registry, session::Session};
 
 /// That a session is to end.
@@ -31,12 +33,14 @@ struct State {
     looks: u64,
     last: u64,
     all: BTreeMap<u64, Entry>,
+    rivals: Rivals,
 }
 
 #[derive(Clone, Debug)]
 struct Entry {
     peer: Peer,
     node: NodeName,
+    from: IpAddr,
     session: Arc<Mutex<Session>>,
     ending: mpsc::Sender<Ending>,
 }
@@ -67,25 +71,39 @@ impl Sessions {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A host has one session: who opens another has no use for the one before.
+    /// A host has one session: who opens another has no use for the one before, unless it is another
+    /// machine. `random`: from 0 to 1.
     pub(super) fn enter(
         &self,
         peer: Peer,
-        node: NodeName,
+        (node, from): (NodeName, IpAddr),
         session: Arc<Mutex<Session>>,
+        now: Duration,
+        random: f64,
     ) -> (Place<'_>, mpsc::Receiver<Ending>) {
         let (ending, received) = mpsc::channel(1);
         let mut state = self.state();
         state.last += 1;
         let number = state.last;
-        for older in state.all.values().filter(|it| it.node == node) {
-            // One that is full, or gone, ends already.
-            let _ = older.ending.try_send(Ending {
-                reason: "replaced: the host has opened another session".to_owned(),
-                reconnect_after: Duration::ZERO,
-            });
+        let State { all, rivals, .. } = &mut *state;
+        // One that has ended already, and is not out of the list yet, is displaced by nobody.
+        let open = |older: &&Entry| older.node == node && !older.ending.is_closed();
+        if let Some(older) = all.values().rfind(open) {
+            let displaced = rivals.displaced(&node, (older.from, from), now, random);
+            if let Some((one, other)) = displaced.two {
+                tracing::warn!(%node, "two machines are host {node} and take its session from each other, one at {one}, one at {other}: is one a copy of the other? Of the one that is not to be {node} remove the agent's state, and join it under a name of its own");
+            }
+            let reason = format!(
+                "replaced: an agent at {from} has opened another session of host {node}; if it is a \
+                 copy of this machine, join one of them under another name"
+            );
+            let ending = Ending { reason, reconnect_after: displaced.pause };
+            for older in all.values().filter(open) {
+                // One that is full, or gone, ends already.
+                let _ = older.ending.try_send(ending.clone());
+            }
         }
-        state.all.insert(number, Entry { peer, node, session, ending });
+        state.all.insert(number, Entry { peer, node, from, session, ending });
         (Place { sessions: self, number }, received)
     }
 

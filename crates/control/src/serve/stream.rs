@@ -78,9 +78,15 @@ enum End {
 
 async fn run(shared: &Shared, guest: Guest, inbound: Streaming<Bytes>, out: mpsc::Sender<Said>) {
     let Guest { peer, member, heard, looks } = guest;
-    let node = member.node.clone();
+    let (node, from) = (member.node.clone(), member.address);
     let session = Arc::new(Mutex::new(Session::new(member, shared.settings())));
-    let (_place, endings) = shared.sessions.enter(peer.clone(), node.clone(), Arc::clone(&session));
+    let (_place, endings) = shared.sessions.enter(
+        peer.clone(),
+        (node.clone(), from),
+        Arc::clone(&session),
+        shared.now().monotonic,
+        clock::unit(),
+    );
     if shared.sessions.looks() != looks {
         // It may have been withdrawn since it was admitted.
         authority::check(shared, Some(&node)).await;

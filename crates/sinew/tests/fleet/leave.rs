@@ -46,6 +46,13 @@ fn endpoints(world: &World, number: u8) -> usize {
     known["endpoints"].as_array().map_or(0, Vec::len)
 }
 
+/// Whether host 1 knows that what host 2 runs takes no calls any more.
+fn drains(world: &World) -> bool {
+    let known = world.sinew(1, &["services", "web", "--output", "json"]);
+    let endpoints = known["endpoints"].as_array().unwrap();
+    endpoints.iter().any(|it| it["node"] == "h2" && it["state"] == "draining")
+}
+
 #[test]
 fn a_host_leaves_in_good_order_and_what_it_runs_goes_on() {
     let mut world = joined("leave");
@@ -61,7 +68,16 @@ fn a_host_leaves_in_good_order_and_what_it_runs_goes_on() {
     world.wait("what is placed", || runs(&world));
     let refused = world.try_sinew(2, &["leave"]);
     assert!(String::from_utf8_lossy(&refused.stderr).contains("--yes"), "{refused:?}");
-    let left = world.sinew(2, &["leave", "--grace", "1", "--yes", "--output", "json"]);
+    // Of two that have it leave at once, one does.
+    let left = std::thread::scope(|scope| {
+        let first =
+            scope.spawn(|| world.sinew(2, &["leave", "--grace", "3", "--yes", "--output", "json"]));
+        world.wait("the first to begin", || drains(&world));
+        let second = world.try_sinew(2, &["leave", "--grace", "0", "--yes"]);
+        let said = String::from_utf8_lossy(&second.stderr).into_owned();
+        assert!(said.contains("leaving its network already"), "{second:?}");
+        first.join().unwrap()
+    });
     assert_eq!(left, serde_json::json!({"node": "h2", "told": true, "placed": ["batch"]}));
     // Nobody waits for its death: it has said that nothing is there.
     world.wait("the endpoints to go", || endpoints(&world, 1) == 1);
