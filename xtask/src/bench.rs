@@ -14,6 +14,7 @@ mod node_death;
 mod plot;
 mod prompt;
 mod propagate;
+mod proxy;
 mod report;
 mod resilience;
 mod scale;
@@ -65,6 +66,8 @@ enum Bench {
     NodeDeath,
     /// Time and memory for many services, and what connections cost beside them
     Scale,
+    /// Requests through the proxy, beside nginx and HAProxy
+    Proxy,
     /// What one call of each rule of failure handling costs
     Resilience,
 }
@@ -77,6 +80,10 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     }
     setup::require_root("bench")?;
     setup::ensure(Purpose::Bench)?;
+    // wrk is the client.
+    if let Bench::Proxy = args.bench {
+        return proxy::run(args);
+    }
     if cfg!(debug_assertions) {
         return become_release();
     }
@@ -89,6 +96,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         Bench::Failstatic => failstatic::run(args),
         Bench::NodeDeath => node_death::run(args),
         Bench::Scale => scale::run(args),
+        Bench::Proxy => proxy::run(args),
         Bench::Resilience => resilience::run(args),
     }
 }

@@ -25,7 +25,7 @@ pub(crate) fn build_sinew() -> Result<PathBuf> {
 }
 
 /// A file that cargo built, wherever the user keeps its output.
-fn built(path: &str) -> PathBuf {
+pub(crate) fn built(path: &str) -> PathBuf {
     let target = std::env::var_os("CARGO_TARGET_DIR");
     target.map_or_else(|| root().join("target"), PathBuf::from).join(path)
 }

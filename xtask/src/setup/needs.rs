@@ -106,7 +106,7 @@ const NEEDS: &[Need] = &[
         source: Source::Apt("systemd"),
         purposes: &[Test],
     },
-    program("wrk", "wrk", "real clients", &[Test]),
+    program("wrk", "wrk", "real clients", &[Test, Bench]),
     program("memcached", "memcached", "real servers", &[Test]),
     program("iperf3", "iperf3", "real servers and clients", &[Test]),
     program("dnsmasq", "dnsmasq-base", "real servers", &[Test]),
