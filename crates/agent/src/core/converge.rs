@@ -257,7 +257,10 @@ impl Core {
     fn roll(&mut self, keys: &[Key]) {
         let (mut serving, mut silent, mut all_well) = (Vec::new(), Vec::new(), true);
         for instance in keys.iter().filter_map(|key| self.instances.get(key)) {
-            let Desire::Run(wanted) = self.desire(instance) else { continue };
+            let Desire::Run(wanted) = self.desire(instance) else {
+                all_well &= !self.is_in_the_way(instance);
+                continue;
+            };
             let up = instance.state() == WorkloadState::Up;
             let outdated = instance.launch().is_some_and(|l| l.outdated(&wanted));
             match (instance.phase, outdated) {
@@ -276,6 +279,14 @@ impl Core {
         {
             self.drain(key);
         }
+    }
+
+    /// What a former agent left of a replica that is wanted: it is up when that is cleared away.
+    fn is_in_the_way(&self, instance: &Instance) -> bool {
+        let launch = instance.key.service.as_ref().and_then(|name| self.launches.get(name));
+        matches!(instance.kind, Kind::Rubble)
+            && launch.is_some_and(|it| instance.key.replica < u32::from(it.service.replicas))
+            && !self.intent.drained.contains(&instance.key)
     }
 
     fn set_phase(&mut self, key: &Key, phase: Phase) -> bool {

@@ -200,7 +200,7 @@ pub(super) struct Host {
     pending: Vec<Output>,
     /// Supervisors that run.
     pub(super) workloads: BTreeMap<Key, Workload>,
-    cgroups: BTreeSet<Key>,
+    pub(super) cgroups: BTreeSet<Key>,
     /// What the data path holds, and the revision of it.
     pub(super) kernel: Wanted,
     /// Notices of the kernel and of the supervisors on their way; each kind keeps its order.

@@ -174,6 +174,28 @@ fn a_restart_takes_one_instance_at_a_time_and_waits_until_it_is_up() {
 }
 
 #[test]
+fn a_restart_that_an_agent_was_killed_in_goes_on_one_at_a_time() {
+    let mut host = calm([2, 0, 0]);
+    host.take(Step::Restart { service: 0 });
+    // The first has its new cgroup, and no supervisor yet.
+    while (host.workloads.len(), host.cgroups.len()) != (1, 2) {
+        host.take(Step::Connections { open: 0 });
+        host.take(Step::Finish { nth: 0, well: true });
+        host.take(Step::Deliver { kernel: false });
+        host.take(Step::Wait { ms: 1_000 });
+    }
+    host.take(Step::RestartAgent);
+    assert_eq!(state(&host, 0, 1), Some(WorkloadState::Up), "it serves while the other is away");
+    while state(&host, 0, 0) != Some(WorkloadState::Up) {
+        assert_eq!(in_choice(&host), 1);
+        host.take(Step::GoOn { notices_first: false });
+    }
+    host.calm_down();
+    host.check_convergence();
+    assert!(host.workloads.values().all(|w| w.starts == 1), "both are others");
+}
+
+#[test]
 fn a_restart_that_goes_wrong_stops_at_the_first_instance() {
     let mut host = calm([3, 0, 0]);
     host.take(Step::Restart { service: 0 });
