@@ -83,7 +83,7 @@ impl Connection {
 
     /// Whether one of the changes that it has heard of since the last call is `wanted` (type and
     /// body), or some were overrun by others.
-    pub(crate) fn heard(&mut self, wanted: impl Fn(u16, &[u8]) -> bool) -> io::Result<bool> {
+    pub(crate) fn heard(&mut self, mut wanted: impl FnMut(u16, &[u8]) -> bool) -> io::Result<bool> {
         let mut buffer = vec![0; 32 * 1024];
         let mut heard = false;
         loop {

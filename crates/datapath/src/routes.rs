@@ -52,6 +52,9 @@ pub(crate) struct Routes {
     news: Connection,
     /// Something of ours may have been lost.
     disturbed: bool,
+    /// To which of its addresses the kernel has made a route of its own that is still there: it does
+    /// so a little after `lo` came up.
+    open: HashSet<Ipv6Addr>,
 }
 
 impl Routes {
@@ -68,6 +71,7 @@ impl Routes {
             ipv6: true,
             news,
             disturbed: false,
+            open: HashSet::new(),
         };
         let mut netlink = routes.connect()?;
         routes.make_standing(&mut netlink, None)?;
@@ -126,8 +130,17 @@ impl Routes {
     }
 
     fn put_back(&mut self, lost: &mut Vec<&'static str>) -> Result<(), Error> {
-        let heard = self.news.heard(|kind, body| message::is_loss(kind, body, &self.wanted));
+        let (open, wanted) = (&mut self.open, &self.wanted);
+        let heard = self.news.heard(|kind, body| {
+            match message::way_to(kind, body) {
+                Some((address, true)) => drop(open.insert(address)),
+                Some((address, false)) => drop(open.remove(&address)),
+                None => {}
+            }
+            message::is_loss(kind, body, wanted)
+        });
         self.disturbed |= heard.map_err(|e| Error::system("hear of lost routes", e))?;
+        self.close_opened()?;
         // While it is down there is no way to; that it comes up is told.
         if !self.disturbed || !loopback::is_up() {
             return Ok(());
@@ -142,6 +155,19 @@ impl Routes {
         }
         self.change(&self.addresses.clone(), &self.wanted.clone())?;
         self.disturbed = false;
+        Ok(())
+    }
+
+    /// Closes what the kernel has opened since the last look.
+    fn close_opened(&mut self) -> Result<(), Error> {
+        self.open.retain(|address| self.addresses.contains(address));
+        if self.open.is_empty() {
+            return Ok(());
+        }
+        let mut netlink = self.connect()?;
+        for address in self.open.drain() {
+            close(&mut netlink, address)?;
+        }
         Ok(())
     }
 

@@ -162,7 +162,9 @@ impl Host {
     fn elsewhere(&self) -> BTreeMap<u32, BTreeSet<u32>> {
         let mut all: BTreeMap<u32, BTreeSet<u32>> = BTreeMap::new();
         let remote = self.tables.backends.iter().filter(|(_, b)| b.key != 0 && b.node != 0);
-        remote.for_each(|(at, b)| drop(all.entry(b.node).or_default().insert(*at)));
+        remote.for_each(|(at, b)| {
+            all.entry(b.node).or_default().insert(*at);
+        });
         all
     }
 

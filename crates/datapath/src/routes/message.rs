@@ -141,6 +141,21 @@ pub(super) fn is_loss(kind: u16, body: &[u8], wanted: &HashSet<Ipv6Addr>) -> boo
     }
 }
 
+/// Of the route that the kernel makes of an address of `lo` ([`kernel_route`]): which address, and
+/// whether the route has come or gone.
+pub(super) fn way_to(kind: u16, body: &[u8]) -> Option<(Ipv6Addr, bool)> {
+    let has_come = match kind {
+        NEW_ROUTE => true,
+        DELETE_ROUTE => false,
+        _ => return None,
+    };
+    let [family, length, _, _, table, protocol, _, route] = *body.first_chunk::<8>()?;
+    let is_such = [family, length, table, protocol, route]
+        == [AF_INET6, 128, TABLE_LOCAL, KERNEL_PROTOCOL, LOCAL_ROUTE];
+    let octets = find_attribute(body.get(12..)?, DESTINATION)?;
+    is_such.then_some((<[u8; 16]>::try_from(octets).ok()?.into(), has_come))
+}
+
 /// Whether the kernel tells of something by which routes to other hosts may be lost or become possible;
 /// `waits`: some are not there yet.
 pub(super) fn may_matter(kind: u16, body: &[u8], waits: bool) -> bool {
