@@ -40,7 +40,7 @@ use sinew_model::{
     fleet::{Endpoint, EndpointKey, Generation, OutOfBounds, Removal},
 };
 
-use crate::store::schema::ROOT;
+use crate::store::{lineage, schema::ROOT};
 
 use config::Pausable;
 
@@ -63,6 +63,8 @@ pub enum Key {
     Slice(u32),
     /// The instance networks.
     Networks,
+    /// In what revisions count.
+    Lineage,
     /// A replica of control that runs; each start of one has an id of its own.
     Control(String),
     /// Who has the duty.
@@ -176,6 +178,7 @@ impl Key {
             Self::Node(node) => format!("{ROOT}nodes/{node}"),
             Self::Slice(index) => format!("{ROOT}slices/{index}"),
             Self::Networks => format!("{ROOT}config/networks"),
+            Self::Lineage => lineage::KEY.to_owned(),
             Self::Control(id) => format!("{ROOT}controls/{id}"),
             Self::Lead => format!("{ROOT}duty/lead"),
             Self::Zone(zone) => format!("{ROOT}zones/{zone}"),
@@ -208,6 +211,7 @@ impl Key {
             ("nodes", [node]) => part(node).map(Self::Node),
             ("slices", [index]) => part(index).map(Self::Slice),
             ("config", ["networks"]) => Ok(Self::Networks),
+            ("config", ["lineage"]) => Ok(Self::Lineage),
             ("controls", [id]) if !id.is_empty() => Ok(Self::Control((*id).to_owned())),
             ("duty", ["lead"]) => Ok(Self::Lead),
             ("zones", [zone]) => part(zone).map(Self::Zone),

@@ -23,11 +23,11 @@ use sinew_model::{
     NodeName, ServiceName, ZoneName,
     fleet::{Delta, EndpointKey, Generation, Snapshot},
 };
-use sinew_proto::{Catalog, FromControl, Zones};
+use sinew_proto::{Catalog, FromControl, Lineage, Zones};
 
 use crate::{
     records::{self, Key, Poison, StoredEndpoints, StoredNetworks, StoredNode, StoredSession},
-    store::{Batch, Entry, Event, Revision, schema},
+    store::{Batch, Entry, Event, Revision, lineage::StoredLineage, schema},
 };
 
 use catalog::Names;
@@ -88,6 +88,7 @@ pub struct Registry {
     names: Names,
     hosts: Hosts,
     slices: Slices,
+    lineage: Option<Lineage>,
     placed: Placed,
     /// Keys whose values are of no use, and why.
     poisoned: BTreeMap<Bytes, Poison>,
@@ -137,6 +138,7 @@ impl Registry {
         self.revision = self.revision.max(revision);
         let mut touched = Touched::default();
         let newest_dead = self.newest_dead();
+        let lineage = self.lineage.clone();
         for event in events {
             let bytes = event.key().clone();
             if let (Event::Put(entry), true) = (&event, bytes == schema::KEY) {
@@ -161,7 +163,7 @@ impl Registry {
             };
         }
         let mut woken = self.settle(Generation(revision.0), touched);
-        if self.newest_dead() > newest_dead {
+        if self.newest_dead() > newest_dead || self.lineage != lineage {
             woken.extend(self.subscribers.idle());
             woken.sort_unstable();
             woken.dedup();
@@ -188,6 +190,12 @@ impl Registry {
             }
             Key::Node(node) => return self.hosts.put(node, revision, value),
             Key::Slice(index) => return self.slices.put(index, revision, value),
+            Key::Lineage => {
+                let stored = value.map(records::read::<StoredLineage>).transpose()?;
+                let since = Generation(revision.0);
+                self.lineage = stored.map(|StoredLineage { id }| Lineage { id, since });
+                return Ok(());
+            }
             Key::Networks => return self.slices.put_networks(revision, value),
             Key::Project(_) | Key::Assigned(_) => return self.placed.take(key, revision, value),
             Key::Zone(_) => {
@@ -410,6 +418,12 @@ impl Registry {
         but: &'a NodeName,
     ) -> impl Iterator<Item = (&'a NodeName, &'a StoredNode)> {
         self.nodes().filter(move |(node, stored)| *node != but && stored.has_proven(address))
+    }
+
+    /// In what revisions count; `None`: the store bears no mark.
+    #[must_use]
+    pub const fn lineage(&self) -> Option<&Lineage> {
+        self.lineage.as_ref()
     }
 
     /// The instance networks, and the revision that put them.

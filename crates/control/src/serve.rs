@@ -35,7 +35,7 @@ use tokio::{net::TcpListener, sync::mpsc, task::JoinSet};
 
 use crate::{
     identity::{self, Authority},
-    store::{self, Store},
+    store::{self, Store, lineage},
 };
 
 #[cfg(feature = "testing")]
@@ -161,6 +161,7 @@ impl Control {
         let address = options.listen;
         let listener =
             TcpListener::bind(address).await.map_err(|source| Error::Listen { address, source })?;
+        lineage::open(&*store).await?;
         let credentials = authority.credentials(&options.name, clock::moment()).await?;
         let holder = Holder::new(credentials);
         let tls = tls::server(&holder, Clients::MayJoin, clock::for_tls())?;

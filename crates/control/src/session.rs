@@ -24,7 +24,7 @@ use sinew_model::{
     fleet::{Generation, Network},
 };
 use sinew_proto::{
-    FromAgent, FromControl, Hello, PROTOCOL, Placed, Reported, Welcome, bounds as proto,
+    FromAgent, FromControl, Hello, Lineage, PROTOCOL, Placed, Reported, Welcome, bounds as proto,
 };
 
 use crate::{
@@ -45,6 +45,8 @@ const REFUSED: Duration = Duration::from_secs(60);
 /// Who hears that another session of its host has begun is another machine, and is not to take it back
 /// at once.
 const SUPERSEDED: Duration = Duration::from_secs(5);
+/// In that time all hosts come back that are to be told everything anew.
+const ANEW: Duration = Duration::from_secs(3);
 /// How many dead hosts a session is told of when it begins.
 const DEAD_AT_FIRST: usize = 64;
 
@@ -155,6 +157,10 @@ pub struct Session {
     /// What was declared dead up to there has been said.
     dead_told: Revision,
     deferred_until: Option<Duration>,
+    /// In what the agent counts what it is told.
+    lineage: Option<Lineage>,
+    /// The agent was told, in that lineage, of what is yet to come.
+    rewound: Option<String>,
     out: Out,
 }
 
@@ -186,11 +192,17 @@ struct Opening {
     passed_over: Vec<IpAddr>,
     instances4: Option<Network>,
     instances6: Option<Network>,
+    lineage: Option<Lineage>,
 }
 
-/// Subscriptions by what the agent has of each.
+/// What the agent knows, as it said at first.
 #[derive(Debug, Default)]
-struct Early(BTreeMap<ServiceName, Generation>);
+struct Early {
+    /// Subscriptions by what it has of each.
+    subscriptions: BTreeMap<ServiceName, Generation>,
+    lineage: Option<String>,
+    newest: Generation,
+}
 
 /// What waits to be said: at most one of a kind.
 #[derive(Debug, Default)]
@@ -223,6 +235,8 @@ impl Session {
             retry_at: None,
             dead_told: Revision(0),
             deferred_until: None,
+            lineage: None,
+            rewound: None,
             out: Out::default(),
         }
     }
@@ -315,7 +329,11 @@ impl Session {
         if !sinew_proto::speaks(*protocol) {
             return Err(Refused::Protocol { version: version.clone(), protocol: *protocol });
         }
-        self.early.0.clone_from(&hello.known);
+        self.early = Early {
+            subscriptions: hello.known.clone(),
+            lineage: hello.lineage.clone(),
+            newest: hello.newest,
+        };
         self.phase = Phase::Opening { hello: Box::new(hello), opening: Opening::default() };
         Ok(())
     }
@@ -343,8 +361,8 @@ impl Session {
                     registry.subscriptions(id)
                 }
                 None => {
-                    self.early.0.entry(service).or_default();
-                    self.early.0.len()
+                    self.early.subscriptions.entry(service).or_default();
+                    self.early.subscriptions.len()
                 }
             };
             if number > proto::MAX_SERVICES {
@@ -355,7 +373,7 @@ impl Session {
     }
 
     fn unsubscribe(&mut self, service: &ServiceName, registry: &mut Registry) {
-        self.early.0.remove(service);
+        self.early.subscriptions.remove(service);
         self.acked.remove(service);
         self.nacked.remove(service);
         if let Some(id) = self.subscriber() {
@@ -425,6 +443,7 @@ impl Session {
         let opened = matches!(outcome, Outcome::Done(_));
         if let (Phase::Opening { hello, opening }, true) = (&self.phase, opened) {
             let Opening { epoch, instances4, instances6, .. } = *opening;
+            self.lineage.clone_from(&opening.lineage);
             for address in &opening.passed_over {
                 tracing::warn!(node = %self.member.node, %address, "a host says that its own address is one that another host has, or at which nobody meets it: it is passed over; give its agent its own with --address");
             }
@@ -439,6 +458,7 @@ impl Session {
                 wall_clock: now.wall,
                 instances4,
                 instances6,
+                lineage: self.lineage.clone(),
             });
             self.phase = Phase::Open { epoch, fence: revision, subscriber: None };
         }
@@ -452,7 +472,7 @@ impl Session {
         admission: &mut Admission,
         random: f64,
     ) -> Option<Bytes> {
-        self.look(registry);
+        self.look(registry, random);
         if let Some((reason, reconnect_after)) = self.out.goodbye.take() {
             return Some(FromControl::Goodbye { reason, reconnect_after }.encode());
         }
@@ -534,7 +554,7 @@ impl Session {
     }
 
     /// Joins the registry when that has seen the session's beginning; ends when another began.
-    fn look(&mut self, registry: &mut Registry) {
+    fn look(&mut self, registry: &mut Registry, random: f64) {
         let Phase::Open { fence, subscriber, epoch } = &mut self.phase else { return };
         if registry.revision() < *fence {
             return;
@@ -562,6 +582,11 @@ impl Session {
             self.close(reason, reconnect_after, registry);
             return;
         }
+        if registry.lineage().is_some_and(|is| self.lineage.as_ref() != Some(is)) {
+            let reason = "the store was restored as it was before, and all is told anew".to_owned();
+            self.close(reason, ANEW.mul_f64(random), registry);
+            return;
+        }
         let joined = subscriber.is_some();
         // A session that begins is told of the newest only: of those before, nothing may be left.
         let most = if joined { usize::MAX } else { DEAD_AT_FIRST };
@@ -578,16 +603,28 @@ impl Session {
         let id = registry.join(self.member.node.clone());
         *subscriber = Some(id);
         let newest = Generation(fence.0);
-        for (service, has) in std::mem::take(&mut self.early.0) {
-            if has > newest {
+        let Early { subscriptions, lineage, newest: told } = std::mem::take(&mut self.early);
+        let here = self.lineage.as_ref().map(|lineage| lineage.id.as_str());
+        // What it counts in another lineage says nothing here.
+        let same = lineage.is_none() || lineage.as_deref() == here;
+        self.rewound = lineage.filter(|_| same && told > newest);
+        let says_nothing = !same || self.rewound.is_some();
+        for (service, has) in subscriptions {
+            if has > newest && !says_nothing {
                 tracing::warn!(node = %self.member.node, %service, %has, %newest, "a host knows more than the store has: was it restored from a backup?");
             }
-            let has = if has > newest { Generation(0) } else { has };
+            let has = if has > newest || says_nothing { Generation(0) } else { has };
             if has > Generation(0) {
                 self.acked.insert(service.clone(), has);
             }
             registry.subscribe(id, &service, has);
         }
+    }
+
+    /// The lineage of the store in which the agent was told of what is yet to come: the store was
+    /// restored as it was before. Said once.
+    pub fn take_rewound(&mut self) -> Option<String> {
+        self.rewound.take()
     }
 
     /// What the registry has to have seen before it goes on.

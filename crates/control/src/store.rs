@@ -16,6 +16,7 @@ pub mod embedded;
 mod error;
 pub mod etcd;
 mod lease;
+pub mod lineage;
 mod model;
 pub mod schema;
 #[cfg(any(test, feature = "testing"))]

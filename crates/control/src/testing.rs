@@ -20,7 +20,7 @@ use sinew_identity::{
 };
 use sinew_model::{
     NodeName, ZoneName,
-    fleet::{Network, Resources},
+    fleet::{Generation, Network, Resources},
 };
 use sinew_proto::{
     Certificate, FrameCodec, FromAgent, FromControl, Hello, Join, PROTOCOL, Path, Renew, Welcome,
@@ -158,6 +158,8 @@ impl Member {
             address4: None,
             address6: None,
             capacity: Resources::default(),
+            lineage: None,
+            newest: Generation(0),
         }
     }
 

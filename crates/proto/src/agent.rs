@@ -76,6 +76,10 @@ pub struct Hello {
     pub address6: Option<Ipv6Addr>,
     /// What it has to give.
     pub capacity: Resources,
+    /// In which lineage of the store it was told what it knows; `None`: it was not told.
+    pub lineage: Option<String>,
+    /// The newest that it was told of anything in it.
+    pub newest: Generation,
 }
 
 /// What a host runs.
@@ -184,6 +188,8 @@ impl Hello {
             address4: self.address4.map(u32::from),
             address6: convert::octets(self.address6),
             capacity: Some(resources(self.capacity)),
+            lineage: self.lineage.clone().unwrap_or_default(),
+            newest: self.newest.0,
         }
     }
 
@@ -209,6 +215,9 @@ impl Hello {
             address4: from.address4.map(Into::into),
             address6: address6("address6", &from.address6)?,
             capacity: from.capacity.as_ref().map(read_resources).unwrap_or_default(),
+            lineage: Some(text("lineage", from.lineage, bounds::MAX_WORD_BYTES)?)
+                .filter(|id| !id.is_empty()),
+            newest: Generation(from.newest),
         })
     }
 }

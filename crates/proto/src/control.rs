@@ -69,6 +69,18 @@ pub struct Welcome {
     pub instances4: Option<Network>,
     /// The same of IPv6.
     pub instances6: Option<Network>,
+    /// In which lineage of the store generations count; `None`: it is not known.
+    pub lineage: Option<Lineage>,
+}
+
+/// In what generations count: a store, until it is restored as it was before. Those of another one
+/// say nothing about these.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lineage {
+    /// Another one each time.
+    pub id: String,
+    /// What was written before belongs to another one, or may.
+    pub since: Generation,
 }
 
 /// The names of all services, or how they changed.
@@ -185,6 +197,10 @@ impl Welcome {
             wall_clock_ms: convert::ms(self.wall_clock),
             instances4: self.instances4.map(network),
             instances6: self.instances6.map(network),
+            lineage: self
+                .lineage
+                .as_ref()
+                .map(|lineage| wire::Lineage { id: lineage.id.clone(), since: lineage.since.0 }),
         }
     }
 
@@ -196,8 +212,14 @@ impl Welcome {
             wall_clock: Duration::from_millis(from.wall_clock_ms),
             instances4: read_network("instances4", from.instances4, 32)?,
             instances6: read_network("instances6", from.instances6, 128)?,
+            lineage: from.lineage.map(read_lineage).transpose()?,
         })
     }
+}
+
+fn read_lineage(from: wire::Lineage) -> Read<Lineage> {
+    let id = text("lineage.id", from.id, bounds::MAX_WORD_BYTES)?;
+    Ok(Lineage { id, since: Generation(from.since) })
 }
 
 impl Catalog {

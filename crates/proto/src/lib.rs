@@ -22,7 +22,7 @@ pub mod wire;
 
 pub use agent::{FromAgent, Hello, Report, ServiceReport};
 pub use codec::{FrameCodec, Path};
-pub use control::{Catalog, FromControl, Held, Reported, Welcome};
+pub use control::{Catalog, FromControl, Held, Lineage, Reported, Welcome};
 pub use error::{DecodeError, Error, Subject};
 pub use hosts::{Hosts, Zones};
 pub use join::{Certificate, Join, Renew};

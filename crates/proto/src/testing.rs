@@ -19,8 +19,8 @@ use sinew_model::{
 };
 
 use crate::{
-    Assigned, Assignment, Catalog, FromAgent, FromControl, Held, Hello, Hosts, Placed, Report,
-    Reported, ServiceReport, Welcome, Zones,
+    Assigned, Assignment, Catalog, FromAgent, FromControl, Held, Hello, Hosts, Lineage, Placed,
+    Report, Reported, ServiceReport, Welcome, Zones,
 };
 
 fn label<T: std::str::FromStr<Err: std::fmt::Debug> + std::fmt::Debug>() -> impl Strategy<Value = T>
@@ -102,9 +102,10 @@ pub(crate) fn from_agent() -> impl Strategy<Value = FromAgent> {
     let hello = (
         (label(), label(), btree_map("[a-z]{1,5}", ".{0,9}", 0..3)),
         (".{0,9}", any::<u32>(), ".{0,9}", any::<u64>(), btree_map(label(), generation(), 0..4)),
-        (address4(), address6(), resources()),
+        (address4(), address6(), resources(), option::of("[a-z]{1,9}"), generation()),
     );
-    let hello = hello.prop_map(|((node, zone, labels), rest, (address4, address6, capacity))| {
+    let hello = hello.prop_map(|((node, zone, labels), rest, more)| {
+        let (address4, address6, capacity, lineage, newest) = more;
         let (version, protocol, boot_id, ms, known) = rest;
         let wall_clock = Duration::from_millis(ms);
         Hello {
@@ -119,6 +120,8 @@ pub(crate) fn from_agent() -> impl Strategy<Value = FromAgent> {
             address4,
             address6,
             capacity,
+            lineage,
+            newest,
         }
     });
     let services = btree_map(label(), service_report(), 0..4);
@@ -216,10 +219,12 @@ fn welcome() -> impl Strategy<Value = Welcome> {
         any::<u64>(),
         option::of(network4()),
         option::of(network6()),
+        option::of((".{0,9}", generation())),
     )
-        .prop_map(|(epoch, session_timeout, control, ms, instances4, instances6)| {
+        .prop_map(|(epoch, session_timeout, control, ms, instances4, instances6, lineage)| {
             let wall_clock = Duration::from_millis(ms);
-            Welcome { epoch, session_timeout, control, wall_clock, instances4, instances6 }
+            let lineage = lineage.map(|(id, since)| Lineage { id, since });
+            Welcome { epoch, session_timeout, control, wall_clock, instances4, instances6, lineage }
         })
 }
 

@@ -88,6 +88,10 @@ pub struct Hello {
     pub address6: Bytes,
     #[prost(message, optional, tag = "11")]
     pub capacity: Option<Resources>,
+    #[prost(string, tag = "12")]
+    pub lineage: String,
+    #[prost(uint64, tag = "13")]
+    pub newest: u64,
 }
 
 #[derive(Clone, PartialEq, Eq, Message)]
@@ -158,6 +162,16 @@ pub struct Welcome {
     pub instances4: Option<Network>,
     #[prost(message, optional, tag = "6")]
     pub instances6: Option<Network>,
+    #[prost(message, optional, tag = "7")]
+    pub lineage: Option<Lineage>,
+}
+
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct Lineage {
+    #[prost(string, tag = "1")]
+    pub id: String,
+    #[prost(uint64, tag = "2")]
+    pub since: u64,
 }
 
 #[derive(Clone, PartialEq, Eq, Message)]

@@ -32,6 +32,12 @@ impl Hosts {
         self.generation
     }
 
+    /// What is known was told as of no generation that means anything.
+    pub(super) fn begin_lineage(&mut self) {
+        (self.generation, self.limited_at) = (Generation(0), Generation(0));
+        self.list = List::default();
+    }
+
     /// By name.
     pub(crate) fn all(&self) -> &BTreeMap<NodeName, Host> {
         &self.hosts

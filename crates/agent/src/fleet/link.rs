@@ -128,6 +128,8 @@ pub struct Link {
     connection: Connection,
     outbox: Outbox,
     held: Refusals,
+    /// In which lineage of the store what is known was told, and the newest of it.
+    told: (Option<String>, Generation),
 }
 
 /// The first address of each family.
@@ -159,7 +161,8 @@ impl Link {
         }
         let phase = Phase::Waiting { until: now };
         let held = Refusals::default();
-        Self { identity, settings, route, phase, connection: 0, outbox, held }
+        let told = (None, Generation(0));
+        Self { identity, settings, route, phase, connection: 0, outbox, held, told }
     }
 
     /// Whether a session is open.
@@ -179,6 +182,16 @@ impl Link {
     /// The host's own addresses are these, from the next greeting on.
     pub fn is_at(&mut self, addresses: &[IpAddr]) {
         (self.identity.address4, self.identity.address6) = by_family(addresses);
+    }
+
+    /// What is known was told in that lineage of the store, up to there: for the next greeting.
+    pub fn was_told(&mut self, lineage: Option<String>, newest: Generation) {
+        self.told = (lineage, newest);
+    }
+
+    /// What is known of services was told in another lineage: as of no generation in this one.
+    pub fn begin_lineage(&mut self) {
+        self.outbox.subscriptions.forget_generations();
     }
 
     /// The connection is there.
@@ -364,6 +377,7 @@ impl Link {
         let Identity { node, zone, labels, version, boot_id, address4, address6, capacity } =
             self.identity.clone();
         let known = self.outbox.subscriptions.known();
+        let (lineage, newest) = self.told.clone();
         Hello {
             node,
             zone,
@@ -376,6 +390,8 @@ impl Link {
             address4,
             address6,
             capacity,
+            lineage,
+            newest,
         }
     }
 

@@ -17,7 +17,7 @@ use sinew_model::{
     fleet::{Endpoint, Generation, Network, Resources, ServiceRecord},
 };
 use sinew_proto::{
-    Assigned, DecodeError, Error, FromAgent, FromControl, Held, Placed, Subject, Welcome,
+    Assigned, DecodeError, Error, FromAgent, FromControl, Held, Lineage, Placed, Subject, Welcome,
 };
 
 use super::{
@@ -79,6 +79,9 @@ pub(crate) struct Known {
     /// Instances that control has been told of, with their addresses: what of them is not there after
     /// a restart is gone. Without an address: gone already, which control may not know.
     reported: BTreeMap<ServiceName, BTreeMap<u32, Option<IpAddr>>>,
+    /// In which lineage of the store all of it was told.
+    #[serde(default)]
+    lineage: Option<String>,
 }
 
 impl Kept for Known {
@@ -92,7 +95,7 @@ impl Kept for Known {
 impl Known {
     fn new(node: NodeName) -> Self {
         let (hosts, names) = (Hosts::default(), Names::default());
-        Self { node, hosts, names, slices: Vec::new(), reported: BTreeMap::new() }
+        Self { node, hosts, names, slices: Vec::new(), reported: BTreeMap::new(), lineage: None }
     }
 
     pub(super) fn hosts(&self) -> &Hosts {
@@ -408,6 +411,8 @@ impl Member {
             match output {
                 Output::Connect(connection, address) => {
                     self.connection = Some(connection);
+                    let newest = self.known.revision().max(self.mirror.newest());
+                    self.link.was_told(self.known.lineage.clone(), newest);
                     self.steps.push(Step::Connect(connection, address));
                 }
                 Output::Close(connection) => self.steps.push(Step::Close(connection)),
@@ -448,10 +453,11 @@ impl Member {
     }
 
     fn open(&mut self, now: Instant, welcome: Welcome) {
-        let Welcome { epoch, control, instances4, instances6, .. } = welcome;
+        let Welcome { epoch, control, instances4, instances6, lineage, .. } = welcome;
         self.tell(format!("a session with control {control} is open"));
         self.lost = None;
         self.session = Some(Session { control, epoch, since: now });
+        lineage.map(|lineage| self.take_lineage(now, lineage));
         // A slice is a host's for ever: what is not told is as it was.
         let told: Vec<Network> = [instances4, instances6].into_iter().flatten().collect();
         let is_told = |slice: &Network| {
@@ -463,6 +469,30 @@ impl Member {
             self.known.slices = slices;
             self.tell_around();
         }
+    }
+
+    /// Generations of another lineage say nothing in this one. What is known stays, and is confirmed
+    /// or refuted by what is told now: all of it.
+    fn take_lineage(&mut self, now: Instant, Lineage { id, since }: Lineage) {
+        let before = self.known.lineage.replace(id);
+        if before == self.known.lineage {
+            return;
+        }
+        (self.changed.known, self.changed.mirror) = (true, true);
+        // Who was told of none was told in this one.
+        if before.is_none() {
+            return;
+        }
+        self.tell(
+            "the store of control was restored as it was before: all is told anew, and what is known \
+             stays until it is confirmed or refuted"
+                .to_owned(),
+        );
+        self.quiet_until = Some(now + self.limits.interval);
+        self.known.hosts.begin_lineage();
+        self.known.names.begin_lineage();
+        self.mirror.begin_lineage(now, since);
+        self.link.begin_lineage();
     }
 
     fn apply(&mut self, now: Instant, message: FromControl) {

@@ -169,6 +169,22 @@ impl Mirror {
         self.changed.insert(service.clone());
     }
 
+    /// Of the newest change of any service.
+    #[must_use]
+    pub fn newest(&self) -> Generation {
+        let known = self.services.values().map(|known| known.generation);
+        known.chain(self.floors.values().copied()).max().unwrap_or_default()
+    }
+
+    /// Generations count in another lineage of the store from now on: what is known was told as of
+    /// none in it. What that store has from before `since` may be outdated, and is no reason to
+    /// remove anything at once; for an interval nothing in doubt goes.
+    pub fn begin_lineage(&mut self, now: Instant, since: Generation) {
+        self.floors.clear();
+        self.services.values_mut().for_each(|known| known.begin_lineage(since));
+        self.quiet_until = Some(now + self.limits.interval);
+    }
+
     /// Services and endpoints together: what takes room.
     #[must_use]
     pub fn holds(&self) -> usize {

@@ -25,6 +25,11 @@ impl Names {
         self.generation
     }
 
+    /// What is known was told as of no generation that means anything.
+    pub(super) fn begin_lineage(&mut self) {
+        (self.generation, self.list) = (Generation(0), List::default());
+    }
+
     pub(crate) fn all(&self) -> &BTreeSet<ServiceName> {
         &self.names
     }

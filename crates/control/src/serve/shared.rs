@@ -23,11 +23,14 @@ use crate::{
     identity::Authority,
     registry::{Registry, SubscriberId},
     session::{Admission, Now, Session, Settings, Write},
-    store::{self, Revision, Store},
+    store::{self, Revision, Store, lineage},
 };
 
 /// As many snapshots at once as go in that time.
 const BURST: Duration = Duration::from_secs(1);
+
+/// One who lies about what it was told does not have all others told anew all the time.
+const RENEWAL: Duration = Duration::from_secs(60);
 
 const LONGEST_SPREAD: Duration = Duration::from_secs(3);
 
@@ -51,6 +54,8 @@ pub(crate) struct Shared {
     pub(super) stopping: watch::Sender<bool>,
     registry: Mutex<Registry>,
     admission: Mutex<Admission>,
+    /// When the lineage was renewed last.
+    renewed: Mutex<Option<Duration>>,
     /// Who is told that the registry has something. Changed under the registry's lock.
     wakers: Mutex<HashMap<SubscriberId, Arc<Notify>>>,
     /// Cloned by each session; without this one they alone are waited for.
@@ -88,6 +93,7 @@ impl Shared {
             stopping: watch::Sender::new(false),
             registry: Mutex::default(),
             admission: Mutex::new(admission),
+            renewed: Mutex::default(),
             wakers: Mutex::default(),
             alive: Mutex::new(Some(alive)),
         };
@@ -196,6 +202,31 @@ impl Shared {
         let sessions = u32::try_from(self.sessions.len()).unwrap_or(u32::MAX);
         let all = Duration::from_millis(2).saturating_mul(sessions).min(LONGEST_SPREAD);
         all.mul_f64(clock::unit())
+    }
+
+    /// A host was told, in that lineage, of what is yet to come: the store bears another mark from
+    /// now on, by which all know that what they were told may never come.
+    pub(super) async fn renew_lineage(&self, known: &str) {
+        let now = self.clock.now().monotonic;
+        let lately = lock(&self.renewed).replace(now);
+        if lately.is_some_and(|at| now.saturating_sub(at) < RENEWAL) {
+            return;
+        }
+        match lineage::renew(&*self.store, known).await {
+            Ok(true) => {
+                tracing::warn!(
+                    "the store is as it was before something that hosts were told of: it was restored \
+                     from a backup; all hosts are told everything anew, and what they know stays until \
+                     it is confirmed or refuted"
+                );
+            }
+            // Somebody was faster.
+            Ok(false) => {}
+            Err(error) => {
+                tracing::warn!(%error, "the store was restored from a backup, and cannot be marked");
+                *lock(&self.renewed) = None;
+            }
+        }
     }
 
     /// Waits until that has begun.

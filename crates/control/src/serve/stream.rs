@@ -126,6 +126,9 @@ async fn talk(
     let mut over_at = None;
     let mut known = Revision(0);
     loop {
+        if let Some(lineage) = core.take_rewound() {
+            shared.renew_lineage(&lineage).await;
+        }
         // Looked at before the registry is: what that comes to know in between is not missed.
         let newest = *revisions.borrow();
         may_say |= newest != known;
@@ -244,6 +247,11 @@ impl Core<'_> {
 
     fn next_frame(&self) -> Option<Bytes> {
         self.shared.next_frame(&mut self.session(), &self.waker)
+    }
+
+    /// Which lineage is over, as its agent shows.
+    fn take_rewound(&self) -> Option<String> {
+        self.session().take_rewound()
     }
 
     fn is_closing(&self) -> bool {

@@ -134,7 +134,8 @@ pub(super) fn open(
     let said = [hello.address4.map(IpAddr::from), hello.address6.map(IpAddr::from)];
     let has = [address4.map(IpAddr::from), address6.map(IpAddr::from)];
     let passed_over = said.into_iter().flatten().filter(|it| !has.contains(&Some(*it))).collect();
-    Ok((write, Opening { epoch, passed_over, instances4, instances6 }))
+    let lineage = registry.lineage().cloned();
+    Ok((write, Opening { epoch, passed_over, instances4, instances6, lineage }))
 }
 
 /// An address is that of the host that came from it last: when one of those before is dead, nothing

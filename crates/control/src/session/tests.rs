@@ -150,6 +150,8 @@ fn hello(node: &str, known: &[(&str, u64)]) -> FromAgent {
         address4: None,
         address6: None,
         capacity: Resources::default(),
+        lineage: None,
+        newest: Generation(0),
         wall_clock: Duration::from_secs(1000),
         known: known.collect(),
     })

@@ -546,6 +546,8 @@ impl Agent {
             address4: None,
             address6: None,
             capacity: Resources::default(),
+            lineage: None,
+            newest: Generation(0),
             wall_clock: s(1_000_000),
             known: [(orders(), self.generation)].into(),
         };

@@ -195,13 +195,71 @@ async fn after_an_old_backup_nothing_is_deleted_and_what_runs_comes_back() {
 }
 
 #[tokio::test]
+async fn after_an_old_backup_the_store_is_of_another_lineage_as_soon_as_a_host_knows_more() {
+    let mut cluster = Cluster::single();
+    let world = over(&cluster).await;
+    let replica = world.replica("c1").await;
+    let (owner, caller) =
+        (world.member(replica.at, "n1").await, world.member(replica.at, "n2").await);
+    let (mut talk, before) = open(&owner, replica.at).await;
+    let before = before.lineage.unwrap();
+    talk.say(report(&talk, 1, true, 0..3)).await.unwrap();
+    reported(&mut talk, 1).await;
+    let _ = open(&caller, replica.at).await;
+    cluster.back_up();
+    for sequence in 2..60 {
+        talk.say(reweighed(&talk, sequence, 0..3, sequence as u32)).await.unwrap();
+        reported(&mut talk, sequence).await;
+    }
+    let newest = Generation(replica.handle.revision().0);
+    cluster.kill(0);
+    cluster.restore();
+    let ready = cluster.restart(0);
+    tokio::task::spawn_blocking(move || ready.recv()).await.unwrap().unwrap();
+    drop(talk);
+    let _ = soon(replica.ended()).await;
+
+    // Nobody of those who write to the store knows; a host that knows little less than the store
+    // does not either.
+    let world = over(&cluster).await;
+    let replica = world.replica("c2").await;
+    let lineage = Some(before.id.clone());
+    let (mut unaware, welcome) = open(&owner, replica.at).await;
+    assert_eq!(welcome.lineage, Some(before.clone()));
+    let knows = Hello { lineage: lineage.clone(), newest, ..hello(&caller) };
+    let (mut aware, welcome) = caller.open(replica.at, knows).await.unwrap();
+    assert_eq!(welcome.lineage.as_ref(), Some(&before));
+    // Each is told, comes back, and is told everything.
+    for talk in [&mut unaware, &mut aware] {
+        let goodbye = talk.hear_until(|message| match message {
+            FromControl::Goodbye { reason, .. } => Some(reason),
+            _ => None,
+        });
+        let reason = soon(goodbye).await.unwrap();
+        assert!(reason.contains("restored as it was before"), "{reason}");
+    }
+    let known = [(orders(), Generation(3))].into();
+    let knows = Hello { known, lineage, newest, ..hello(&caller) };
+    let (mut aware, welcome) = caller.open(replica.at, knows).await.unwrap();
+    let after = welcome.lineage.unwrap();
+    assert!(after.id != before.id && after.since > before.since, "{after:?}");
+    let told = aware.hear_until(|message| match message {
+        FromControl::Snapshot(snapshot) => Some(snapshot),
+        FromControl::Delta(delta) => panic!("what it counts from is of no meaning: {delta:?}"),
+        FromControl::Goodbye { reason, .. } => panic!("it is told again: {reason}"),
+        _ => None,
+    });
+    assert_eq!(soon(told).await.unwrap().endpoints.len(), 3);
+}
+
+#[tokio::test]
 async fn after_an_old_export_is_imported_who_knew_more_is_told_everything() {
     let cluster = Cluster::single();
     let world = over(&cluster).await;
     let replica = world.replica("c1").await;
     let (owner, caller) =
         (world.member(replica.at, "n1").await, world.member(replica.at, "n2").await);
-    let (mut talk, _) = open(&owner, replica.at).await;
+    let (mut talk, before) = open(&owner, replica.at).await;
     talk.say(report(&talk, 1, true, 0..20)).await.unwrap();
     reported(&mut talk, 1).await;
     let mut export = Vec::new();
@@ -225,7 +283,9 @@ async fn after_an_old_export_is_imported_who_knew_more_is_told_everything() {
     let snapshot = soon(snapshot).await.unwrap();
     assert_eq!((snapshot.endpoints.len(), snapshot.tombstones.len()), (20, 0));
     assert!(snapshot.generation > Generation(newest.0), "it is newer than what was known");
-    let (mut talk, _) = open(&owner, replica.at).await;
+    let (mut talk, after) = open(&owner, replica.at).await;
+    assert!(before.lineage.is_some() && after.lineage.is_some(), "{after:?}");
+    assert_ne!(before.lineage.unwrap().id, after.lineage.unwrap().id);
     talk.say(report(&talk, 1, true, 0..30)).await.unwrap();
     soon(reported(&mut talk, 1)).await;
     let mut known = Known { all: snapshot.endpoints, updates: 1 };

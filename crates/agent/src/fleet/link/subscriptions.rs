@@ -115,6 +115,10 @@ impl Subscriptions {
         self.uses.iter().map(|(service, known)| (service.clone(), known.generation)).collect()
     }
 
+    pub(super) fn forget_generations(&mut self) {
+        self.uses.values_mut().for_each(|known| known.generation = Generation(0));
+    }
+
     /// The greeting told all.
     pub(super) fn begin(&mut self) {
         self.untold.clear();

@@ -41,6 +41,7 @@ fn welcome() -> Welcome {
         wall_clock: WALL,
         instances4: None,
         instances6: None,
+        lineage: None,
     }
 }
 

@@ -1,5 +1,5 @@
-use sinew_model::fleet::{EndpointStatus, Snapshot};
-use sinew_proto::{Catalog, Reported, bounds};
+use sinew_model::fleet::{EndpointKey, EndpointStatus, Host, Removal, Snapshot, Tombstone};
+use sinew_proto::{self as proto, Catalog, Hello, Reported, bounds};
 
 use super::*;
 
@@ -59,6 +59,11 @@ impl World {
     }
 
     fn open(&mut self) -> Vec<Step> {
+        self.open_in(None).1
+    }
+
+    /// Opens a session over a store of that lineage. Answers what it said first.
+    fn open_in(&mut self, lineage: Option<(&str, u64)>) -> (Hello, Vec<Step>) {
         self.now = self.now.max(self.member.next_tick().unwrap());
         let steps = self.member.tick(self.now);
         let connects = |step: &Step| match step {
@@ -67,15 +72,19 @@ impl World {
         };
         self.connection = steps.iter().find_map(connects).expect("it connects");
         self.member.connected(self.now, self.connection);
-        assert!(matches!(self.say(), Some(FromAgent::Hello(_))));
-        self.hear(&FromControl::Welcome(Welcome {
+        let Some(FromAgent::Hello(hello)) = self.say() else { panic!("no greeting") };
+        let lineage =
+            lineage.map(|(id, since)| Lineage { id: id.to_owned(), since: Generation(since) });
+        let steps = self.hear(&FromControl::Welcome(Welcome {
             epoch: 1,
             session_timeout: Duration::from_secs(5),
             control: "c1".to_owned(),
             wall_clock: WALL,
             instances4: Some("10.111.3.0/24".parse().unwrap()),
             instances6: None,
-        }))
+            lineage,
+        }));
+        (hello, steps)
     }
 
     fn say(&mut self) -> Option<FromAgent> {
@@ -283,6 +292,79 @@ fn a_store_that_was_restored_is_told_once_and_its_changes_end_no_session() {
         let steps = world.hear(&names(Some(to - 1), to, &["b"]));
         assert!(steps.is_empty() && world.member.session().is_some(), "{steps:?}");
     }
+}
+
+#[test]
+fn r1_r2_over_a_restored_store_all_is_told_anew_and_what_it_lacks_stays_until_that_is_confirmed() {
+    let mut world = World::new(None);
+    let host = |n: u8| Host {
+        zone: "a".parse().unwrap(),
+        address4: Some([10, 0, 0, n].into()),
+        address6: None,
+        proven4: true,
+        proven6: false,
+        instances4: Some(format!("10.111.{n}.0/24").parse().unwrap()),
+        instances6: None,
+    };
+    let hosts = |to, numbers: &[u8]| {
+        let put = numbers.iter().map(|n| (format!("n{n}").parse().unwrap(), host(*n))).collect();
+        FromControl::Hosts(proto::Hosts { from: None, to: Generation(to), put, removed: [].into() })
+    };
+    let names = |to, names: &[&str]| {
+        let added = names.iter().map(|text| name(text)).collect();
+        FromControl::Catalog(Catalog { from: None, to: Generation(to), added, removed: vec![] })
+    };
+    let key = |n: u8| EndpointKey { node: format!("n{n}").parse().unwrap(), instance: 1 };
+    let web = |to, numbers: &[u8], gone: &[(u8, u64)]| {
+        let tombstone =
+            |at: u64| Tombstone { generation: Generation(at), removal: Removal::Reported };
+        FromControl::Snapshot(Snapshot {
+            service: name("web"),
+            generation: Generation(to),
+            record: None,
+            endpoints: numbers.iter().map(|n| (key(*n), endpoint(*n))).collect(),
+            tombstones: gone.iter().map(|(n, at)| (key(*n), tombstone(*at))).collect(),
+        })
+    };
+    let there = |world: &World| {
+        let remote = world.member.mirror().remote(&name("web"));
+        let web = remote.map_or(0, |remote| remote.backends().count());
+        (world.member.known().hosts().all().len(), world.member.known().names().len(), web)
+    };
+    let (first, _) = world.open_in(Some(("old", 3)));
+    assert_eq!((first.lineage, first.newest), (None, Generation(0)));
+    world.hear(&hosts(90, &[1, 2, 3]));
+    world.hear(&names(80, &["web", "db"]));
+    world.member.configure(world.now, [name("web")].into());
+    world.say();
+    world.hear(&web(100, &[1, 2, 3], &[]));
+    assert_eq!(there(&world), (3, 2, 3));
+
+    // Another life of the agent knows it still.
+    world.member.known.lineage = kept(&world.member).lineage;
+    let connection = world.connection;
+    world.member.closed(world.now, connection, "a test");
+    let (hello, steps) = world.open_in(Some(("new", 70)));
+    assert_eq!((hello.lineage.as_deref(), hello.newest), (Some("old"), Generation(100)));
+    let told = |it: &Step| matches!(it, Step::Told(what) if what.contains("restored as it was"));
+    assert_eq!(steps.iter().filter(|it| told(it)).count(), 1);
+    // What is older by number is taken, and what it does not name is not taken away: neither what a
+    // tombstone from before names, for its instance may have begun anew since.
+    world.hear(&hosts(65, &[1, 2]));
+    world.hear(&names(60, &["web"]));
+    world.hear(&web(70, &[1], &[(2, 40)]));
+    assert_eq!(there(&world), (3, 2, 3));
+    assert_eq!(world.member.mirror().doubts().count(), 2);
+    assert_eq!(world.member.known().doubted(), (1, 1));
+    // What is told from then on is as good as ever.
+    world.hear(&web(75, &[1, 3], &[(2, 72)]));
+    assert_eq!((there(&world).2, world.member.mirror().doubts().count()), (2, 0));
+    // The same once more is nothing new.
+    world.member.closed(world.now, world.connection, "a test");
+    let (hello, steps) = world.open_in(Some(("new", 70)));
+    assert_eq!((hello.lineage.as_deref(), hello.newest), (Some("new"), Generation(75)));
+    assert_eq!(hello.known[&name("web")], Generation(75));
+    assert!(!steps.iter().any(told));
 }
 
 #[test]

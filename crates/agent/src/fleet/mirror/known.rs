@@ -291,6 +291,13 @@ impl Known {
         }
     }
 
+    /// All of it was told in another lineage than that which begins at `since`.
+    pub(super) fn begin_lineage(&mut self, since: Generation) {
+        self.generation = Generation(0);
+        self.gone.clear();
+        self.endpoints.values_mut().for_each(|held| held.seen = since);
+    }
+
     /// Goes on with what was saved.
     pub(super) fn wake(&mut self, now: Instant, interval: Duration) {
         let doubted = self.endpoints.iter().filter(|(_, held)| held.doubt.is_some());

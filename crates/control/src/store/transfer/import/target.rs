@@ -12,7 +12,10 @@ use super::{
     },
     Import, Lines,
 };
-use crate::store::schema::{self, IMPORT, KEY, MIGRATION, ROOT, State, state};
+use crate::store::{
+    lineage,
+    schema::{self, IMPORT, KEY, MIGRATION, ROOT, State, state},
+};
 
 /// Entries that one transaction takes.
 const BATCH: usize = 100;
@@ -30,6 +33,8 @@ pub(super) struct Target<'a> {
     batch_bytes: usize,
     /// The version is put last.
     version: Option<Bytes>,
+    /// The export has a mark of its lineage, which another one takes the place of.
+    marked: bool,
     done: Summary,
 }
 
@@ -66,6 +71,7 @@ impl<'a> Target<'a> {
             batch: Vec::new(),
             batch_bytes: 0,
             version: None,
+            marked: false,
             done: Summary::default(),
         };
         let before = Op::Delete(Span::range(ROOT, IMPORT));
@@ -88,6 +94,10 @@ impl<'a> Target<'a> {
         self.done.entries += 1;
         if key == KEY {
             self.version = Some(value);
+            return Ok(());
+        }
+        if key == lineage::KEY {
+            self.marked = true;
             return Ok(());
         }
         if !key.starts_with(ROOT.as_bytes()) || key == IMPORT || key == MIGRATION {
@@ -119,7 +129,10 @@ impl<'a> Target<'a> {
         for &lease in self.leases.values() {
             self.store.keep_alive(lease).await?;
         }
-        self.commit(vec![Op::put(KEY, version), Op::delete(IMPORT)]).await?;
+        // In one without, the next replica of control puts one.
+        let lineage = self.marked.then(|| Op::put(lineage::KEY, lineage::fresh()));
+        let last = [Op::put(KEY, version), Op::delete(IMPORT)];
+        self.commit(last.into_iter().chain(lineage).collect()).await?;
         Ok(self.done)
     }
 
