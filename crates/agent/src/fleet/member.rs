@@ -457,7 +457,9 @@ impl Member {
         self.tell(format!("a session with control {control} is open"));
         self.lost = None;
         self.session = Some(Session { control, epoch, since: now });
-        lineage.map(|lineage| self.take_lineage(now, lineage));
+        if let Some(lineage) = lineage {
+            self.take_lineage(now, lineage);
+        }
         // A slice is a host's for ever: what is not told is as it was.
         let told: Vec<Network> = [instances4, instances6].into_iter().flatten().collect();
         let is_told = |slice: &Network| {
