@@ -14,7 +14,7 @@ pub mod histogram;
 pub mod near;
 
 /// Raised whenever a map's layout or the meaning of a field changes.
-pub const ABI_VERSION: u32 = 8;
+pub const ABI_VERSION: u32 = 9;
 
 /// IP protocol numbers of [`ServiceKey4::protocol`] and [`ServiceKey6::protocol`].
 pub mod protocol {
@@ -258,12 +258,13 @@ plain! {
         /// Cookie of the socket; 0: none is known.
         cookie: u64,
     }
-    /// The listeners of a backend: in one line of memory.
-    KnownListeners = 32 {
-        /// At an IPv4 address, an IPv4-mapped one included.
-        v4: KnownListener,
-        /// At an IPv6 address.
-        v6: KnownListener,
+    /// All that a connect() reads of the backend that it takes, but what changes with every call: one
+    /// line of memory.
+    BackendPlace = 64 {
+        /// User space writes it.
+        backend: Backend,
+        /// Its listener at an IPv4 address, an IPv4-mapped one included: the programs write it.
+        listener4: KnownListener,
     }
     /// A listener among those of a process.
     OwnListener = 16 {
@@ -779,6 +780,7 @@ mod tests {
         assert_eq!(core::mem::offset_of!(BackendHot, refused), 64, "the choice reads one line");
         assert_eq!(core::mem::offset_of!(BackendHot, active), 0, "counted in one word");
         assert_eq!(core::mem::offset_of!(BackendHot, generation), 4, "with the generation");
+        assert_eq!(core::mem::offset_of!(BackendPlace, listener4), 48, "beside the backend");
         assert_eq!(core::mem::offset_of!(Event, addr), 40);
         assert_eq!(core::mem::offset_of!(Socket, source), 24);
         assert_eq!(core::mem::offset_of!(Service, affinity_ns), 24);

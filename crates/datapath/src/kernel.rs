@@ -311,8 +311,7 @@ impl Datapath for Kernel {
         for (key, index) in self.ledger.backends() {
             let Some(hot) = self.maps.hot.get(index) else { continue };
             let probed_now = needs_probe(&hot, now) && self.maps.probed(index, &hot, now);
-            let known = self.maps.known_listeners.get(index);
-            let dying = known.is_some_and(|known| dying(&known, &hot, now));
+            let dying = self.maps.dying(index) && is_recent(hot.dying_ns, now);
             let suspect = !suspects.is_empty() && suspects.contains(&self.maps.node(index));
             found.insert(key, BackendStats { dying, probed_now, suspect, ..stats(&hot, now) });
         }
@@ -484,10 +483,9 @@ fn needs_probe(hot: &abi::BackendHot, now: u64) -> bool {
     hot.ejected_until_ns != 0 && hot.ejected_until_ns <= now
 }
 
-/// Whether callers pass its listener over because the process that made it dies.
-fn dying(known: &abi::KnownListeners, hot: &abi::BackendHot, now: u64) -> bool {
-    (known.v4.cookie | known.v6.cookie) & abi::DYING != 0
-        && now.saturating_sub(hot.dying_ns) < abi::DYING_FOR_NS
+/// Whether callers still pass a listener over because the process that made it began to die then.
+fn is_recent(dying_ns: u64, now: u64) -> bool {
+    now.saturating_sub(dying_ns) < abi::DYING_FOR_NS
 }
 
 fn stats(hot: &abi::BackendHot, now: u64) -> BackendStats {

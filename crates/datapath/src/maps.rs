@@ -116,7 +116,7 @@ pub(crate) struct Maps {
     overflow_hints: Hash<u32, u32>,
     counters: Hash<u32, abi::Counters>,
     affinities: Hash<abi::AffinityKey, abi::Affinity>,
-    backends: Shared<abi::Backend>,
+    backends: Shared<abi::BackendPlace>,
     slots: Shared<u32>,
     regions: Shared<abi::Region>,
     port_names: Shared<abi::PortName>,
@@ -134,7 +134,7 @@ pub(crate) struct Maps {
     adopted_listeners: Hash<u64, u32>,
     instances: Hash<u64, abi::Instance>,
     times: Hash<u32, abi::BackendTimes>,
-    pub(crate) known_listeners: Shared<abi::KnownListeners>,
+    known_listeners6: Shared<abi::KnownListener>,
     listeners: Hash<u32, u32>,
     listeners6: Hash<u32, u32>,
     near: Near,
@@ -180,7 +180,7 @@ impl Maps {
             nodes: Hash::open(maps, "NODES")?,
             adopted_listeners: Hash::open(maps, "ADOPTED_LISTENERS")?,
             times: Hash::open(maps, "BACKEND_TIMES")?,
-            known_listeners: Shared::open(maps, "KNOWN_LISTENERS", c::BACKENDS)?,
+            known_listeners6: Shared::open(maps, "KNOWN_LISTENERS6", c::BACKENDS)?,
             listeners: Hash::open(maps, "LISTENERS")?,
             listeners6: Hash::open(maps, "LISTENERS6")?,
         })
@@ -219,16 +219,33 @@ impl Maps {
         }
     }
 
+    fn set_listener4(&mut self, index: u32, listener4: &abi::KnownListener) {
+        if let Some(place) = self.backends.place(index) {
+            // SAFETY: a place inside the mapping.
+            unsafe { (&raw mut (*place).listener4).write_volatile(*listener4) };
+        } else if let Some(place) = self.backends.get(index) {
+            let listener4 = *listener4;
+            self.backends.set(index, &abi::BackendPlace { listener4, ..place });
+        }
+    }
+
+    /// Whether the process dies that made a listener of a backend.
+    pub(crate) fn dying(&self, index: u32) -> bool {
+        let v4 = self.backends.get(index).map_or(0, |place| place.listener4.cookie);
+        let v6 = self.known_listeners6.get(index).map_or(0, |listener| listener.cookie);
+        (v4 | v6) & abi::DYING != 0
+    }
+
     /// Whether a caller holds the probe of this backend.
     pub(crate) fn probed(&self, index: u32, hot: &abi::BackendHot, now_ns: u64) -> bool {
-        let port = self.backends.get(index).map_or(u32::MAX, |backend| backend.index);
+        let port = self.backends.get(index).map_or(u32::MAX, |place| place.backend.index);
         let lease_ns = self.outliers.get(port).map_or(0, |rule| rule.probe_ns);
         hot.probe_ns != 0 && now_ns.saturating_sub(hot.probe_ns) <= lease_ns
     }
 
     /// Number of the host that a backend is on; 0: this one.
     pub(crate) fn node(&self, index: u32) -> u32 {
-        self.backends.get(index).map_or(0, |backend| backend.node)
+        self.backends.get(index).map_or(0, |place| place.backend.node)
     }
 
     /// Numbers of the hosts under suspicion: also of one whose time is over, until it answers.
@@ -286,7 +303,7 @@ pub(crate) fn possible_cpus() -> usize {
 
 impl Tables for Maps {
     fn backend(&self, index: u32) -> abi::Backend {
-        self.backends.get(index).unwrap_or(abi::Backend::ZERO)
+        self.backends.get(index).map_or(abi::Backend::ZERO, |place| place.backend)
     }
 
     fn set_backend(&mut self, index: u32, value: &abi::Backend) {
@@ -295,7 +312,13 @@ impl Tables for Maps {
         if value.key != 0 {
             self.set_weight(index, value.weight);
         }
-        self.backends.set(index, value);
+        if let Some(place) = self.backends.place(index) {
+            // SAFETY: a place inside the mapping.
+            unsafe { (&raw mut (*place).backend).write_volatile(*value) };
+        } else if let Some(place) = self.backends.get(index) {
+            // Without a mapping a listener that is noted meanwhile is lost: the namespace is asked.
+            self.backends.set(index, &abi::BackendPlace { backend: *value, ..place });
+        }
         if value.key == 0 {
             self.set_weight(index, 0);
         }
@@ -430,7 +453,8 @@ impl Tables for Maps {
     }
 
     fn remove_listeners(&mut self, index: u32) -> Result<(), Error> {
-        self.known_listeners.set(index, &abi::KnownListeners::ZERO);
+        self.set_listener4(index, &abi::KnownListener::ZERO);
+        self.known_listeners6.set(index, &abi::KnownListener::ZERO);
         self.listeners.remove(&index)?;
         self.listeners6.remove(&index)
     }

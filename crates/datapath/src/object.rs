@@ -45,7 +45,7 @@ pub(crate) const MAPS: &[&str] = &[
     "BACKENDS",
     "BACKEND_HOT",
     "BACKEND_TIMES",
-    "KNOWN_LISTENERS",
+    "KNOWN_LISTENERS6",
     "LISTENING_PROCESSES",
     "LISTENERS",
     "LISTENERS6",

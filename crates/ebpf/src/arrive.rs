@@ -10,9 +10,10 @@ use aya_ebpf::{
 use sinew_abi::{FleetKey, host, protocol};
 
 use crate::{
+    backend,
     count::own,
     fleet,
-    maps::{AWAITED_REPLIES, BACKENDS, FLEET_PORTS},
+    maps::{AWAITED_REPLIES, FLEET_PORTS},
     publish,
 };
 
@@ -54,7 +55,7 @@ fn hand_over(context: *mut bpf_sk_lookup, key: &FleetKey) -> bool {
     // SAFETY: entries are replaced as a whole and stay readable until this program returns.
     let Some(port) = (unsafe { FLEET_PORTS.get(key) }) else { return false };
     // The place may be another endpoint's by now.
-    if BACKENDS.get(port.backend).is_none_or(|backend| backend.generation != port.generation) {
+    if backend::config(port.backend).is_none_or(|backend| backend.generation != port.generation) {
         return false;
     }
     let six = !crate::address::is_mapped(&key.addr);

@@ -1,12 +1,14 @@
 //! Backends as the kernel sees them: their load, their listeners, their ejections.
 
-use core::{ffi::c_void, ptr::read_volatile};
+use core::{ffi::c_void, intrinsics::cold_path, ptr::read_volatile};
 
 use aya_ebpf::{
     bindings::bpf_sock_addr,
     helpers::generated::{bpf_get_prandom_u32, bpf_loop},
 };
-use sinew_abi::{Affinity, AffinityKey, Backend, BackendHot, NONE, Service, backend_flags};
+use sinew_abi::{
+    Affinity, AffinityKey, Backend, BackendHot, BackendPlace, NONE, Service, backend_flags,
+};
 use sinew_ebpf::{
     choice::{self, Candidates, Choice, FIT, GONE, Load, SICK, Walk},
     outlier,
@@ -105,6 +107,12 @@ impl Candidates for Datagrams {
     }
 }
 
+/// What does not change while a backend is in a set.
+#[inline(always)]
+pub fn config(index: u32) -> Option<&'static Backend> {
+    BACKENDS.get(index).map(|place| &place.backend)
+}
+
 #[inline(always)]
 pub fn slot(index: u32) -> u32 {
     SLOTS.get(index).copied().unwrap_or(NONE)
@@ -126,8 +134,7 @@ pub fn load(backend: u32, out: impl FnOnce(&Backend, *const BackendHot, u64) -> 
             active: in_flight(read_volatile(&raw const (*hot).active)),
             weight,
             connect_us: read_volatile(&raw const (*hot).connect_ewma_us),
-            ejected: until != 0
-                && BACKENDS.get(backend).is_none_or(|config| out(config, hot, until)),
+            ejected: until != 0 && config(backend).is_none_or(|config| out(config, hot, until)),
         }
     }
 }
@@ -174,10 +181,11 @@ impl Kernel {
 
     #[inline(always)]
     fn look_at(&self, backend: u32) -> u32 {
-        let (Some(config), Some(hot)) = (BACKENDS.get(backend), BACKEND_HOT.get_ptr_mut(backend))
+        let (Some(place), Some(hot)) = (BACKENDS.get(backend), BACKEND_HOT.get_ptr_mut(backend))
         else {
             return GONE;
         };
+        let config = &place.backend;
         let families = match self.reach {
             Reach::V4 => backend_flags::V4,
             Reach::V6 => backend_flags::V6,
@@ -192,7 +200,7 @@ impl Kernel {
             return if fit { FIT } else { SICK };
         }
         if self.stream {
-            let queue = self.queue(backend, config);
+            let queue = self.queue(backend, place);
             if queue == NO_LISTENER {
                 return GONE;
             }
@@ -213,8 +221,8 @@ impl Kernel {
 
     /// Of the listener that this caller would reach, what [`Listeners::queue`] answers.
     #[inline(always)]
-    fn queue(&self, backend: u32, config: &Backend) -> u32 {
-        let listeners = Listeners::of(backend);
+    fn queue(&self, backend: u32, place: &'static BackendPlace) -> u32 {
+        let (config, listeners) = (&place.backend, Listeners::of(backend, place));
         if self.reach != Reach::V6 && config.flags & backend_flags::V4 != 0 {
             let queue = self.queue4(listeners, config);
             if queue != NO_LISTENER {
@@ -231,20 +239,25 @@ impl Kernel {
     #[inline(always)]
     fn queue4(&self, listeners: Listeners, config: &Backend) -> u32 {
         let queue = listeners.queue(Ip::V4, self.now_ns);
+        if queue != NO_LISTENER {
+            return queue;
+        }
+        cold_path();
         // Not in the map: user space has not seen this listener yet, or one of several that share
         // the port has closed. The network namespace knows.
-        if queue == NO_LISTENER { lookup::queue4(self.context, config) } else { queue }
+        lookup::queue4(self.context, config)
     }
 
     /// Whether this caller reaches a backend that it took by its IPv6 address.
     #[inline(always)]
-    pub fn by_ipv6(&self, backend: u32, config: &Backend) -> bool {
+    pub fn by_ipv6(&self, backend: u32, place: &'static BackendPlace) -> bool {
+        let config = &place.backend;
         if self.reach != Reach::Both || config.flags & backend_flags::V4 == 0 {
             return self.reach != Reach::V4;
         }
         self.stream
             && config.flags & backend_flags::LOCAL != 0
-            && self.queue4(Listeners::of(backend), config) == NO_LISTENER
+            && self.queue4(Listeners::of(backend, place), config) == NO_LISTENER
     }
 
     #[inline(always)]
@@ -283,6 +296,7 @@ pub fn keeps_up(hot: *mut BackendHot, queue: u32, now_ns: u64) -> bool {
             }
             return true;
         }
+        cold_path();
         let patience = CONFIG.get(0).map_or(u64::MAX, |c| c.hung_after_ns);
         // Another CPU may have written a later time than our `now`.
         if empty != 0 && now_ns > empty && now_ns - empty > patience {
@@ -297,7 +311,7 @@ pub fn keeps_up(hot: *mut BackendHot, queue: u32, now_ns: u64) -> bool {
 /// held against it.
 #[inline(always)]
 pub fn still_fit(from: &impl Candidates, service: &Service, backend: u32, generation: u32) -> bool {
-    let Some(config) = BACKENDS.get(backend) else { return false };
+    let Some(config) = config(backend) else { return false };
     config.generation == generation
         && config.index == service.index
         && config.flags & backend_flags::CHOSEN != 0
@@ -330,7 +344,7 @@ pub fn take(
         }
     }
     let taken = choose(from, service, random).backend;
-    if let Some(config) = BACKENDS.get(taken) {
+    if let Some(config) = config(taken) {
         let value = Affinity { until_ns, backend: taken, generation: config.generation };
         let _ = AFFINITIES.insert(&key, &value, 0);
     }
@@ -359,6 +373,7 @@ fn choose(from: &impl Caller, service: &Service, random: impl FnOnce() -> u32) -
     if choice.backend != NONE && !choice.panic {
         return choice;
     }
+    cold_path();
     choice = walk_on(from, walk);
     if let Some(hot) = hot {
         // SAFETY: map value.
@@ -415,7 +430,7 @@ pub extern "C" fn fail(index: u32, now_ns: u64) -> u32 {
 #[inline(always)]
 fn ejects(index: u32, now_ns: u64) -> bool {
     let Some(hot) = BACKEND_HOT.get_ptr_mut(index) else { return false };
-    let Some(config) = BACKENDS.get(index) else { return false };
+    let Some(config) = config(index) else { return false };
     let Some(rule) = OUTLIERS.get(config.index) else { return false };
     // SAFETY: map value.
     unsafe {
@@ -445,7 +460,7 @@ fn ejects(index: u32, now_ns: u64) -> bool {
 /// ports, or disconnected), and must not eject the backend for everybody.
 #[inline(always)]
 pub fn refusal_counts(index: u32) -> bool {
-    BACKENDS.get(index).is_some_and(|config| config.flags & backend_flags::LOCAL == 0)
+    config(index).is_some_and(|config| config.flags & backend_flags::LOCAL == 0)
 }
 
 /// The backend answered a connection that began at `start_ns`: its failures are forgotten, and its
@@ -461,6 +476,7 @@ pub fn succeeded(hot: *mut BackendHot, start_ns: u64) {
         if read_volatile(&raw const (*hot).ejected_until_ns) == 0 {
             return;
         }
+        cold_path();
         let probe = read_volatile(&raw const (*hot).probe_ns);
         if probe != 0 && start_ns >= probe {
             (&raw mut (*hot).ejected_until_ns).write_volatile(0);

@@ -3,6 +3,8 @@
 //! The kernel counts ticks off the monotonic clock, so both run alike, and the count is one load,
 //! where the clock is a call.
 
+use core::intrinsics::cold_path;
+
 use aya_ebpf::helpers::generated::{bpf_jiffies64, bpf_ktime_get_coarse_ns};
 
 use crate::{kernel, maps::CONFIG};
@@ -18,6 +20,7 @@ pub fn now_ns() -> u64 {
         let place = &raw mut (*config).clock_base_ns;
         let mut base = place.read_volatile();
         if base == 0 {
+            cold_path();
             base = bpf_ktime_get_coarse_ns().wrapping_sub(ticks_ns);
             place.write_volatile(base);
         }

@@ -1,5 +1,7 @@
 //! connect(): a service address becomes a backend's; after that nothing is in the path.
 
+use core::intrinsics::cold_path;
+
 use aya_ebpf::{
     EbpfContext,
     bindings::{bpf_sock_addr, sockaddr},
@@ -7,7 +9,7 @@ use aya_ebpf::{
     programs::SockAddrContext,
 };
 use sinew_abi::{
-    Event, Instance, NONE, Service, ServiceKey4, ServiceKey6, Socket,
+    BackendHot, Event, Instance, NONE, Service, ServiceKey4, ServiceKey6, Socket,
     address::{self, Kind},
     event, near, socket_flags, verdict,
 };
@@ -61,12 +63,19 @@ pub fn connect4(context: &SockAddrContext, target: &Target) -> i32 {
 #[inline(always)]
 pub fn call4(context: &SockAddrContext, target: &Target, addr: u32, port: u32) -> i32 {
     let key = ServiceKey4 { addr, port: port as u16, protocol: target.protocol() };
-    match copy4(&key).or_else(|| by_key4(&key).copied()) {
+    let service = copy4(&key).or_else(|| {
+        cold_path();
+        by_key4(&key).copied()
+    });
+    match service {
         Some(service) => {
             let caller = identity::caller();
             to_service(context, target, caller, &service, mapped(addr), Family::V4)
         }
-        None => no_such_port(target, mapped(addr)),
+        None => {
+            cold_path();
+            no_such_port(target, mapped(addr))
+        }
     }
 }
 
@@ -275,12 +284,15 @@ fn to_service(
     let random = if fresh {
         // A new cookie is a number that no other socket has: as good as a random one, without a
         // call. And there is nothing to look for.
+        record::expect(cookie);
         mix(cookie)
     } else {
+        cold_path();
         if let Some(old) = record::find(cookie) {
             // SAFETY: found in this run. Its place is free for the new record, wherever that goes.
             if let Some(old) = unsafe { record::end(old, cookie) } {
-                settle(&old, stream, now_ns);
+                let hot = record::uncount(&old);
+                settle(&old, hot, stream, now_ns);
             }
         }
         backend::random()
@@ -292,9 +304,11 @@ fn to_service(
     };
     let kernel = Kernel { now_ns, stream, reach, context: context.as_ptr() };
     let taken = backend::take(&kernel, service, || random, || affinity_source(instance));
-    let (Some(config), Some(hot)) = (BACKENDS.get(taken), BACKEND_HOT.get_ptr_mut(taken)) else {
+    let (Some(place), Some(hot)) = (BACKENDS.get(taken), BACKEND_HOT.get_ptr_mut(taken)) else {
+        cold_path();
         return refused(target, asked, verdict::NO_BACKEND, service.service);
     };
+    let config = &place.backend;
     let source = instance.map_or(0, Caller::service);
     // The hook sees the first subflow of an MPTCP connection and nobody sees its release: it is
     // given a backend and not counted in flight.
@@ -317,7 +331,7 @@ fn to_service(
         add64(&raw mut (*hot).connections, 1);
     }
     target.set_port(u32::from(config.port));
-    let by6 = family == Family::V6 && kernel.by_ipv6(taken, config);
+    let by6 = family == Family::V6 && kernel.by_ipv6(taken, place);
     match family {
         Family::V4 => target.set_addr4(config.addr4),
         _ if by6 => target.set_addr6(&config.addr6),
@@ -350,20 +364,16 @@ pub fn affinity_source(instance: Option<impl Caller>) -> [u32; 4] {
 
 /// A program connects the same socket again: its earlier attempt has failed, or, for UDP, is over.
 #[inline(always)]
-fn settle(old: &Socket, stream: bool, now_ns: u64) {
+fn settle(old: &Socket, hot: Option<*mut BackendHot>, stream: bool, now_ns: u64) {
     if !stream {
         return;
     }
     let mut ejected = false;
-    if let Some(hot) = BACKEND_HOT.get_ptr_mut(old.backend) {
+    if let Some(hot) = hot {
         // SAFETY: map value.
-        unsafe {
-            if (*hot).generation == old.generation {
-                add64(&raw mut (*hot).refused, 1);
-                if backend::refusal_counts(old.backend) {
-                    ejected = backend::failed(old.backend, now_ns);
-                }
-            }
+        unsafe { add64(&raw mut (*hot).refused, 1) };
+        if backend::refusal_counts(old.backend) {
+            ejected = backend::failed(old.backend, now_ns);
         }
     }
     let destination = PORT_NAMES.get(old.index.into()).map_or(0, |name| name.service);
@@ -460,6 +470,7 @@ pub extern "C" fn bind_to6(context: *mut bpf_sock_addr, first: u64, last: u64) -
 fn set_source(context: *mut bpf_sock_addr, name: *mut u32, len: i32) {
     // SAFETY: `name` holds a sockaddr of `len` bytes on the stack.
     if unsafe { bpf_bind(context, name.cast::<sockaddr>(), len) } != 0 {
+        cold_path();
         // The program bound the socket itself: its choice stands.
         own(|c| c.sources_unset += 1);
     }

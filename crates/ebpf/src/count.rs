@@ -1,6 +1,6 @@
 //! Atomic and per-CPU counting. The target has no atomic types, so the intrinsics are used.
 
-use core::intrinsics::{AtomicOrdering, atomic_cxchg, atomic_xadd};
+use core::intrinsics::{AtomicOrdering, atomic_cxchg, atomic_xadd, cold_path};
 
 use sinew_abi::{Counters, Edge, EdgeKey};
 
@@ -88,6 +88,7 @@ pub fn edge(source: u32, destination: u32) -> Option<&'static mut Edge> {
     let key = EdgeKey { source, destination };
     let mut found = EDGES.get_ptr_mut(&key);
     if found.is_none() {
+        cold_path();
         if let Some(zero) = EDGE_ZERO.get(0) {
             // A loser of the race finds what the winner made.
             let _ = EDGES.insert(&key, zero, aya_ebpf::bindings::BPF_NOEXIST.into());

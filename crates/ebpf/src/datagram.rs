@@ -240,8 +240,9 @@ fn peer(
     let instance = identity::current();
     let source = || connect::affinity_source(instance);
     let taken = backend::take(&candidates, service, backend::random, source);
-    let (config, hot) = (BACKENDS.get(taken)?, BACKEND_HOT.get_ptr_mut(taken)?);
-    let addr = if kernel.by_ipv6(taken, config) { config.addr6 } else { mapped(config.addr4) };
+    let (place, hot) = (BACKENDS.get(taken)?, BACKEND_HOT.get_ptr_mut(taken)?);
+    let config = &place.backend;
+    let addr = if kernel.by_ipv6(taken, place) { config.addr6 } else { mapped(config.addr4) };
     let value = DatagramPeer {
         addr,
         port: u32::from(config.port),

@@ -1,5 +1,7 @@
 //! Who the current process is.
 
+use core::intrinsics::cold_path;
+
 use aya_ebpf::helpers::generated::bpf_get_current_ancestor_cgroup_id;
 use sinew_abi::{Instance, NearCaller, near};
 
@@ -47,6 +49,7 @@ callers!(&Instance, NearCaller);
 pub fn caller() -> Option<NearCaller> {
     let cgroup = kernel::current_cgroup();
     copy(cgroup).or_else(|| {
+        cold_path();
         let i = by_cgroup(cgroup)?;
         Some(NearCaller { cgroup, addr4: i.addr4, service: i.service, addr6: i.addr6 })
     })

@@ -3,17 +3,17 @@
 //! Two maps hold each: one what the kernel's socket can be found by without a call or a reference,
 //! the other the socket itself, for who has to hand it on and for kernels that cast no addresses.
 
-use core::{ffi::c_void, ptr::read_volatile};
+use core::{ffi::c_void, intrinsics::cold_path, ptr::read_volatile};
 
 use aya_ebpf::{
     bindings::bpf_sock,
     helpers::generated::{bpf_map_lookup_elem, bpf_sk_release},
 };
-use sinew_abi::{DYING, DYING_FOR_NS, KnownListener, KnownListeners};
+use sinew_abi::{BackendPlace, DYING, DYING_FOR_NS, KnownListener};
 
 use crate::{
     kernel,
-    maps::{BACKEND_HOT, KNOWN_LISTENERS, LISTENERS, LISTENERS6},
+    maps::{BACKEND_HOT, BACKENDS, KNOWN_LISTENERS6, LISTENERS, LISTENERS6},
 };
 
 /// As the state of a `bpf_sock`.
@@ -53,8 +53,7 @@ pub const DYING_LISTENER: u32 = u32::MAX - 1;
 /// Notes where the kernel keeps the listener of a backend.
 #[inline(always)]
 pub fn remember(backend: u32, ip: Ip, listener: KnownListener) {
-    let Some(known) = KNOWN_LISTENERS.get_ptr_mut(backend) else { return };
-    let place = one_of(known, ip);
+    let Some(place) = place(backend, ip) else { return };
     // SAFETY: a map value. Who finds half of it written finds a cookie that is not that socket's.
     unsafe {
         // It may be known, and that its process dies.
@@ -67,10 +66,9 @@ pub fn remember(backend: u32, ip: Ip, listener: KnownListener) {
 /// Notes that the process dies that made a listener of a backend.
 #[inline(always)]
 pub fn dies(backend: u32, cookie: u64, now_ns: u64) {
-    let Some(known) = KNOWN_LISTENERS.get_ptr_mut(backend) else { return };
     let Some(hot) = BACKEND_HOT.get_ptr_mut(backend) else { return };
     for ip in [Ip::V4, Ip::V6] {
-        let place = one_of(known, ip);
+        let Some(place) = place(backend, ip) else { return };
         // SAFETY: map values. A new listener that is noted in between bears another cookie and is
         // known again by the next scan.
         unsafe {
@@ -83,13 +81,11 @@ pub fn dies(backend: u32, cookie: u64, now_ns: u64) {
 }
 
 #[inline(always)]
-fn one_of(known: *mut KnownListeners, ip: Ip) -> *mut KnownListener {
-    // SAFETY: fields of a map value, of which only the places are taken.
-    unsafe {
-        match ip {
-            Ip::V4 => &raw mut (*known).v4,
-            Ip::V6 => &raw mut (*known).v6,
-        }
+fn place(backend: u32, ip: Ip) -> Option<*mut KnownListener> {
+    match ip {
+        // SAFETY: a field of a map value, of which only the place is taken.
+        Ip::V4 => BACKENDS.get_ptr_mut(backend).map(|of| unsafe { &raw mut (*of).listener4 }),
+        Ip::V6 => KNOWN_LISTENERS6.get_ptr_mut(backend),
     }
 }
 
@@ -97,37 +93,38 @@ fn one_of(known: *mut KnownListeners, ip: Ip) -> *mut KnownListener {
 #[derive(Clone, Copy)]
 pub struct Listeners {
     backend: u32,
-    known: Option<&'static KnownListeners>,
+    known4: &'static KnownListener,
 }
 
 impl Listeners {
-    /// One look for both families: each look-up takes room on the stack.
     #[inline(always)]
-    pub fn of(backend: u32) -> Self {
-        Self { backend, known: if kernel::casts() { KNOWN_LISTENERS.get(backend) } else { None } }
+    pub fn of(backend: u32, place: &'static BackendPlace) -> Self {
+        Self { backend, known4: &place.listener4 }
     }
 
     /// Length of the accept queue, [`NO_LISTENER`] or [`DYING_LISTENER`].
     #[inline(always)]
     pub fn queue(self, ip: Ip, now_ns: u64) -> u32 {
         if kernel::casts() {
-            return self.known.map_or(NO_LISTENER, |known| {
-                let listener = match ip {
-                    Ip::V4 => &known.v4,
-                    Ip::V6 => &known.v6,
-                };
-                // SAFETY: map values, read once each.
-                unsafe {
-                    let cookie = read_volatile(&raw const listener.cookie);
-                    let queue = kernel::accept_queue_of(listener, cookie & !DYING);
-                    if queue == NO_LISTENER || cookie & DYING == 0 {
-                        return queue;
-                    }
-                    let Some(hot) = BACKEND_HOT.get_ptr(self.backend) else { return queue };
-                    let since_ns = now_ns.saturating_sub(read_volatile(&raw const (*hot).dying_ns));
-                    if since_ns < DYING_FOR_NS { DYING_LISTENER } else { queue }
+            let listener = match ip {
+                Ip::V4 => self.known4,
+                Ip::V6 => match KNOWN_LISTENERS6.get(self.backend) {
+                    Some(known) => known,
+                    None => return NO_LISTENER,
+                },
+            };
+            // SAFETY: map values, read once each.
+            unsafe {
+                let cookie = read_volatile(&raw const listener.cookie);
+                let queue = kernel::accept_queue_of(listener, cookie & !DYING);
+                if queue == NO_LISTENER || cookie & DYING == 0 {
+                    return queue;
                 }
-            });
+                cold_path();
+                let Some(hot) = BACKEND_HOT.get_ptr(self.backend) else { return queue };
+                let since_ns = now_ns.saturating_sub(read_volatile(&raw const (*hot).dying_ns));
+                return if since_ns < DYING_FOR_NS { DYING_LISTENER } else { queue };
+            }
         }
         // SAFETY: the map is one of this object's; the reference taken is released on every path.
         unsafe {

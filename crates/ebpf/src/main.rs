@@ -3,6 +3,10 @@
 //! Nothing here runs per packet of a connection. The paths that every connection takes are
 //! `connect4`/`connect6` and `sock_release`, and `published` while a port is or there are other hosts;
 //! everything else runs when a program binds, listens or asks for a name.
+//!
+//! What is seldom run on those paths is marked by `cold_path()` or lies in a function of its own: a
+//! program that runs once in tens of microseconds finds its instructions far from the processor, so
+//! those that always run lie together.
 #![no_std]
 #![no_main]
 #![feature(core_intrinsics, asm_experimental_arch)]

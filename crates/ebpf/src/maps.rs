@@ -9,9 +9,9 @@ use aya_ebpf::{
     macros::btf_map,
 };
 use sinew_abi::{
-    Affinity, AffinityKey, Asked, Backend, BackendHot, BackendTimes, Config, Counters,
+    Affinity, AffinityKey, Asked, BackendHot, BackendPlace, BackendTimes, Config, Counters,
     DatagramPeer, Edge, EdgeKey, Event, Fleet, FleetKey, FleetPort, HostAddress, Instance,
-    KnownListeners, ListenKey, ListenValue, ListeningProcess, NearCaller, NearService, Outlier,
+    KnownListener, ListenKey, ListenValue, ListeningProcess, NearCaller, NearService, Outlier,
     PeerKey, PortName, PublishedKey, Reach, Region, Service, ServiceHot, ServiceKey4, ServiceKey6,
     Socket, Suspicion, capacity as c,
 };
@@ -71,12 +71,12 @@ pub static PORT_NAMES: Array<PortName, { c::SERVICES as usize }, SHARED> = Array
 #[btf_map]
 pub static SLOTS: Array<u32, { c::SLOTS as usize }, SHARED> = Array::new();
 #[btf_map]
-pub static BACKENDS: Array<Backend, { c::BACKENDS as usize }, SHARED> = Array::new();
+pub static BACKENDS: Array<BackendPlace, { c::BACKENDS as usize }, SHARED> = Array::new();
 #[btf_map]
 pub static BACKEND_HOT: Array<BackendHot, { c::BACKENDS as usize }, SHARED> = Array::new();
-/// Backend index -> where the kernel keeps its listeners: read without a reference.
+/// Backend index -> where the kernel keeps its IPv6 listener: read without a reference.
 #[btf_map]
-pub static KNOWN_LISTENERS: Array<KnownListeners, { c::BACKENDS as usize }, SHARED> = Array::new();
+pub static KNOWN_LISTENERS6: Array<KnownListener, { c::BACKENDS as usize }, SHARED> = Array::new();
 /// Process id -> the listeners that it made.
 #[btf_map]
 pub static LISTENING_PROCESSES: LruHashMap<

@@ -5,9 +5,10 @@ use sinew_abi::{Asked, PeerKey, PortName, socket_flags};
 
 use crate::{
     address::{Target, mapped},
+    backend,
     bind::{self, same},
     connect::ALLOW,
-    maps::{BACKENDS, PEER_NAMES, PORT_NAMES},
+    maps::{PEER_NAMES, PORT_NAMES},
     record,
 };
 
@@ -38,9 +39,9 @@ fn service(cookie: u64, real: &[u32; 4], port: u32) -> Option<(&'static PortName
     let record = record::find(cookie)?;
     // SAFETY: found in this run.
     let (backend, index, flags) = unsafe { ((*record).backend, (*record).index, (*record).flags) };
-    let backend = BACKENDS.get(backend)?;
-    let reached = same(&mapped(backend.addr4), real) || same(&backend.addr6, real);
-    if !reached || u32::from(backend.port) != port {
+    let config = backend::config(backend)?;
+    let reached = same(&mapped(config.addr4), real) || same(&config.addr6, real);
+    if !reached || u32::from(config.port) != port {
         return None;
     }
     Some((PORT_NAMES.get(index.into())?, flags))

@@ -4,6 +4,8 @@
 //! No record of them is kept, so that nobody pays for those who do not watch: what is told is what
 //! the server's socket knows of itself.
 
+use core::intrinsics::cold_path;
+
 use aya_ebpf::{
     bindings::bpf_sock,
     helpers::generated::{bpf_get_prandom_u32, bpf_ringbuf_query},
@@ -30,13 +32,23 @@ pub fn closed(socket: *mut bpf_sock) {
     if !watched() {
         return;
     }
+    cold_path();
     // SAFETY: words of the context.
     let (stream, state) =
         unsafe { ((*socket).protocol == u32::from(protocol::TCP), (*socket).state) };
     if stream && state != LISTEN {
-        // SAFETY: the context of the running program, a TCP socket.
-        unsafe { tell(socket, state) };
+        tell_closed(socket);
     }
+}
+
+/// A global function, as `backend::examine` is: what is seldom run lies beside what always is. The
+/// socket is a TCP one.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn tell_closed(socket: *mut bpf_sock) -> u32 {
+    // SAFETY: the context of the running program, a TCP socket.
+    unsafe { tell(socket, (*socket).state) };
+    0
 }
 
 /// # Safety

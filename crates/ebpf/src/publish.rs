@@ -27,7 +27,7 @@ use crate::{
     count::{self, add64},
     fleet, kernel,
     listeners::{self, Ip, LISTEN},
-    maps::{BACKEND_HOT, BACKENDS, CONFIG, PUBLISHED, PUBLISHED_PORTS, SERVICES4},
+    maps::{BACKEND_HOT, CONFIG, PUBLISHED, PUBLISHED_PORTS, SERVICES4},
     outside,
 };
 
@@ -196,7 +196,7 @@ impl Candidates for Stranger {
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn examine_listener(backend: u32, now_ns: u64, six: u32) -> u32 {
-    let (Some(config), Some(hot)) = (BACKENDS.get(backend), BACKEND_HOT.get_ptr_mut(backend))
+    let (Some(config), Some(hot)) = (backend::config(backend), BACKEND_HOT.get_ptr_mut(backend))
     else {
         return GONE;
     };

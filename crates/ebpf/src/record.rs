@@ -3,8 +3,10 @@
 //! An array slot by cookie costs a fraction of socket storage: cookies are handed out in order, so
 //! slots hardly collide; when one does, a hash holds the newcomer.
 
+use core::intrinsics::cold_path;
+
 use aya_ebpf::{EbpfContext, helpers::generated::bpf_get_socket_cookie};
-use sinew_abi::{Socket, capacity, reclaim::CONDEMNED_COOKIE, socket_flags};
+use sinew_abi::{BackendHot, Socket, capacity, reclaim::CONDEMNED_COOKIE, socket_flags};
 
 use crate::{
     count::{add32, add64, fetch_add64, own, swap64},
@@ -32,6 +34,7 @@ pub fn find(cookie: u64) -> Option<*mut Socket> {
     if unsafe { (*place).cookie } == cookie {
         return Some(place);
     }
+    cold_path();
     // Most sockets have no record (servers' ends), so the hash is asked only when it may know.
     // SAFETY: map value, read once.
     match hint(cookie) {
@@ -56,6 +59,7 @@ pub fn store(record: &Socket) -> bool {
             return true;
         }
     }
+    cold_path();
     let Some(hint) = hint(record.cookie) else { return false };
     let mut record = *record;
     record.flags |= socket_flags::OVERFLOW;
@@ -71,8 +75,8 @@ pub fn store(record: &Socket) -> bool {
     false
 }
 
-/// Ends a record: its place is free, and the in-flight count lower. What it said; `None` when
-/// somebody else has just ended it.
+/// Ends a record: its place is free. What it said, for the one who then has to [`uncount`] it; `None`
+/// when somebody else has just ended it.
 ///
 /// # Safety
 /// `record` came from [`find`] in this run.
@@ -82,9 +86,9 @@ pub unsafe fn end(record: *mut Socket, cookie: u64) -> Option<Socket> {
     unsafe {
         let was = *record;
         if was.flags & socket_flags::OVERFLOW == 0 {
-            uncount(&was);
             (&raw mut (*record).cookie).write_volatile(0);
         } else {
+            cold_path();
             // Who takes it out of the hash has ended it.
             if SOCKETS_OVERFLOW.remove(cookie).is_err() {
                 return None;
@@ -92,30 +96,38 @@ pub unsafe fn end(record: *mut Socket, cookie: u64) -> Option<Socket> {
             if let Some(hint) = hint(cookie) {
                 add32(hint, u32::MAX);
             }
-            uncount(&was);
         }
         Some(was)
     }
 }
 
-/// Lowers the in-flight count, and only of the backend that was raised.
+/// Lowers the in-flight count of the backend of a record that has ended: where what is counted of that
+/// backend lies, unless it is another one by now.
 #[inline(always)]
-fn uncount(record: &Socket) {
-    if record.flags & socket_flags::COUNTED == 0 {
-        return;
-    }
-    if let Some(hot) = BACKEND_HOT.get_ptr_mut(record.backend) {
-        // Count and generation are one word, taken in the same step: the line comes from another
-        // CPU once, not twice. A backend of another generation gets back what it never had lost,
-        // a borrow included.
-        // SAFETY: map value.
-        unsafe {
-            let word = (&raw mut (*hot).active).cast::<u64>();
-            let was = fetch_add64(word, u64::MAX);
-            if (was >> 32) as u32 != record.generation {
-                add64(word, 1);
-            }
+pub fn uncount(record: &Socket) -> Option<*mut BackendHot> {
+    let hot = BACKEND_HOT.get_ptr_mut(record.backend)?;
+    // Count and generation are one word, taken in the same step: the line comes from another CPU
+    // once, not twice. A backend of another generation gets back what it never had lost, a borrow
+    // included.
+    // SAFETY: map value.
+    unsafe {
+        let word = (&raw mut (*hot).active).cast::<u64>();
+        let was = fetch_add64(word, u64::MAX);
+        if (was >> 32) as u32 != record.generation {
+            cold_path();
+            add64(word, 1);
+            return None;
         }
+    }
+    Some(hot)
+}
+
+/// Has the line of memory fetched in which the record of `cookie` will be stored.
+#[inline(always)]
+pub fn expect(cookie: u64) {
+    if let Some(place) = place(cookie) {
+        // SAFETY: map value.
+        unsafe { (&raw const (*place).cookie).read_volatile() };
     }
 }
 
@@ -147,5 +159,7 @@ pub fn end_condemned(cookie: u64) -> Option<Socket> {
 #[inline(always)]
 pub fn end_overflowed(cookie: u64) -> Option<Socket> {
     // SAFETY: found in this run.
-    unsafe { end(SOCKETS_OVERFLOW.get_ptr_mut(cookie)?, cookie) }
+    let was = unsafe { end(SOCKETS_OVERFLOW.get_ptr_mut(cookie)?, cookie) }?;
+    uncount(&was);
+    Some(was)
 }

@@ -1,6 +1,8 @@
 //! The end of a socket: in-flight counts fall, and the kernel's own notes of the connection say
 //! how it went. No callback runs while it lives.
 
+use core::intrinsics::cold_path;
+
 use aya_ebpf::{
     bindings::bpf_sock, helpers::generated::bpf_get_prandom_u32, programs::SockContext,
 };
@@ -14,7 +16,7 @@ use crate::{
     count::{self, add64},
     events,
     kernel::{self, TcpFacts},
-    maps::{BACKEND_HOT, BACKEND_TIMES, CONFIG, PORT_NAMES},
+    maps::{BACKEND_TIMES, CONFIG, PORT_NAMES},
     outside, record,
 };
 
@@ -40,6 +42,7 @@ pub fn release(context: &SockContext) -> i32 {
         None => record::cookie(context),
     };
     let Some(found) = record::find(cookie) else {
+        cold_path();
         outside::closed(socket);
         return ALLOW;
     };
@@ -52,6 +55,9 @@ pub fn release(context: &SockContext) -> i32 {
     ALLOW
 }
 
+/// What other CPUs write is touched last: an addition that all of them see holds up what comes after it,
+/// and what comes before it is fetched meanwhile.
+///
 /// # Safety
 /// `socket` is the context of the running program.
 #[inline(always)]
@@ -64,21 +70,26 @@ unsafe fn account(socket: *mut bpf_sock, state: u32, was: &Socket) {
             None
         }
     };
-    let Some(name) = PORT_NAMES.get(was.index.into()) else { return };
+    let Some(name) = PORT_NAMES.get(was.index.into()) else {
+        cold_path();
+        record::uncount(was);
+        return;
+    };
     let stream = name.protocol == protocol::TCP;
     let verdict = if stream { judge(state, facts.as_ref()) } else { verdict::CLOSED };
     let duration_us = facts.map_or(0, |f| f.last_us.saturating_sub(was.start_ns / 1000));
-    let mut ejected = false;
-    if let Some(hot) = BACKEND_HOT.get_ptr_mut(was.backend) {
-        // SAFETY: map value; a recycled backend bears another generation.
-        if unsafe { (*hot).generation } == was.generation {
-            ejected = on_backend(was.backend, hot, verdict, facts.as_ref(), was.start_ns);
-        }
+    let mut edge = count::edge(was.source, name.service);
+    if let Some(edge) = edge.as_deref_mut() {
+        on_edge(edge, verdict, facts.as_ref());
     }
-    let edge = count::edge(was.source, name.service);
-    let edge = edge.map(|edge| on_edge(edge, verdict, ejected, facts.as_ref()));
     if let Some(facts) = &facts {
-        times(edge, was.backend, facts.rtt_us, duration_us);
+        times(edge.as_deref_mut(), was.backend, facts.rtt_us, duration_us);
+    }
+    if let Some(hot) = record::uncount(was) {
+        let ejected = on_backend(was.backend, hot, verdict, facts.as_ref(), was.start_ns);
+        if let (true, Some(edge)) = (ejected, edge) {
+            edge.ejected += 1;
+        }
     }
     flow(was, name, verdict, facts.as_ref(), duration_us);
 }
@@ -155,15 +166,16 @@ fn on_backend(
                     if old == 0 { facts.rtt_us } else { old - old / 8 + facts.rtt_us / 8 };
             }
         }
+        if verdict == verdict::CLOSED {
+            backend::succeeded(hot, start_ns);
+            return false;
+        }
+        cold_path();
         let counter = match verdict {
             verdict::REFUSED => &raw mut (*hot).refused,
             verdict::RESET => &raw mut (*hot).reset,
             verdict::TIMED_OUT => &raw mut (*hot).timed_out,
-            verdict::CANCELLED => return false,
-            _ => {
-                backend::succeeded(hot, start_ns);
-                return false;
-            }
+            _ => return false,
         };
         add64(counter, 1);
         // A reset after an answer is the server's way to say goodbye, no failure.
@@ -178,12 +190,10 @@ fn on_backend(
 }
 
 #[inline(always)]
-fn on_edge<'a>(
-    edge: &'a mut Edge,
-    verdict: u32,
-    ejected: bool,
-    facts: Option<&TcpFacts>,
-) -> &'a mut Edge {
+fn on_edge(edge: &mut Edge, verdict: u32, facts: Option<&TcpFacts>) {
+    if verdict != verdict::CLOSED {
+        cold_path();
+    }
     match verdict {
         verdict::REFUSED => edge.refused += 1,
         verdict::RESET => edge.reset += 1,
@@ -192,21 +202,22 @@ fn on_edge<'a>(
         _ => {}
     }
     edge.closed += 1;
-    edge.ejected += u64::from(ejected);
     if let Some(facts) = facts {
         edge.sent_bytes += facts.sent_bytes.saturating_sub(1);
         edge.received_bytes += facts.received_bytes;
     }
-    edge
 }
 
 /// Reports failures, and one of so many others while somebody watches.
 #[inline(always)]
 fn flow(was: &Socket, name: &PortName, verdict: u32, facts: Option<&TcpFacts>, duration_us: u64) {
     let sample = CONFIG.get(0).map_or(0, |c| c.flow_sample);
+    if sample == 0 {
+        return;
+    }
+    cold_path();
     // SAFETY: no arguments.
-    if sample == 0 || (verdict == verdict::CLOSED && unsafe { bpf_get_prandom_u32() } % sample != 0)
-    {
+    if verdict == verdict::CLOSED && unsafe { bpf_get_prandom_u32() } % sample != 0 {
         return;
     }
     events::send(&Event {

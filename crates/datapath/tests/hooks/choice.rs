@@ -166,11 +166,11 @@ impl Tables {
         let mut config: Array<_, abi::Config> = array(&maps, "CONFIG");
         let patient = abi::Config { hung_after_ns: Clock::now().half_ns, ..get(&config, 0) };
         config.set(0, patient, 0).unwrap();
-        let all: Array<_, abi::Backend> = array(&maps, "BACKENDS");
+        let all: Array<_, abi::BackendPlace> = array(&maps, "BACKENDS");
         let backend = |place: u32| {
             let key = backend_key(1, place, PORT, Protocol::Tcp, 0);
-            let index = (0..64).find(|index| get(&all, *index).key == key).unwrap();
-            (index, get(&all, index).generation)
+            let index = (0..64).find(|index| get(&all, *index).backend.key == key).unwrap();
+            (index, get(&all, index).backend.generation)
         };
         let services4 = MapData::from_pin(maps.join("SERVICES4")).unwrap();
         // What is written to the hash has to be what callers find.

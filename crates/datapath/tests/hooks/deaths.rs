@@ -4,7 +4,7 @@
 
 use aya::maps::{Array, MapData};
 use rustix::process::Signal;
-use sinew_abi::{BackendHot, DYING, KnownListeners};
+use sinew_abi::{BackendHot, BackendPlace, DYING};
 use sinew_datapath::{Carrier, Datapath as _};
 
 use crate::world::{World, eventually, instance4, signal};
@@ -38,7 +38,7 @@ print(*sorted(c))
 struct Replicas {
     world: World,
     pids: [u32; 2],
-    known: Array<MapData, KnownListeners>,
+    backends: Array<MapData, BackendPlace>,
     hot: Array<MapData, BackendHot>,
     /// Their backends.
     places: [u32; 2],
@@ -54,18 +54,17 @@ impl Replicas {
             world.wait_listening(1, n);
             pid
         });
-        let known = world.map("KNOWN_LISTENERS");
         let hot = world.map("BACKEND_HOT");
-        let backends: Array<MapData, sinew_abi::Backend> = world.map("BACKENDS");
+        let backends: Array<MapData, BackendPlace> = world.map("BACKENDS");
         let places = [0, 1].map(|n| {
             let address = u32::from_ne_bytes(instance4(1, n).octets());
-            (0..64).find(|i| backends.get(i, 0).unwrap().addr4 == address).unwrap()
+            (0..64).find(|i| backends.get(i, 0).unwrap().backend.addr4 == address).unwrap()
         });
-        Self { world, pids, known, hot, places }
+        Self { world, pids, backends, hot, places }
     }
 
     fn dying(&self, n: usize) -> bool {
-        self.known.get(&self.places[n], 0).unwrap().v4.cookie & DYING != 0
+        self.backends.get(&self.places[n], 0).unwrap().listener4.cookie & DYING != 0
     }
 
     /// Has the death of one begun at a time: waiting for a clock would not show more.

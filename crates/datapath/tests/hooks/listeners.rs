@@ -45,9 +45,31 @@ except OSError as e:
 
 /// The place of a service's only backend.
 fn place(world: &World, service: u32) -> u32 {
-    let backends: Array<MapData, abi::Backend> = world.map("BACKENDS");
+    let backends: Array<MapData, abi::BackendPlace> = world.map("BACKENDS");
     let address = u32::from_ne_bytes(instance4(service, 0).octets());
-    (0..64).find(|i| backends.get(i, 0).unwrap().addr4 == address).unwrap()
+    (0..64).find(|i| backends.get(i, 0).unwrap().backend.addr4 == address).unwrap()
+}
+
+/// Where the kernel keeps the listeners of backends.
+struct Known {
+    v4: Array<MapData, abi::BackendPlace>,
+    v6: Array<MapData, KnownListener>,
+}
+
+impl Known {
+    fn open(world: &World) -> Self {
+        Self { v4: world.map("BACKENDS"), v6: world.map("KNOWN_LISTENERS6") }
+    }
+
+    fn get(&self, place: u32) -> [KnownListener; 2] {
+        [self.v4.get(&place, 0).unwrap().listener4, self.v6.get(&place, 0).unwrap()]
+    }
+
+    fn set(&mut self, place: u32, [listener4, v6]: [KnownListener; 2]) {
+        let of = self.v4.get(&place, 0).unwrap();
+        self.v4.set(place, abi::BackendPlace { listener4, ..of }, 0).unwrap();
+        self.v6.set(place, v6, 0).unwrap();
+    }
 }
 
 fn key(service: u32) -> u64 {
@@ -57,9 +79,9 @@ fn key(service: u32) -> u64 {
 #[test]
 fn a_known_listener_is_used_and_never_needed() {
     let (mut world, [one, two]) = world();
-    let mut known: Array<_, abi::KnownListeners> = world.map("KNOWN_LISTENERS");
+    let mut known = Known::open(&world);
     let places = [1, 2].map(|service| place(&world, service));
-    let [first, second] = places.map(|place| known.get(&place, 0).unwrap().v4);
+    let [first, second] = places.map(|place| known.get(place)[0]);
     assert!(first.cookie != 0 && first.socket != 0 && first.socket != second.socket, "{first:?}");
 
     // A kernel address that is not mapped, one that may not be, one of a program, none; and another
@@ -67,15 +89,14 @@ fn a_known_listener_is_used_and_never_needed() {
     let lies = [!7, 0xffff_8000_0000_0000, 0x40_0000, 0, second.socket];
     for socket in lies {
         let lie = KnownListener { socket, cookie: first.cookie };
-        known.set(places[0], abi::KnownListeners { v4: lie, v6: lie }, 0).unwrap();
+        known.set(places[0], [lie; 2]);
         assert_eq!(call(&world, 1), "hello", "{socket:#x}");
     }
-    known.set(places[0], abi::KnownListeners::ZERO, 0).unwrap();
+    known.set(places[0], [KnownListener::ZERO; 2]);
     assert_eq!(call(&world, 1), "hello");
 
     // The listener of another in its place shows that it is read: nobody listens, and it is taken.
-    let v4 = second;
-    known.set(places[0], abi::KnownListeners { v4, ..abi::KnownListeners::ZERO }, 0).unwrap();
+    known.set(places[0], [second, KnownListener::ZERO]);
     world.kill(one);
     assert_eq!(call(&world, 1), "ConnectionRefusedError");
     let edge = world.kernel_edges(CALLER, 1);
@@ -90,15 +111,16 @@ fn a_known_listener_is_used_and_never_needed() {
 #[test]
 fn a_listener_is_known_again_after_a_restart_and_forgotten_with_its_backend() {
     let (mut world, _) = world();
-    let mut known: Array<_, abi::KnownListeners> = world.map("KNOWN_LISTENERS");
+    let mut known = Known::open(&world);
     let place = place(&world, 1);
-    let before = known.get(&place, 0).unwrap();
-    known.set(place, abi::KnownListeners::ZERO, 0).unwrap();
+    let before = known.get(place);
+    assert_ne!(before[0], KnownListener::ZERO);
+    known.set(place, [KnownListener::ZERO; 2]);
     world.reopen();
-    assert_eq!(known.get(&place, 0).unwrap(), before);
+    assert_eq!(known.get(place), before);
     world.wanted.services.remove(&1);
     world.apply();
-    assert_eq!(known.get(&place, 0).unwrap(), abi::KnownListeners::ZERO);
+    assert_eq!(known.get(place), [KnownListener::ZERO; 2]);
 }
 
 #[test]
