@@ -26,8 +26,8 @@ use crate::fault::Fault;
 pub use crate::onward::Peer;
 use crate::route::{Backend, Route};
 use call::Call;
-pub use flow::BUFFER_BYTES;
 use flow::Flow;
+pub use flow::{BUFFER_BYTES, WIDE_BYTES};
 use link::{Link, State};
 
 /// One of the two connections.

@@ -1,5 +1,6 @@
 //! Heads as the next hop gets them.
 
+use std::borrow::Cow;
 use std::fmt::Write;
 use std::net::SocketAddr;
 
@@ -50,7 +51,7 @@ pub(crate) fn request(
     begun: &Begun,
     more: &mut Additions<'_>,
 ) -> Result<(), Invalid> {
-    let mut onward = Head::request(out, head.method_at().of(bytes), target(head, bytes))?;
+    let mut onward = Head::request(out, head.method_at().of(bytes), &target(head, bytes))?;
     let authority = head.authority();
     if authority.is_empty() {
         onward.field(b"host", more.peer.local.to_string().as_bytes())?;
@@ -77,12 +78,13 @@ pub(crate) fn request(
 }
 
 /// In the form that servers want (RFC 9112 section 3.2.1).
-fn target<'a>(head: &Request, bytes: &'a [u8]) -> &'a [u8] {
-    let Form::Absolute { path, .. } = head.form() else { return head.target().of(bytes) };
+fn target<'a>(head: &Request, bytes: &'a [u8]) -> Cow<'a, [u8]> {
+    let Form::Absolute { path, .. } = head.form() else { return head.target().of(bytes).into() };
     match path.of(bytes) {
-        [] if head.method() == Method::Options => b"*",
-        [] => b"/",
-        path => path,
+        [] if head.method() == Method::Options => b"*".into(),
+        [] => b"/".into(),
+        query @ [b'?', ..] => [b"/", query].concat().into(),
+        path => path.into(),
     }
 }
 

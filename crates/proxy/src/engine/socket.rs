@@ -15,6 +15,10 @@ use rustix::net::{
 /// Parts of one write: a head, ranges of a body and what ends a chunk.
 const PARTS: usize = 12;
 
+/// Parts that are as short as this together are copied: that costs less than to have the kernel
+/// gather them.
+const SHORT: usize = 2048;
+
 /// A connection, and what is known of it: the kernel tells each change once.
 #[derive(Debug)]
 pub(super) struct Socket {
@@ -133,6 +137,15 @@ impl Socket {
         }
         let sent = match &slices[..count] {
             [one] => net::send(&self.fd, one, SendFlags::NOSIGNAL),
+            several if all <= SHORT => {
+                let mut short = [0; SHORT];
+                let mut at = 0;
+                for part in several {
+                    short[at..at + part.len()].copy_from_slice(part);
+                    at += part.len();
+                }
+                net::send(&self.fd, &short[..all], SendFlags::NOSIGNAL)
+            }
             several => {
                 let mut none = SendAncillaryBuffer::default();
                 net::sendmsg(&self.fd, several, &mut none, SendFlags::NOSIGNAL)

@@ -32,7 +32,7 @@ const ACCEPTS: usize = 64;
 const BEAT: Duration = Duration::from_millis(100);
 /// How long nobody is accepted when the process can open no more.
 const REST: Duration = Duration::from_millis(100);
-/// Works that are kept for the next requests: 32 KiB each.
+/// Works that are kept for the next requests: 32 KiB each, or up to 128 KiB.
 const KEPT: usize = 256;
 
 const LISTENER: u64 = u64::MAX;

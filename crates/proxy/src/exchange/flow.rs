@@ -9,6 +9,9 @@ use sinew_http::{Limits, Refused};
 
 /// What is kept of what one side sent: more is not read before it was passed on.
 pub const BUFFER_BYTES: usize = 16 * 1024;
+/// What is kept where a body fills that at once: it comes faster than it is worth to go in so small
+/// steps.
+pub const WIDE_BYTES: usize = 64 * 1024;
 /// Ranges of received bytes in one write. Chunks smaller than what a write costs are joined so.
 const RANGES: usize = 8;
 /// Less space than this at its end, and what a buffer holds is moved to its front.
@@ -55,6 +58,13 @@ impl Input {
         self.end = (self.end + bytes).min(self.bytes.len());
     }
 
+    /// More space for a body that fills what there is.
+    fn widen(&mut self) {
+        if self.end == self.bytes.len() && self.bytes.len() < WIDE_BYTES {
+            self.bytes.resize(WIDE_BYTES, 0);
+        }
+    }
+
     fn consume(&mut self, bytes: usize) {
         self.start = (self.start + bytes).min(self.end);
     }
@@ -88,8 +98,11 @@ impl Input {
     }
 
     fn shrink(&mut self) {
-        self.bytes.truncate(BUFFER_BYTES);
-        self.bytes.shrink_to_fit();
+        // One that was made wider stays so for the next one that needs it.
+        if self.bytes.len() > WIDE_BYTES {
+            self.bytes.truncate(BUFFER_BYTES);
+            self.bytes.shrink_to_fit();
+        }
         (self.held, self.start, self.end) = (0, 0, 0);
     }
 }
@@ -217,6 +230,9 @@ impl Flow {
                     break;
                 }
                 Piece::Data(data) => {
+                    if data.end == here.len() {
+                        self.input.widen();
+                    }
                     let start = self.input.start;
                     passed += data.len();
                     self.input.consume(data.end);
@@ -302,6 +318,7 @@ impl Flow {
 
     /// Of a tunnel: passes on all there is.
     pub(super) fn tunnel(&mut self) -> bool {
+        self.input.widen();
         let Input { start, end, .. } = self.input;
         let passes = self.output.takes_more() && start < end;
         if passes {

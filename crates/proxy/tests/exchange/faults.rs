@@ -307,6 +307,23 @@ fn the_rules_of_a_route_answer_before_an_upstream_is_asked() {
 }
 
 #[test]
+fn targets_reach_the_upstream_in_the_form_that_servers_want() {
+    for (line, onward) in [
+        ("GET http://a/x?y", "GET /x?y"),
+        ("GET http://a?y", "GET /?y"),
+        ("GET http://a", "GET /"),
+        ("OPTIONS http://a", "OPTIONS *"),
+        ("OPTIONS *", "OPTIONS *"),
+    ] {
+        let request = format!("{line} HTTP/1.1\r\nHost: a\r\n\r\n");
+        let say = |told: &Told<'_>| says(OK.repeat(whole(told.heard)));
+        let (seen, _) = run(Client::of(request.as_bytes()), &say, 1, |_| {});
+        let heard = String::from_utf8_lossy(&seen.upstream[0]);
+        assert!(heard.starts_with(&format!("{onward} HTTP/1.1\r\nhost: a\r\n")), "{heard}");
+    }
+}
+
+#[test]
 fn retries_are_a_share_of_requests() {
     let many = GET.repeat(60);
     let breaks = |told: &Told<'_>| match whole(told.heard) {
