@@ -103,7 +103,7 @@ pub(crate) struct Sim<'a> {
     pub(crate) answers: Answers<'a>,
     pub(crate) route: Arc<Route>,
     pub(crate) draws: Draws,
-    /// The most bytes that go at once.
+    /// The most bytes that go at once; without bound all go that are there.
     pub(crate) piece: usize,
     pub(crate) now: Time,
     /// What an upstream that waits in the pool is told of, so that it can be used again.
@@ -206,6 +206,9 @@ impl<'a> Sim<'a> {
     }
 
     fn piece(&mut self, most: usize) -> usize {
+        if self.piece == usize::MAX {
+            return most;
+        }
         let piece = self.piece.min(most);
         1 + (self.draws.draw() % piece as u64) as usize
     }
