@@ -7,6 +7,7 @@ mod contender;
 mod cost;
 mod failstatic;
 mod fleet;
+mod http;
 mod kill;
 pub(crate) mod load;
 mod network;
@@ -70,13 +71,17 @@ enum Bench {
     Proxy,
     /// What one call of each rule of failure handling costs
     Resilience,
+    /// What reading a head of HTTP/1 costs, beside httparse
+    Http,
 }
 
 /// Runs `cargo xtask bench`.
 pub(crate) fn run(args: &Args) -> Result<()> {
-    // Alone it needs nothing but its own example.
-    if let Bench::Resilience = args.bench {
-        return resilience::run(args);
+    // These need nothing but an example of their own.
+    match args.bench {
+        Bench::Resilience => return resilience::run(args),
+        Bench::Http => return http::run(args),
+        _ => {}
     }
     setup::require_root("bench")?;
     setup::ensure(Purpose::Bench)?;
@@ -98,6 +103,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         Bench::Scale => scale::run(args),
         Bench::Proxy => proxy::run(args),
         Bench::Resilience => resilience::run(args),
+        Bench::Http => http::run(args),
     }
 }
 
