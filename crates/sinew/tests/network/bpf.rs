@@ -155,6 +155,9 @@ pub(crate) fn keys(path: &Path) -> usize {
 /// `T` is of integers alone, as all that the kernel programs share.
 pub(crate) fn values<T: Copy>(path: &Path, len: u32) -> Vec<T> {
     let Some(map) = open(path) else { return Vec::new() };
+    let info = fs::read_to_string(format!("/proc/self/fdinfo/{}", map.as_raw_fd())).unwrap();
+    let is_size = |line: &str| line == format!("value_size:\t{}", size_of::<T>());
+    assert!(info.lines().any(is_size), "{}: another type is there: {info}", path.display());
     let stride = size_of::<T>().next_multiple_of(8);
     let (bytes, flags) = (stride * len as usize, rustix::mm::MapFlags::SHARED);
     let (null, protection) = (std::ptr::null_mut(), rustix::mm::ProtFlags::READ);

@@ -9,7 +9,7 @@ use std::{
 };
 
 use serde_json::Value;
-use sinew_abi::{Backend, capacity};
+use sinew_abi::{BackendPlace, capacity};
 
 use crate::{
     bpf,
@@ -249,8 +249,8 @@ fn processes(world: &World) -> Vec<(i32, String)> {
 
 fn backends(world: &World) -> usize {
     let pinned = below(&world.pins(), &|path| path.ends_with("BACKENDS"));
-    let all = pinned.iter().flat_map(|path| bpf::values::<Backend>(path, capacity::BACKENDS));
-    all.filter(|backend| backend.key != 0).count()
+    let all = pinned.iter().flat_map(|path| bpf::values::<BackendPlace>(path, capacity::BACKENDS));
+    all.filter(|place| place.backend.key != 0).count()
 }
 
 /// All below `path` that `is` lets in; it need not be there any more when it is looked at.
