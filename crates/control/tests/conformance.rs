@@ -32,9 +32,20 @@ macro_rules! conformance {
         }
 
         mod in_etcd {
+            use crate::etcd::Cluster;
+
             $($(#[tokio::test]
             async fn $case() {
-                crate::$module::$case(crate::support::etcd().await).await;
+                crate::$module::$case(crate::support::etcd(Cluster::single()).await).await;
+            })+)+
+        }
+
+        mod in_etcd_of_three {
+            use crate::etcd::Cluster;
+
+            $($(#[tokio::test]
+            async fn $case() {
+                crate::$module::$case(crate::support::etcd(Cluster::three()).await).await;
             })+)+
         }
     };

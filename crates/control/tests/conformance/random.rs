@@ -11,6 +11,7 @@ use sinew_control::store::{
     Batch, Compare, Error, Event, Op, Operand, Order, Range, Revision, Span, Transaction,
 };
 
+use crate::etcd::Cluster;
 use crate::{
     reference::{Act, Guard, Reference, Step, distinct, key, value},
     support::{Tested, next},
@@ -164,5 +165,5 @@ fn embedded_answers_as_the_reference() {
 
 #[test]
 fn etcd_answers_as_the_reference() {
-    same_as_reference(16, 120, crate::support::etcd);
+    same_as_reference(16, 120, async || crate::support::etcd(Cluster::single()).await);
 }

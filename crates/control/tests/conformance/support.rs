@@ -27,8 +27,7 @@ pub(crate) async fn embedded() -> Tested {
 }
 
 /// A store in a real etcd, new and of its own.
-pub(crate) async fn etcd() -> Tested {
-    let cluster = Cluster::single();
+pub(crate) async fn etcd(cluster: Cluster) -> Tested {
     let store = Etcd::connect(cluster.options()).await.unwrap();
     Tested { store: Arc::new(store), clock: None, _cluster: Some(cluster) }
 }
