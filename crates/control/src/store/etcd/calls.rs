@@ -27,6 +27,13 @@ const REVOKE: Method = method("revoke", "/etcdserverpb.Lease/LeaseRevoke", Repea
 const TIME_TO_LIVE: Method =
     method("time_to_live", "/etcdserverpb.Lease/LeaseTimeToLive", Repeat::Reads);
 
+/// A sole member that was killed answers, when it has just started, from what it then knew to be
+/// committed, and has its last entries still to take from its log: etcd's raft spares such a member
+/// the round by which others make sure (`raft.go`, `MsgReadIndex` of a singleton). So what seems to
+/// have gone back is asked for again.
+const REPLAY: [Duration; 3] =
+    [Duration::from_millis(50), Duration::from_millis(100), Duration::from_millis(200)];
+
 /// What cannot be missing.
 fn nothing(call: &'static str) -> Error {
     Error::Refused { call, why: "it says that a lease is not found, and none was named".to_owned() }
@@ -43,9 +50,16 @@ impl Client {
     pub(super) async fn range(&self, range: &Range) -> Result<Ranged, Error> {
         let before = self.seen();
         let request = convert::range(range);
-        let answer = self.call(RANGE, &request, nothing(RANGE.name)).await;
-        let answer: wire::RangeResponse = answer.map_err(|error| future(error, range.revision))?;
-        let revision = self.saw(answer.header.as_ref(), before)?;
+        let mut pauses = REPLAY.into_iter();
+        let (answer, revision) = loop {
+            let answer = self.call(RANGE, &request, nothing(RANGE.name)).await;
+            let answer: wire::RangeResponse =
+                answer.map_err(|error| future(error, range.revision))?;
+            match (self.saw(answer.header.as_ref(), before), pauses.next()) {
+                (Err(Error::Rewound { .. }), Some(pause)) => tokio::time::sleep(pause).await,
+                (revision, _) => break (answer, revision?),
+            }
+        };
         Ok(convert::ranged(answer, revision))
     }
 
