@@ -3,52 +3,12 @@
 
 use std::cell::RefCell;
 
+#[path = "../../../http/tests/corpus/read.rs"]
+mod read;
+
+use self::read::{REQUESTS, RESPONSES, cases};
 use crate::naive::{self, Message};
 use crate::sim::{Client, End, Said, Seen, Sim, Told, says};
-
-const REQUESTS: &str = include_str!("../../../http/tests/corpus/requests.txt");
-const RESPONSES: &str = include_str!("../../../http/tests/corpus/responses.txt");
-
-struct Case {
-    expected: String,
-    why: String,
-    bytes: Vec<u8>,
-}
-
-fn cases(text: &str) -> Vec<Case> {
-    let mut cases: Vec<Case> = Vec::new();
-    for line in text.lines().filter(|line| !line.starts_with('#') && !line.is_empty()) {
-        if let Some(title) = line.strip_prefix("== ") {
-            let (expected, why) = title.split_once(" | ").unwrap();
-            cases.push(Case { expected: expected.into(), why: why.into(), bytes: vec![] });
-        } else {
-            cases.last_mut().unwrap().bytes.extend(unescaped(line));
-        }
-    }
-    cases
-}
-
-fn unescaped(line: &str) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    let mut rest = line.bytes();
-    while let Some(byte) = rest.next() {
-        bytes.push(match byte {
-            b'\\' => match rest.next().unwrap() {
-                b'r' => b'\r',
-                b'n' => b'\n',
-                b't' => b'\t',
-                b'0' => 0,
-                b'x' => {
-                    let digits = [rest.next().unwrap(), rest.next().unwrap()];
-                    u8::from_str_radix(std::str::from_utf8(&digits).unwrap(), 16).unwrap()
-                }
-                other => other,
-            },
-            byte => byte,
-        });
-    }
-    bytes
-}
 
 const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
 

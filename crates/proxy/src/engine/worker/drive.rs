@@ -154,14 +154,9 @@ impl Worker {
             self.working += 1;
             client.exchange.begin(work);
         }
-        let socket = match side {
-            Side::Client => &mut client.socket,
-            Side::Upstream => {
-                let upstream = client.upstream.and_then(|key| self.upstreams.get(key));
-                let Some(upstream) = upstream else { return Then::Wait };
-                &mut upstream.socket
-            }
-        };
+        let upstream = client.upstream.and_then(|key| self.upstreams.get(key));
+        let upstream = upstream.map(|upstream| &mut upstream.socket);
+        let Some(socket) = of_side(side, &mut client.socket, upstream) else { return Then::Wait };
         match socket.read(client.exchange.space(side)) {
             Read::Some(bytes) => Then::Tell(Event::Received(side, bytes)),
             Read::End => Then::Tell(Event::Ended(side)),
@@ -171,14 +166,9 @@ impl Worker {
     }
 
     fn write(&mut self, client: &mut Client, side: Side) -> Then {
-        let socket = match side {
-            Side::Client => &mut client.socket,
-            Side::Upstream => {
-                let upstream = client.upstream.and_then(|key| self.upstreams.get(key));
-                let Some(upstream) = upstream else { return Then::Wait };
-                &mut upstream.socket
-            }
-        };
+        let upstream = client.upstream.and_then(|key| self.upstreams.get(key));
+        let upstream = upstream.map(|upstream| &mut upstream.socket);
+        let Some(socket) = of_side(side, &mut client.socket, upstream) else { return Then::Wait };
         match socket.write(client.exchange.parts(side)) {
             Wrote::Some(bytes) => Then::Tell(Event::Wrote(side, bytes)),
             Wrote::Nothing => Then::GoOn,
@@ -289,5 +279,17 @@ fn ready(client: &Socket, upstream: Option<&Socket>) -> Ready {
         client_writable: client.writable,
         upstream_readable: upstream.is_some_and(|socket| socket.readable),
         upstream_writable: upstream.is_some_and(|socket| socket.writable),
+    }
+}
+
+/// The socket on one side; an upstream may not be there.
+const fn of_side<'a>(
+    side: Side,
+    client: &'a mut Socket,
+    upstream: Option<&'a mut Socket>,
+) -> Option<&'a mut Socket> {
+    match side {
+        Side::Client => Some(client),
+        Side::Upstream => upstream,
     }
 }
