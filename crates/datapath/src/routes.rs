@@ -140,7 +140,8 @@ impl Routes {
             message::is_loss(kind, body, wanted)
         });
         self.disturbed |= heard.map_err(|e| Error::system("hear of lost routes", e))?;
-        self.close_opened()?;
+        // A look at everything closes it, and is repeated until nothing of it fails.
+        self.disturbed |= self.open.drain().any(|address| self.addresses.contains(&address));
         // While it is down there is no way to; that it comes up is told.
         if !self.disturbed || !loopback::is_up() {
             return Ok(());
@@ -155,19 +156,6 @@ impl Routes {
         }
         self.change(&self.addresses.clone(), &self.wanted.clone())?;
         self.disturbed = false;
-        Ok(())
-    }
-
-    /// Closes what the kernel has opened since the last look.
-    fn close_opened(&mut self) -> Result<(), Error> {
-        self.open.retain(|address| self.addresses.contains(address));
-        if self.open.is_empty() {
-            return Ok(());
-        }
-        let mut netlink = self.connect()?;
-        for address in self.open.drain() {
-            close(&mut netlink, address)?;
-        }
         Ok(())
     }
 
